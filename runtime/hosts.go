@@ -1,0 +1,133 @@
+package runtime
+
+// A host is one boot of a component. The activator knows how to reach hosts,
+// the owner of a partition judges them. This file is the conversation of the
+// two: [Owners] is what a driver tells the owners, [Link] is what the owners
+// tell a host.
+
+// HostInfo describes one boot of a component.
+type HostInfo struct {
+	Boot    string   // boot id, never reused
+	App     string   // the app it belongs to
+	Name    string   // for people, e.g. host name and pid
+	Service string   // the service it offers, "" for none
+	Actors  []string // the actor types it offers
+	// Port is the runtime port of the sidecar, for information only.
+	Port int
+	// Idle is how long an actor stays active without work, in milliseconds; 0 for ever.
+	Idle int64
+	// Grace is how long after the last contact the host may still act, in
+	// milliseconds: the lease for attached hosts, the time limit of a call for
+	// url hosts. The owner adds a second.
+	Grace int64
+	// URL is set for url hosts, for information only.
+	URL string
+	// Draining hosts finish what they have and get nothing new.
+	Draining bool
+}
+
+// An Attempt names one execution: request, step of its chain, number.
+type Attempt struct {
+	ID        ID
+	Step      uint32
+	Number    uint32
+	Partition uint16
+}
+
+// JoinAnswer is what a host says about itself when it (re)joins.
+type JoinAnswer struct {
+	Running   []Attempt
+	Finished  []Answer
+	Instances []Actor
+}
+
+// PartitionEpoch tells who may speak for a partition.
+type PartitionEpoch struct {
+	Partition uint16
+	Epoch     uint64
+}
+
+// An Answer is the end of an attempt, as its host reports it.
+type Answer struct {
+	Attempt Attempt
+	// Outcome is nil when the answer was lost (memory pressure on the host, or
+	// the app's connection broke while the app is gone): the attempt has
+	// stopped and may be retried.
+	Outcome *Outcome
+	// ActivationFailed: the app refused to activate the actor, the method did
+	// not run, and Outcome is what the app answered.
+	ActivationFailed bool
+}
+
+// Owners is implemented by the engine. Calls do not block on disk; they may be
+// made from any goroutine. Order is kept among the calls for one boot when they
+// are made from one goroutine.
+type Owners interface {
+	// Epochs are the partitions owned here and their terms, for the join question.
+	Epochs() []PartitionEpoch
+	// HostUp attaches a boot (again). From now on its messages go to link. It
+	// returns an *Error with CodeHostLost when the boot has been counted lost.
+	HostUp(h HostInfo, join JoinAnswer, link Link) error
+	// HostChanged replaces what is known of an attached boot (e.g. Draining).
+	HostChanged(h HostInfo)
+	// LinkDown says that link is broken. It proves nothing about the host.
+	LinkDown(boot string, link Link)
+	// HostDown is proof that the boot has stopped: its process is seen to have exited.
+	HostDown(boot, reason string)
+	// Beat is a sign of life. Ok is false while no answer may be given (the
+	// owner cannot prove that it still is one); lost is true when the boot was
+	// counted lost and must be killed.
+	Beat(boot string) (ok, lost bool)
+	// Answered reports the end of an attempt. The host keeps it until Taken.
+	Answered(boot string, a Answer)
+	// Deactivated confirms that an actor is no longer active on the boot.
+	Deactivated(boot string, a Actor, partition uint16)
+}
+
+// A Link carries messages to one host in order. Send does not block; when the
+// link is broken messages vanish and the next join repairs it.
+type Link interface {
+	Send(HostMessage)
+}
+
+// HostMessage is one of *Invoke, *Deactivate, *Taken, *Verdict, *Fence.
+type HostMessage interface{ hostMessage() }
+
+// Invoke asks the host to run one attempt. The host activates the actor first
+// when it is not active there. A host runs an attempt at most once however
+// often it is asked.
+type Invoke struct {
+	Attempt Attempt
+	Epoch   uint64
+	Target  Target
+	Method  string
+	Path    string
+	Header  Header // for the app; includes Kar-Request-Id and Kar-Attempt
+	Body    []byte
+	// Session is to be given to the app as ?session= (actors).
+	Session string
+	// Limit is the execution limit in milliseconds, 0 for none (url hosts).
+	Limit int64
+}
+
+// Deactivate asks the host to deactivate an actor; the host answers with Deactivated.
+type Deactivate struct {
+	Actor     Actor
+	Partition uint16
+	Epoch     uint64
+}
+
+// Taken says that the answers are durable: the host may forget them.
+type Taken struct{ Attempts []Attempt }
+
+// Verdict tells a host that it was counted lost and must stop its app.
+type Verdict struct{ Reason string }
+
+// Fence raises the epoch that a host accepts for partitions.
+type Fence struct{ Epochs []PartitionEpoch }
+
+func (*Invoke) hostMessage()     {}
+func (*Deactivate) hostMessage() {}
+func (*Taken) hostMessage()      {}
+func (*Verdict) hostMessage()    {}
+func (*Fence) hostMessage()      {}
