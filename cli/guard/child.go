@@ -1,0 +1,274 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/karmesh/kar/runtime"
+)
+
+// Spec is a command to run under a guard.
+type Spec struct {
+	Command []string // program and arguments
+	Env     []string // complete environment of the command
+	// Stdin, Stdout and Stderr of the command; nil inherits ours, byte for byte.
+	Stdin, Stdout, Stderr *os.File
+	// Gateway ("unix:///path" or "http://host:port") and Boot are for the
+	// guard's report when this process dies.
+	Gateway, Boot string
+}
+
+// Exit is the end of a command.
+type Exit struct {
+	Code   int    // of the command; 128+n when signal n ended it
+	Signal int    // that signal, or 0
+	Reason string // for people
+}
+
+// A Child is a running command, seen from the sidecar.
+type Child struct {
+	PID int // of the command, and its process group
+
+	pipe   *pipe
+	guard  *exec.Cmd
+	foregr int
+	frozen chan struct{} // one token for each evFrozen
+	done   chan struct{}
+	mu     sync.Mutex
+	why    string // reason given to Kill
+	exit   Exit
+}
+
+// Check finds the program. The error has CodeNoCommand; code is the exit code
+// that shells use for it: 127 not found, 126 not executable.
+func Check(command string) (path string, code int, err error) {
+	path, err = exec.LookPath(command)
+	switch {
+	case err == nil || errors.Is(err, exec.ErrDot):
+		return path, 0, nil
+	case errors.Is(err, fs.ErrPermission):
+		return "", 126, runtime.Errorf(runtime.CodeNoCommand, "%q cannot be executed: permission denied", command)
+	}
+	if info, serr := os.Stat(command); serr == nil && info.IsDir() {
+		return "", 126, runtime.Errorf(runtime.CodeNoCommand, "%q is a folder, not a program", command)
+	}
+	return "", 127, runtime.Errorf(runtime.CodeNoCommand, "there is no program %q", command)
+}
+
+// Start starts the guard, which starts the command. The int is the exit code
+// that goes with an error.
+func Start(spec Spec) (*Child, int, error) {
+	path, code, err := Check(spec.Command[0])
+	if err != nil {
+		return nil, code, err
+	}
+	// When the guard is killed, what it left behind comes to us.
+	if err := becomeReaper(); err != nil {
+		return nil, 1, runtime.Errorf(runtime.CodeInternal, "cannot become sub-reaper: %v", err)
+	}
+	ours, theirs, err := socketPair()
+	if err != nil {
+		return nil, 1, runtime.Errorf(runtime.CodeInternal, "cannot make a socket pair: %v", err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, 1, runtime.Errorf(runtime.CodeInternal, "cannot find the kar program: %v", err)
+	}
+	cmd := exec.Command(self, "guard")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = or(spec.Stdin, os.Stdin), or(spec.Stdout, os.Stdout), or(spec.Stderr, os.Stderr)
+	cmd.ExtraFiles = []*os.File{theirs}
+	// A group of its own: who kills the sidecar's group leaves the guard to clean up.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	err = cmd.Start()
+	_ = theirs.Close()
+	if err != nil {
+		_ = ours.Close()
+		return nil, 1, runtime.Errorf(runtime.CodeInternal, "cannot start the guard: %v", err)
+	}
+	c := &Child{
+		pipe: newPipe(ours), guard: cmd,
+		frozen: make(chan struct{}, 1), done: make(chan struct{}),
+	}
+	if spec.Stdin == nil {
+		c.foregr = foregroundGroup()
+	}
+	c.pipe.send(order{Op: opStart, Start: &startSpec{
+		Path: path, Args: spec.Command, Env: spec.Env,
+		Foreground: c.foregr, Gateway: spec.Gateway, Boot: spec.Boot,
+	}})
+	var first event
+	if err := c.pipe.dec.Decode(&first); err != nil {
+		first = event{Event: evFailed, Code: 1, Detail: "the guard ended at once"}
+	}
+	if first.Event == evFailed {
+		_ = ours.Close()
+		_ = cmd.Wait()
+		return nil, first.Code, runtime.Errorf(runtime.CodeNoCommand, "%q cannot be executed: %s", spec.Command[0], first.Detail)
+	}
+	c.PID = first.PID
+	go c.watch(ours) // ends with the command: Done
+	return c, 0, nil
+}
+
+// watch reads the guard's events until the command has ended.
+func (c *Child) watch(conn net.Conn) {
+	defer close(c.done)
+	defer conn.Close()
+	for {
+		var e event
+		if err := c.pipe.dec.Decode(&e); err != nil {
+			c.exit = c.guardLost()
+			return
+		}
+		switch e.Event {
+		case evFrozen:
+			select {
+			case c.frozen <- struct{}{}:
+			default:
+			}
+		case evStopped:
+			c.stopWithChild()
+		case evExited:
+			c.exit = Exit{Code: e.Code, Signal: e.Signal, Reason: e.Detail}
+			_ = c.guard.Wait()
+			return
+		}
+	}
+}
+
+// guardLost cleans up after a guard that was killed: its orphans are ours now.
+func (c *Child) guardLost() Exit {
+	_ = c.guard.Wait() // after this the kernel has handed them over
+	_ = syscall.Kill(-c.PID, syscall.SIGKILL)
+	killTree(os.Getpid(), c.PID, func() bool {
+		for _, pid := range zombies(os.Getpid()) {
+			var ws syscall.WaitStatus
+			_, _ = syscall.Wait4(pid, &ws, syscall.WNOHANG, nil)
+		}
+		return syscall.Kill(-c.PID, 0) == syscall.ESRCH
+	})
+	if c.foregr != 0 {
+		reclaimTerminal(c.foregr)
+	}
+	return Exit{Code: 128 + int(syscall.SIGKILL), Signal: int(syscall.SIGKILL), Reason: "the guard ended"}
+}
+
+// stopWithChild: Ctrl-Z stopped the command, so the job as a whole stops. The
+// next line runs when the shell continues it.
+func (c *Child) stopWithChild() {
+	reclaimTerminal(c.foregr)
+	cont := make(chan os.Signal, 1)
+	signal.Notify(cont, syscall.SIGCONT)
+	defer signal.Stop(cont)
+	_ = syscall.Kill(0, syscall.SIGTSTP)
+	<-cont
+	c.pipe.send(order{Op: opContinue})
+}
+
+// reclaimTerminal makes group, ours, the foreground group.
+func reclaimTerminal(group int) {
+	signal.Ignore(syscall.SIGTTOU)
+	giveTerminal(group)
+}
+
+// Freeze stops the whole tree and returns when it has stopped. Should the
+// guard not answer, this process does it.
+func (c *Child) Freeze() {
+	select {
+	case <-c.frozen:
+	default:
+	}
+	c.pipe.send(order{Op: opFreeze})
+	patience := time.NewTimer(500 * time.Millisecond)
+	defer patience.Stop()
+	select {
+	case <-c.frozen:
+	case <-c.done:
+	case <-patience.C:
+		freezeTree(c.guard.Process.Pid, c.PID)
+	}
+}
+
+// Thaw lets a frozen tree go on.
+func (c *Child) Thaw() { c.pipe.send(order{Op: opThaw}) }
+
+// Lease lets the tree run up to a point of [BootTime] without another word;
+// the guard freezes it then, even when this process is stopped. 0 takes the
+// limit away.
+func (c *Child) Lease(until time.Duration) { c.pipe.send(order{Op: opLease, Until: int64(until)}) }
+
+// Signal forwards a signal to the command's process group.
+func (c *Child) Signal(sig syscall.Signal) { c.pipe.send(order{Op: opSignal, Signal: int(sig)}) }
+
+// Kill kills the whole tree and returns when nothing is left of it.
+func (c *Child) Kill(reason string) {
+	c.mu.Lock()
+	c.why = reason
+	c.mu.Unlock()
+	c.pipe.send(order{Op: opKill, Reason: reason})
+	patience := time.NewTimer(time.Second)
+	defer patience.Stop()
+	select {
+	case <-c.done:
+		return
+	case <-patience.C:
+	}
+	// A guard that does not answer is stopped or starved; without it we are the reaper.
+	_ = c.guard.Process.Kill()
+	<-c.done
+}
+
+// Done is closed when the command has ended and nothing of its tree is left.
+func (c *Child) Done() <-chan struct{} { return c.done }
+
+// Wait returns the end of the command, or ctx's error.
+func (c *Child) Wait(ctx context.Context) (Exit, error) {
+	select {
+	case <-c.done:
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.why != "" {
+			c.exit.Reason = c.why
+		}
+		return c.exit, nil
+	case <-ctx.Done():
+		return Exit{}, ctx.Err()
+	}
+}
+
+func or(f, otherwise *os.File) *os.File {
+	if f != nil {
+		return f
+	}
+	return otherwise
+}
+
+// socketPair is a stream between two processes that ends when either dies.
+func socketPair() (net.Conn, *os.File, error) {
+	syscall.ForkLock.RLock()
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err == nil {
+		syscall.CloseOnExec(fds[0])
+		syscall.CloseOnExec(fds[1])
+	}
+	syscall.ForkLock.RUnlock()
+	if err != nil {
+		return nil, nil, err
+	}
+	mine, theirs := os.NewFile(uintptr(fds[0]), "guard"), os.NewFile(uintptr(fds[1]), "sidecar")
+	conn, err := net.FileConn(mine)
+	_ = mine.Close()
+	if err != nil {
+		_ = theirs.Close()
+		return nil, nil, err
+	}
+	return conn, theirs, nil
+}

@@ -1,0 +1,274 @@
+package guard
+
+import (
+	"errors"
+	"net"
+	"os"
+	"os/signal"
+	goruntime "runtime"
+	"syscall"
+	"time"
+)
+
+// pipeFD is the guard's end of the socket pair.
+const pipeFD = 3
+
+// Main is the guard process: it takes orders from the sidecar on descriptor 3
+// and returns its exit code when nothing of the command's tree is left. Report
+// is used when the sidecar is gone.
+func Main(report Report) int {
+	// The kernel kills the command when the thread that forked it ends.
+	goruntime.LockOSThread()
+	file := os.NewFile(pipeFD, "sidecar")
+	conn, err := net.FileConn(file)
+	_ = file.Close()
+	if err != nil {
+		_, _ = os.Stderr.WriteString("kar: bad_flag: `kar guard` is started by `kar run` only\n")
+		return 2
+	}
+	defer conn.Close()
+	// A handler, not "ignore": an ignored signal would stay ignored in the command.
+	quiet := make(chan os.Signal, 8)
+	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP, syscall.SIGPIPE} {
+		if !signal.Ignored(s) {
+			signal.Notify(quiet, s)
+		}
+	}
+	term := make(chan os.Signal, 1)
+	signal.Notify(term, syscall.SIGTERM)
+
+	g := &guard{report: report, pipe: newPipe(conn), orders: make(chan order), term: term, quiet: quiet}
+	if err := becomeReaper(); err != nil {
+		g.pipe.send(event{Event: evFailed, Code: 1, Detail: "cannot become sub-reaper: " + err.Error()})
+		return 1
+	}
+	go g.readOrders() // ends with the process: it reads until the sidecar is gone
+	return g.run()
+}
+
+// guard is the state of the guard process; only run touches what is below orders.
+type guard struct {
+	report Report
+	pipe   *pipe
+	orders chan order // closed when the sidecar is gone
+	term   chan os.Signal
+	quiet  chan os.Signal
+
+	start  *startSpec
+	pid    int // the command and its process group
+	reaped chan reaped
+	// frozen by the sidecar, or here because the lease ran out.
+	frozen, late bool
+	until        time.Duration // end of the lease on the boot-time clock, 0 for none
+}
+
+// reaped is what the reaper has seen of a child; none means that there are no children left.
+type reaped struct {
+	pid    int
+	status syscall.WaitStatus
+	none   bool
+}
+
+func (g *guard) readOrders() {
+	defer close(g.orders)
+	for {
+		var o order
+		if g.pipe.dec.Decode(&o) != nil {
+			return
+		}
+		g.orders <- o
+	}
+}
+
+// run obeys until the command has ended, the sidecar is gone or SIGTERM comes.
+func (g *guard) run() int {
+	tick := time.NewTimer(time.Hour)
+	defer tick.Stop()
+	for {
+		tick.Reset(g.nextLook())
+		select {
+		case o, ok := <-g.orders:
+			if !ok {
+				return g.finish("the sidecar ended", true)
+			}
+			if end, code := g.obey(o); end {
+				return code
+			}
+		case r := <-g.reaped:
+			switch {
+			case r.pid == g.pid && r.status.Stopped():
+				if !g.frozen && !g.late && g.start.Foreground != 0 {
+					g.pipe.send(event{Event: evStopped})
+				}
+			case r.pid == g.pid:
+				return g.ended(r.status)
+			}
+		case <-g.quiet:
+			// From the terminal: the command has had it too.
+		case <-g.term:
+			return g.finish("the guard was told to end", false)
+		case <-tick.C:
+			g.checkLease()
+		}
+	}
+}
+
+// obey carries out one order; end says that the guard is done.
+func (g *guard) obey(o order) (end bool, code int) {
+	switch o.Op {
+	case opStart:
+		g.start = o.Start
+		return g.launch()
+	case opSignal:
+		_ = syscall.Kill(-g.pid, syscall.Signal(o.Signal))
+	case opFreeze:
+		g.frozen = true
+		freezeTree(os.Getpid(), g.pid)
+		g.pipe.send(event{Event: evFrozen})
+	case opThaw:
+		g.frozen, g.late = false, false
+		signalTree(os.Getpid(), g.pid, syscall.SIGCONT)
+	case opKill:
+		return true, g.finish(o.Reason, false)
+	case opLease:
+		g.until = time.Duration(o.Until)
+		g.checkLease()
+	case opContinue:
+		giveTerminal(g.pid)
+		_ = syscall.Kill(-g.pid, syscall.SIGCONT)
+	}
+	return false, 0
+}
+
+// launch forks the command from this very thread and starts the reaper.
+func (g *guard) launch() (failed bool, code int) {
+	pid, err := syscall.ForkExec(g.start.Path, g.start.Args, &syscall.ProcAttr{
+		Env:   g.start.Env,
+		Files: []uintptr{0, 1, 2},
+		Sys:   childAttr(),
+	})
+	if err != nil {
+		code = 126
+		if errors.Is(err, syscall.ENOENT) {
+			code = 127
+		}
+		g.pipe.send(event{Event: evFailed, Code: code, Detail: err.Error()})
+		return true, code
+	}
+	g.pid = pid
+	if g.start.Foreground != 0 {
+		// Only now, or the command would inherit the ignored signal.
+		signal.Ignore(syscall.SIGTTOU)
+		giveTerminal(pid)
+		_ = syscall.Kill(-pid, syscall.SIGCONT) // it may have read too early
+	}
+	g.reaped = make(chan reaped, 16)
+	go reap(g.reaped) // ends when no child is left
+	g.pipe.send(event{Event: evStarted, PID: pid})
+	return false, 0
+}
+
+// reap waits for children, adopted ones too, until there are none.
+func reap(out chan<- reaped) {
+	for {
+		var ws syscall.WaitStatus
+		pid, err := syscall.Wait4(-1, &ws, syscall.WUNTRACED, nil)
+		switch {
+		case err == syscall.EINTR:
+		case err != nil:
+			out <- reaped{none: true}
+			return
+		default:
+			out <- reaped{pid: pid, status: ws}
+		}
+	}
+}
+
+// ended: the command is gone; what it left behind goes too.
+func (g *guard) ended(ws syscall.WaitStatus) int {
+	g.killAll()
+	if g.start.Foreground != 0 {
+		giveTerminal(g.start.Foreground)
+	}
+	e := event{Event: evExited, Code: exitCode(ws)}
+	if ws.Signaled() {
+		e.Signal = int(ws.Signal())
+	}
+	g.pipe.send(e)
+	return e.Code
+}
+
+// finish kills everything and tells whoever is left to be told.
+func (g *guard) finish(reason string, report bool) int {
+	if g.pid == 0 {
+		return 0
+	}
+	status := g.killAll()
+	if report {
+		reportExit(g.report, g.start.Gateway, g.start.Boot, reason)
+		return exitCode(status)
+	}
+	if g.start.Foreground != 0 {
+		giveTerminal(g.start.Foreground)
+	}
+	g.pipe.send(event{Event: evExited, Code: exitCode(status), Signal: int(syscall.SIGKILL), Detail: reason})
+	return exitCode(status)
+}
+
+// killAll returns when nothing of the tree is left, with the end of the
+// command itself when it was still to be seen.
+func (g *guard) killAll() (last syscall.WaitStatus) {
+	gone := false
+	killTree(os.Getpid(), g.pid, func() bool {
+		for {
+			select {
+			case r := <-g.reaped:
+				gone = gone || r.none || (!canReap && r.pid == g.pid)
+				if r.pid == g.pid {
+					last = r.status
+				}
+			default:
+				// Adopted gateways are children that stay, so the scan decides as well.
+				return gone || len(descendants(os.Getpid())) == 0
+			}
+		}
+	})
+	return last
+}
+
+// nextLook is when the lease must be looked at again. Timers stand still while
+// the machine sleeps, so it is never far away.
+func (g *guard) nextLook() time.Duration {
+	if g.until == 0 || g.late {
+		return time.Hour
+	}
+	return min(max(g.until-BootTime(), 0)+time.Millisecond, 500*time.Millisecond)
+}
+
+// checkLease freezes the tree when the lease is over (the sidecar itself may be
+// stopped, and nobody else can), and thaws what it froze when there is a new one.
+func (g *guard) checkLease() {
+	if g.pid == 0 {
+		return
+	}
+	over := g.until != 0 && BootTime() >= g.until
+	switch {
+	case over && !g.late:
+		g.late = true
+		if !g.frozen {
+			freezeTree(os.Getpid(), g.pid)
+		}
+	case !over && g.late:
+		g.late = false
+		if !g.frozen {
+			signalTree(os.Getpid(), g.pid, syscall.SIGCONT)
+		}
+	}
+}
+
+func exitCode(ws syscall.WaitStatus) int {
+	if ws.Signaled() {
+		return 128 + int(ws.Signal())
+	}
+	return ws.ExitStatus()
+}

@@ -1,0 +1,131 @@
+package guard
+
+import (
+	"bytes"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// canReap says that orphans of the tree come back to this process, so that
+// "no children" proves that nothing is left.
+const canReap = true
+
+// becomeReaper makes this process the parent of every orphan below it.
+func becomeReaper() error { return unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }
+
+// childAttr puts the command in its own process group and lets the kernel kill
+// it when the guard's thread dies; the caller must stay locked to its thread.
+func childAttr() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+}
+
+// BootTime is the clock of leases: it goes on while the machine sleeps.
+func BootTime() time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		return 0
+	}
+	return time.Duration(ts.Nano())
+}
+
+// descendants lists the live processes below root by the parents that /proc
+// names; zombies are left out, and so is a background gateway that some command
+// in the tree happened to start: it belongs to the user, not to the tree.
+func descendants(root int) []proc {
+	dir, err := os.Open("/proc")
+	if err != nil {
+		return nil
+	}
+	defer dir.Close()
+	names, _ := dir.Readdirnames(-1)
+
+	type entry struct {
+		proc
+		parent int
+		zombie bool
+	}
+	children := map[int][]entry{}
+	for _, name := range names {
+		pid, err := strconv.Atoi(name)
+		if err != nil {
+			continue
+		}
+		state, parent, ok := readStat(pid)
+		if !ok {
+			continue
+		}
+		e := entry{proc{pid, state == 'T' || state == 't'}, parent, state == 'Z' || state == 'X'}
+		children[parent] = append(children[parent], e)
+	}
+	var found []proc
+	queue := []int{root}
+	for len(queue) > 0 {
+		parent := queue[0]
+		queue = queue[1:]
+		for _, e := range children[parent] {
+			if isBackgroundGateway(e.pid) {
+				continue
+			}
+			if !e.zombie {
+				found = append(found, e.proc)
+			}
+			queue = append(queue, e.pid)
+		}
+	}
+	return found
+}
+
+// readStat reads state and parent from /proc/PID/stat; the name before them is
+// in parentheses and may contain anything.
+func readStat(pid int) (state byte, parent int, ok bool) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0, 0, false
+	}
+	i := bytes.LastIndexByte(b, ')')
+	if i < 0 {
+		return 0, 0, false
+	}
+	fields := bytes.Fields(b[i+1:])
+	if len(fields) < 2 {
+		return 0, 0, false
+	}
+	parent, err = strconv.Atoi(string(fields[1]))
+	return fields[0][0], parent, err == nil
+}
+
+// isBackgroundGateway recognises `kar gateway --background` of this binary.
+func isBackgroundGateway(pid int) bool {
+	dir := "/proc/" + strconv.Itoa(pid)
+	line, err := os.ReadFile(dir + "/cmdline")
+	if err != nil || !bytes.Contains(line, []byte("\x00gateway\x00--background\x00")) {
+		return false
+	}
+	theirs, err1 := os.Stat(dir + "/exe")
+	ours, err2 := os.Stat("/proc/self/exe")
+	return err1 == nil && err2 == nil && os.SameFile(theirs, ours)
+}
+
+// zombies lists the ended children of parent that nobody has waited for.
+func zombies(parent int) (pids []int) {
+	dir, err := os.Open("/proc")
+	if err != nil {
+		return nil
+	}
+	defer dir.Close()
+	names, _ := dir.Readdirnames(-1)
+	for _, name := range names {
+		pid, err := strconv.Atoi(name)
+		if err != nil {
+			continue
+		}
+		if state, ppid, ok := readStat(pid); ok && ppid == parent && state == 'Z' && !isBackgroundGateway(pid) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
