@@ -1,0 +1,78 @@
+package gateway
+
+import (
+	_ "embed"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/karmesh/kar/runtime"
+	"github.com/karmesh/kar/runtime/engine"
+)
+
+// document is the API document; embedding needs a variable, nothing writes to it.
+//
+//go:embed openapi.json
+var document []byte
+
+// health serves GET /kar/health: 200 while every partition can append and the store answers.
+func (x *exchange) health() error {
+	if err := x.mesh.Healthy(x.r.Context()); err != nil {
+		return x.unfit(err)
+	}
+	return x.text(http.StatusOK, "OK\n")
+}
+
+// ready serves GET /kar/ready: healthy, and not about to stop.
+func (x *exchange) ready() error {
+	if x.stopping.Load() {
+		return runtime.Errorf(runtime.CodeShutdown, "the gateway is stopping")
+	}
+	return x.health()
+}
+
+// unfit makes every reason for bad health a 503.
+func (x *exchange) unfit(err error) error {
+	x.failWith(err, http.StatusServiceUnavailable)
+	return nil
+}
+
+// A statusAnswer is what `kar gateway status` shows.
+type statusAnswer struct {
+	Version    string       `json:"version"`
+	Node       string       `json:"node"`
+	PID        int          `json:"pid"`
+	Started    time.Time    `json:"started"`
+	Partitions int          `json:"partitions"`
+	Idle       bool         `json:"idle"` // no work is left that could run
+	Stopping   bool         `json:"stopping"`
+	Hosts      int          `json:"hosts"`
+	Stats      engine.Stats `json:"stats"`
+	Details    any          `json:"details,omitempty"`
+}
+
+// gatewayStatus serves GET /kar/status.
+func (x *exchange) gatewayStatus() error {
+	stats := x.mesh.Stats()
+	a := statusAnswer{
+		Version: x.cfg.Version, Node: x.cfg.Node, PID: os.Getpid(), Started: x.started.UTC(),
+		Partitions: x.cfg.Partitions, Idle: x.mesh.Idle(), Stopping: x.stopping.Load(),
+		Hosts: stats.Hosts, Stats: stats,
+	}
+	if x.cfg.Status != nil {
+		a.Details = x.cfg.Status()
+	}
+	return x.json(http.StatusOK, a)
+}
+
+// openapi serves GET /kar/openapi.json.
+func (x *exchange) openapi() error {
+	return x.bytes(http.StatusOK, "application/json", document)
+}
+
+// scrape serves GET /metrics.
+func (x *exchange) scrape() error {
+	x.status = http.StatusOK
+	x.metrics.handler.ServeHTTP(x.w, x.r)
+	return nil
+}

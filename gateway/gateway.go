@@ -1,0 +1,121 @@
+package gateway
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"github.com/karmesh/kar/runtime"
+	"github.com/karmesh/kar/runtime/engine"
+)
+
+// DefaultBodyLimit is the size in bytes above which a request body is refused.
+const DefaultBodyLimit = 4 << 20
+
+// Config is what a Gateway needs. Mesh and Topics are required.
+type Config struct {
+	Mesh    *engine.Mesh
+	Topics  runtime.Topics
+	Version string // for /kar/status and the API document
+	Node    string // boot id of this gateway
+	// BodyLimit is in bytes; 0 means [DefaultBodyLimit].
+	BodyLimit int64
+	// Partitions of the mesh, for /kar/status; 0 means 1.
+	Partitions int
+	// Logger gets one line for each failure of KAR itself, nothing else; nil discards.
+	Logger *slog.Logger
+	// Status adds to /kar/status under "details"; it must be fit for JSON. May be nil.
+	Status func() any
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// A Gateway serves the HTTP API. It has no goroutines of its own.
+type Gateway struct {
+	cfg      Config
+	mesh     *engine.Mesh
+	router   *router
+	metrics  *metrics
+	started  time.Time
+	stopping atomic.Bool
+}
+
+// New makes a Gateway.
+func New(cfg Config) (*Gateway, error) {
+	if cfg.Mesh == nil || cfg.Topics == nil {
+		return nil, errors.New("gateway: Config needs Mesh and Topics")
+	}
+	if cfg.BodyLimit < 0 {
+		return nil, runtime.Errorf(runtime.CodeBadConfig, "the body limit is %d bytes; it must be positive", cfg.BodyLimit)
+	}
+	if cfg.BodyLimit == 0 {
+		cfg.BodyLimit = DefaultBodyLimit
+	}
+	if cfg.Partitions == 0 {
+		cfg.Partitions = 1
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	g := &Gateway{cfg: cfg, mesh: cfg.Mesh, started: cfg.Now()}
+	routes := g.routes()
+	g.router = newRouter(routes)
+	m, err := newMetrics(routes, cfg)
+	if err != nil {
+		return nil, err
+	}
+	g.metrics = m
+	return g, nil
+}
+
+// Handler serves the whole API. It may be shared by any number of listeners;
+// requests that come over a host's stream carry a runtime.Caller in their context.
+func (g *Gateway) Handler() http.Handler { return http.HandlerFunc(g.serve) }
+
+// Stop makes /kar/ready answer 503 from now on; everything else goes on.
+func (g *Gateway) Stop() { g.stopping.Store(true) }
+
+func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) {
+	x := &exchange{Gateway: g, w: w, r: r}
+	start := g.cfg.Now()
+	defer func() {
+		if p := recover(); p != nil {
+			x.panicked(p)
+		}
+		g.metrics.observe(x.route, x.status, g.cfg.Now().Sub(start))
+	}()
+	route, err := g.router.match(r.URL.EscapedPath(), &x.names)
+	if err != nil {
+		x.fail(err)
+		return
+	}
+	x.route = route
+	h := route.handler(r.Method)
+	if h == nil {
+		w.Header().Set("Allow", route.allow)
+		x.fail(runtime.Errorf(runtime.CodeMethodNotAllowed, "%s is not a method of this path", clip(r.Method, 20)))
+		return
+	}
+	x.caller = runtime.CallerOf(r.Context())
+	if err := h(x); err != nil {
+		x.fail(err)
+	}
+}
+
+// panicked answers what no client should be able to cause.
+func (x *exchange) panicked(p any) {
+	if p == http.ErrAbortHandler {
+		panic(p)
+	}
+	x.cfg.Logger.Error("panic in a request", "method", x.r.Method, "route", x.routeName(), "panic", p, "stack", string(debug.Stack()))
+	if x.status == 0 {
+		clear(x.w.Header())
+		x.fail(runtime.Errorf(runtime.CodeInternal, "the gateway failed while it served this request"))
+	}
+}
