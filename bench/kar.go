@@ -85,7 +85,7 @@ func (m *mesh) startGateway() (time.Duration, error) {
 			cancel()
 		default:
 		}
-		status, _, err := c.do("GET", "/ready", "", nil)
+		status, _, err := c.do("GET", "/kar/ready", "", nil)
 		return err == nil && status == 200
 	})
 	if err != nil {
