@@ -1,0 +1,355 @@
+package host
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/karmesh/kar/runtime"
+)
+
+// http1 is a lean HTTP/1.1 client for one address. Against net/http it saves
+// two goroutine switches per request, and it never sends anything twice.
+//
+// The rule of reuse: a connection that was idle over a second, or over half of
+// what the app's Keep-Alive field says, is not used again. So a reset never
+// means just that the app had closed an idle connection.
+type http1 struct {
+	address string
+
+	mu     sync.Mutex
+	idle   []*appConn // the last used last
+	open   map[*appConn]struct{}
+	most   time.Duration // longest idle time, learned downwards
+	reaper *time.Timer   // nil while nothing is idle
+	closed bool
+}
+
+// appConn is one connection to the app.
+type appConn struct {
+	net.Conn
+	in    *bufio.Reader
+	out   []byte
+	since time.Time     // idle since
+	most  time.Duration // longest idle time as the app said, 0 for not said
+}
+
+const (
+	longestIdle = time.Second
+	// A body up to this size is sent together with the header.
+	inlineBody = 64 << 10
+	// keepBuffer is the size above which a write buffer is not kept.
+	keepBuffer = 128 << 10
+)
+
+func newHTTP1(base *url.URL) *http1 {
+	return &http1{address: base.Host, open: map[*appConn]struct{}{}, most: longestIdle}
+}
+
+func (c *http1) do(ctx context.Context, r *appRequest) (*runtime.Outcome, error) {
+	if e := r.badRequest(); e != nil {
+		return e.Outcome(), nil
+	}
+	conn, err := c.get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	o, reuse, err := conn.exchange(c.address, r)
+	c.put(conn, reuse && err == nil)
+	if err == nil && conn.endless(o, reuse) {
+		return nil, errors.New("the connection ended without saying how long the answer is")
+	}
+	return o, err
+}
+
+// endless is for use after an answer whose end was the end of the connection:
+// a dying process ends like that, too. It is complete when the app still listens.
+func (conn *appConn) endless(o *runtime.Outcome, reuse bool) bool {
+	if reuse || o.Header.Get(untilClose) == "" {
+		return false
+	}
+	delete(o.Header, untilClose)
+	probe, err := net.DialTimeout("tcp", conn.RemoteAddr().String(), time.Second)
+	if err != nil {
+		return true
+	}
+	_ = probe.Close() // it was only a question
+	return false
+}
+
+// untilClose marks an answer without a length; no HTTP field has such a name.
+const untilClose = "\x00until-close"
+
+// get takes the most recently used connection that may be used, or dials.
+func (c *http1) get(ctx context.Context) (*appConn, error) {
+	c.mu.Lock()
+	for len(c.idle) > 0 {
+		n := len(c.idle) - 1
+		conn := c.idle[n]
+		c.idle[n] = nil
+		c.idle = c.idle[:n]
+		idle := time.Since(conn.since)
+		if idle > c.allowed(conn) {
+			c.drop(conn)
+			continue
+		}
+		if idle > time.Millisecond && !alive(conn.Conn) {
+			// The app closes sooner than it said: stay well below from now on.
+			c.most = min(c.most, max(idle/2, time.Millisecond))
+			c.drop(conn)
+			continue
+		}
+		c.mu.Unlock()
+		return conn, nil
+	}
+	closed := c.closed
+	c.mu.Unlock()
+	if closed {
+		return nil, context.Canceled
+	}
+	var d net.Dialer
+	raw, err := d.DialContext(ctx, "tcp", c.address)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, errNotSent
+	}
+	conn := &appConn{Conn: raw, in: bufio.NewReaderSize(raw, 4<<10)}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		_ = raw.Close() // nothing was sent
+		return nil, context.Canceled
+	}
+	c.open[conn] = struct{}{}
+	return conn, nil
+}
+
+func (c *http1) allowed(conn *appConn) time.Duration {
+	if conn.most > 0 {
+		return min(c.most, conn.most)
+	}
+	return c.most
+}
+
+func (c *http1) drop(conn *appConn) {
+	delete(c.open, conn)
+	_ = conn.Close() // idle or broken
+}
+
+func (c *http1) put(conn *appConn, reuse bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !reuse || c.closed || conn.in.Buffered() > 0 {
+		c.drop(conn)
+		return
+	}
+	conn.since = time.Now()
+	c.idle = append(c.idle, conn)
+	if c.reaper == nil {
+		c.reaper = time.AfterFunc(longestIdle, c.reap)
+	}
+}
+
+// reap closes what was idle for too long: an app that shuts down in order
+// waits for its connections.
+func (c *http1) reap() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	kept := c.idle[:0]
+	for _, conn := range c.idle {
+		if time.Since(conn.since) > c.allowed(conn) {
+			c.drop(conn)
+			continue
+		}
+		kept = append(kept, conn)
+	}
+	clear(c.idle[len(kept):])
+	c.idle = kept
+	c.reaper = nil
+	if len(kept) > 0 && !c.closed {
+		c.reaper = time.AfterFunc(longestIdle, c.reap)
+	}
+}
+
+// close breaks all connections; exchanges in flight end with an error.
+func (c *http1) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	if c.reaper != nil {
+		c.reaper.Stop()
+	}
+	for conn := range c.open {
+		c.drop(conn)
+	}
+	c.idle = nil
+}
+
+// exchange sends r and reads its answer. Reuse tells that the connection may
+// carry another.
+func (conn *appConn) exchange(host string, r *appRequest) (o *runtime.Outcome, reuse bool, err error) {
+	conn.out = appendRequest(conn.out[:0], host, r)
+	late := r.body
+	if len(r.body) <= inlineBody {
+		conn.out, late = append(conn.out, r.body...), nil
+	}
+	_, werr := conn.Write(conn.out)
+	if cap(conn.out) > keepBuffer {
+		conn.out = nil
+	}
+	var sent chan error
+	if late != nil && werr == nil {
+		// The app may answer before it has read everything.
+		sent = make(chan error, 1)
+		go func() { _, err := conn.Write(late); sent <- err }()
+	}
+	// After a failed write an answer may be there all the same, e.g. 413.
+	o, reuse, err = conn.answer(r)
+	if err != nil && werr != nil {
+		err = werr
+	}
+	if sent != nil {
+		if err != nil || !reuse {
+			_ = conn.Close() // ends the writer
+		} else {
+			_ = conn.SetWriteDeadline(time.Now().Add(time.Second))
+		}
+		if e := <-sent; e != nil {
+			reuse = false
+		}
+		_ = conn.SetWriteDeadline(time.Time{})
+	}
+	return o, reuse && werr == nil, err
+}
+
+func (conn *appConn) answer(r *appRequest) (*runtime.Outcome, bool, error) {
+	for {
+		res, err := http.ReadResponse(conn.in, &http.Request{Method: r.method})
+		if err != nil {
+			return nil, false, err
+		}
+		if res.StatusCode == http.StatusSwitchingProtocols {
+			return nil, false, errors.New("the app switched protocols, which nobody asked for")
+		}
+		if res.StatusCode < 200 {
+			continue
+		}
+		conn.most = idleOf(res.Header.Get("Keep-Alive"))
+		open := res.ContentLength < 0 && len(res.TransferEncoding) == 0 && r.method != http.MethodHead
+		reuse := !res.Close && !open
+		o, err := outcomeOf(res, r)
+		if err == nil && open {
+			o.Header[untilClose] = []string{"1"}
+		}
+		return o, reuse, err
+	}
+}
+
+// idleOf is half of the timeout in a Keep-Alive field such as "timeout=5, max=100".
+func idleOf(field string) time.Duration {
+	for part := range strings.SplitSeq(field, ",") {
+		name, value, _ := strings.Cut(strings.TrimSpace(part), "=")
+		if !strings.EqualFold(name, "timeout") {
+			continue
+		}
+		n, err := strconv.Atoi(strings.Trim(value, `" `))
+		if err != nil || n < 0 || n > 3600 {
+			return 0
+		}
+		return max(time.Duration(n)*time.Second/2, time.Millisecond)
+	}
+	return 0
+}
+
+func appendRequest(b []byte, host string, r *appRequest) []byte {
+	b = append(b, r.method...)
+	b = append(b, ' ')
+	b = append(b, r.path...)
+	b = append(b, " HTTP/1.1\r\nHost: "...)
+	b = append(b, host...)
+	b = append(b, "\r\n"...)
+	named := connectionNames(r.header)
+	for name, values := range r.header {
+		if ownField(name) || !isToken(name) || named[name] {
+			continue
+		}
+		for _, v := range values {
+			b = append(b, name...)
+			b = append(b, ": "...)
+			b = appendValue(b, v)
+			b = append(b, "\r\n"...)
+		}
+	}
+	if len(r.body) > 0 || r.method == "POST" || r.method == "PUT" || r.method == "PATCH" {
+		b = append(b, "Content-Length: "...)
+		b = strconv.AppendInt(b, int64(len(r.body)), 10)
+		b = append(b, "\r\n"...)
+	}
+	return append(b, "\r\n"...)
+}
+
+// connectionNames are the fields that the caller's Connection field names.
+func connectionNames(h runtime.Header) map[string]bool {
+	var out map[string]bool
+	for _, v := range h["Connection"] {
+		for name := range strings.SplitSeq(v, ",") {
+			if out == nil {
+				out = map[string]bool{}
+			}
+			out[http.CanonicalHeaderKey(strings.TrimSpace(name))] = true
+		}
+	}
+	return out
+}
+
+// ownField tells the fields that belong to the caller's connection or are made here.
+func ownField(name string) bool {
+	switch name {
+	case "Connection", "Content-Length", "Expect", "Host", "Keep-Alive", "Proxy-Connection", "Te",
+		"Trailer", "Transfer-Encoding", "Upgrade":
+		return true
+	}
+	return false
+}
+
+func appendValue(b []byte, v string) []byte {
+	if strings.IndexByte(v, '\n') < 0 && strings.IndexByte(v, '\r') < 0 && strings.IndexByte(v, 0) < 0 {
+		return append(b, v...)
+	}
+	return append(b, strings.NewReplacer("\r", " ", "\n", " ", "\x00", " ").Replace(v)...)
+}
+
+// alive asks without waiting whether the other end has closed.
+func alive(c net.Conn) bool {
+	sc, ok := c.(syscall.Conn)
+	if !ok {
+		return true
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return false
+	}
+	open := false
+	err = raw.Read(func(fd uintptr) bool {
+		var one [1]byte
+		_, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		// No data and no end is what an idle connection has.
+		open = errors.Is(err, syscall.EAGAIN)
+		return true
+	})
+	return err == nil && open
+}
+
+// describe names an error of an exchange for people.
+func describe(err error) string { return fmt.Sprintf("the connection to the app broke: %s", err) }

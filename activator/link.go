@@ -1,0 +1,132 @@
+package activator
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+
+	"github.com/karmesh/kar/activator/tunnel"
+	"github.com/karmesh/kar/runtime"
+)
+
+// A link is one attached stream. It is the [runtime.Link] of its boot.
+type link struct {
+	a      *Activator
+	conn   *tunnel.Conn
+	info   runtime.HostInfo
+	ctx    context.Context
+	cancel context.CancelFunc
+	exited bool // the reader's: an exit was reported, nothing follows
+
+	requests sync.WaitGroup
+	mu       sync.Mutex
+	waiting  map[uint64]context.CancelFunc
+}
+
+// Send queues a message for the host.
+func (l *link) Send(m runtime.HostMessage) { l.conn.Send(m) }
+
+// handle takes one message of the host; the reader calls it, one at a time.
+func (l *link) handle(m tunnel.Message) {
+	owners, boot := l.a.cfg.Owners, l.info.Boot
+	if l.exited {
+		return
+	}
+	switch m := m.(type) {
+	case *tunnel.Request:
+		l.request(m)
+	case *tunnel.Answer:
+		owners.Answered(boot, m.Answer)
+	case *tunnel.Got:
+		l.a.cfg.Release(m.IDs...)
+	case *tunnel.Beat:
+		ok, lost := owners.Beat(boot)
+		switch {
+		case lost:
+			l.conn.Send(&runtime.Verdict{Reason: "it was not heard of for longer than its lease"})
+		case ok:
+			l.conn.Send(&tunnel.BeatAnswer{Seq: m.Seq, Kept: true})
+		}
+	case *tunnel.Deactivated:
+		owners.Deactivated(boot, m.Actor, m.Partition)
+	case *tunnel.Cancel:
+		l.mu.Lock()
+		if cancel := l.waiting[m.Seq]; cancel != nil {
+			cancel()
+		}
+		l.mu.Unlock()
+	case *tunnel.Changed:
+		l.info.Draining = m.Draining
+		owners.HostChanged(l.info)
+	case *tunnel.Exit:
+		l.exited = true
+		owners.HostDown(boot, m.Reason)
+	}
+}
+
+// request serves one API request on a goroutine of its own.
+func (l *link) request(m *tunnel.Request) {
+	ctx, cancel := context.WithCancel(l.ctx)
+	l.mu.Lock()
+	if l.waiting == nil {
+		l.waiting = map[uint64]context.CancelFunc{}
+	}
+	l.waiting[m.Seq] = cancel
+	l.mu.Unlock()
+	l.requests.Add(1)
+	l.a.pool.do(func() {
+		defer l.requests.Done()
+		w := &recorder{limit: l.a.cfg.BodyLimit}
+		l.serve(ctx, w, m)
+		l.mu.Lock()
+		delete(l.waiting, m.Seq)
+		l.mu.Unlock()
+		gone := ctx.Err() != nil
+		cancel()
+		if gone {
+			return
+		}
+		l.conn.Send(w.response(m.Seq))
+	})
+}
+
+func (l *link) serve(ctx context.Context, w *recorder, m *tunnel.Request) {
+	defer func() {
+		if p := recover(); p != nil && p != http.ErrAbortHandler { // as net/http does for its handlers
+			l.a.cfg.Logger.Error("a request made the gateway panic", "path", m.Path, "panic", p)
+			w.fail(runtime.Errorf(runtime.CodeInternal, "the gateway failed on this request"))
+		}
+	}()
+	r, err := l.build(ctx, m)
+	if err != nil {
+		w.fail(runtime.Errorf(runtime.CodeBadRequest, "the path cannot be read: %s", err))
+		return
+	}
+	l.a.cfg.API.ServeHTTP(w, r)
+}
+
+// build makes the request as the gateway's HTTP server would have.
+func (l *link) build(ctx context.Context, m *tunnel.Request) (*http.Request, error) {
+	target := "/apps/" + url.PathEscape(l.info.App) + m.Path
+	raw, query, asked := strings.Cut(target, "?")
+	path, err := url.PathUnescape(raw)
+	if err != nil {
+		return nil, err
+	}
+	header := http.Header(m.Header)
+	if header == nil {
+		header = http.Header{}
+	}
+	r := &http.Request{
+		Method: m.Method, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		URL:    &url.URL{Path: path, RawPath: raw, RawQuery: query, ForceQuery: asked && query == ""},
+		Header: header, Host: "kar", RequestURI: target, RemoteAddr: l.info.Name,
+		ContentLength: int64(len(m.Body)), Body: http.NoBody,
+	}
+	if len(m.Body) > 0 {
+		r.Body = &bodyReader{rest: m.Body}
+	}
+	return r.WithContext(runtime.WithCaller(ctx, runtime.Caller{Boot: l.info.Boot, ID: m.ID})), nil
+}

@@ -1,0 +1,304 @@
+package tunnel
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+const (
+	// A message above pieceSize goes in pieces of that size.
+	pieceSize = 64 << 10
+	// inFlight is how many large messages share the stream at a time; it bounds
+	// what the reader has to hold.
+	inFlight = 16
+	maxFrame = pieceSize + 64
+)
+
+// Limits of one end of a stream.
+type Limits struct {
+	// Message is the largest message that is read, in bytes.
+	Message int
+	// Queue is how many bytes may wait to be written to an end that has read
+	// nothing for a second (eight times as much to one that reads); beyond it the
+	// stream is broken. 0 means no limit: the sender uses [Conn.Room].
+	Queue int
+	// Stall is how long one write may take, and Silence how long nothing may
+	// be read, before the stream is broken; 0 means 10 s and for ever.
+	Stall, Silence time.Duration
+}
+
+// Errors by which a Conn breaks itself.
+var (
+	errQueueFull = errors.New("tunnel: the other end does not read, too much is waiting")
+	errStalled   = errors.New("tunnel: a write did not end in time")
+	errSilent    = errors.New("tunnel: nothing was heard from the other end in time")
+	errClosed    = errors.New("tunnel: closed")
+)
+
+// A Conn is one end of a stream. Before Run, messages go one by one with Write
+// and Read; Send may be used at any time, what it queues leaves once Run runs.
+type Conn struct {
+	ws     *websocket.Conn
+	limits Limits
+	in     *bufio.Reader
+	frames io.Reader
+	parts  map[uint64]*partial
+
+	mu     sync.Mutex
+	out    []byte    // encoded small messages
+	large  []*pieces // messages that go in pieces, the first inFlight take turns
+	nextID uint64
+	queued int           // bytes not yet written
+	empty  chan struct{} // closed when something was written and somebody waits for it
+	err    error
+
+	wake  chan struct{}
+	done  chan struct{} // closed when broken
+	wrote time.Time     // start of the write in progress, zero when there is none
+	heard time.Time
+}
+
+// pieces is a large message on its way out.
+type pieces struct {
+	id    uint64
+	head  []byte
+	body  []byte
+	total int
+	begun bool
+}
+
+// partial is a large message on its way in.
+type partial struct {
+	total int
+	data  []byte
+}
+
+// New makes an end of a stream of an accepted or dialled WebSocket.
+func New(ws *websocket.Conn, limits Limits) *Conn {
+	if limits.Stall == 0 {
+		limits.Stall = 10 * time.Second
+	}
+	ws.SetReadLimit(-1) // bounded frame by frame instead
+	return &Conn{
+		ws: ws, limits: limits, parts: map[uint64]*partial{},
+		in:   bufio.NewReaderSize(nil, 32<<10),
+		wake: make(chan struct{}, 1), done: make(chan struct{}), heard: time.Now(),
+	}
+}
+
+// Done is closed when the stream is broken, Err says why.
+func (c *Conn) Done() <-chan struct{} { return c.done }
+
+// Err is nil while the stream is whole.
+func (c *Conn) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
+// Close breaks the stream at once. Twice is fine.
+func (c *Conn) Close() { c.fail(errClosed) }
+
+func (c *Conn) fail(err error) {
+	c.mu.Lock()
+	if c.err != nil {
+		c.mu.Unlock()
+		return
+	}
+	c.err = err
+	c.out, c.large = nil, nil
+	close(c.done)
+	c.mu.Unlock()
+	_ = c.ws.CloseNow() // the first error is the one to tell
+}
+
+// Send queues a message. It does not block; on a broken stream it does nothing.
+// The message and its body must not be changed afterwards.
+func (c *Conn) Send(m Message) {
+	c.mu.Lock()
+	if c.err != nil {
+		c.mu.Unlock()
+		return
+	}
+	before := len(c.out)
+	c.queue(m)
+	full := c.overfull()
+	c.mu.Unlock()
+	if full {
+		c.fail(errQueueFull)
+		return
+	}
+	if before == 0 {
+		c.signal()
+	}
+}
+
+// overfull tells that too much waits for an end that does not read. An end
+// that reads may catch up with a burst several times the limit.
+func (c *Conn) overfull() bool {
+	if c.limits.Queue == 0 || c.queued <= c.limits.Queue {
+		return false
+	}
+	stuck := !c.wrote.IsZero() && time.Since(c.wrote) > time.Second
+	return stuck || c.queued > 8*c.limits.Queue
+}
+
+func (c *Conn) signal() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// queue encodes m into place: room for a length of fixed width goes in front,
+// so that nothing has to move.
+func (c *Conn) queue(m Message) {
+	start := len(c.out)
+	b, body := encode(append(c.out, 0, 0, 0), m)
+	n := len(b) - start - 3 + len(body)
+	if n <= pieceSize {
+		b = append(b, body...)
+		putLength(b[start:], n)
+		c.out = b
+		c.queued += n + 3
+		return
+	}
+	head := append([]byte(nil), b[start+3:]...)
+	c.out = b[:start]
+	c.nextID++
+	c.large = append(c.large, &pieces{id: c.nextID, head: head, body: body, total: n})
+	c.queued += n
+	c.signal()
+}
+
+// putLength writes n as a uvarint of exactly three bytes.
+func putLength(b []byte, n int) {
+	b[0] = byte(n) | 0x80
+	b[1] = byte(n>>7) | 0x80
+	b[2] = byte(n >> 14)
+}
+
+// Room waits until at most n bytes wait to be written.
+func (c *Conn) Room(ctx context.Context, n int) error {
+	for {
+		c.mu.Lock()
+		if c.err != nil || c.queued <= n {
+			err := c.err
+			c.mu.Unlock()
+			return err
+		}
+		if c.empty == nil {
+			c.empty = make(chan struct{})
+		}
+		changed := c.empty
+		c.mu.Unlock()
+		select {
+		case <-changed:
+		case <-c.done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Flush waits until everything that was sent has been written.
+func (c *Conn) Flush(ctx context.Context) error { return c.Room(ctx, 0) }
+
+// Read waits for the next message. It belongs to one goroutine.
+func (c *Conn) Read(ctx context.Context) (Message, error) {
+	for {
+		b, err := c.frame(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if b, err = c.join(b); err != nil || b == nil {
+			if err != nil {
+				return nil, err
+			}
+			continue
+		}
+		m, err := decode(b)
+		if err != nil {
+			return nil, err
+		}
+		if m != nil {
+			return m, nil
+		}
+	}
+}
+
+// frame reads one frame into memory of its own.
+func (c *Conn) frame(ctx context.Context) ([]byte, error) {
+	for {
+		if c.frames == nil {
+			kind, r, err := c.ws.Reader(ctx)
+			if err != nil {
+				return nil, err
+			}
+			if kind != websocket.MessageBinary {
+				return nil, fmt.Errorf("tunnel: a text message on a stream of binary ones")
+			}
+			c.frames = r
+			c.in.Reset(r)
+		}
+		n, err := binary.ReadUvarint(c.in)
+		if err == io.EOF {
+			c.frames = nil
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if n == 0 || n > maxFrame {
+			return nil, errMalformed
+		}
+		b := make([]byte, n)
+		_, err = io.ReadFull(c.in, b)
+		return b, err
+	}
+}
+
+// join collects pieces; it returns nil until a message is whole.
+func (c *Conn) join(b []byte) ([]byte, error) {
+	if b[0] != kindFirstPiece && b[0] != kindPiece {
+		return b, nil
+	}
+	id, n := binary.Uvarint(b[1:])
+	if n <= 0 {
+		return nil, errMalformed
+	}
+	rest := b[1+n:]
+	p := c.parts[id]
+	if b[0] == kindFirstPiece {
+		total, m := binary.Uvarint(rest)
+		if m <= 0 || p != nil || len(c.parts) >= inFlight {
+			return nil, errMalformed
+		}
+		if total > uint64(c.limits.Message) {
+			return nil, fmt.Errorf("tunnel: a message of %d bytes is over the limit of %d", total, c.limits.Message)
+		}
+		rest = rest[m:]
+		p = &partial{total: int(total), data: make([]byte, 0, total)}
+		c.parts[id] = p
+	}
+	if p == nil || len(p.data)+len(rest) > p.total {
+		return nil, errMalformed
+	}
+	p.data = append(p.data, rest...)
+	if len(p.data) < p.total {
+		return nil, nil
+	}
+	delete(c.parts, id)
+	if len(p.data) == 0 {
+		return nil, errMalformed
+	}
+	return p.data, nil
+}

@@ -1,0 +1,382 @@
+package tunnel
+
+import "github.com/karmesh/kar/runtime"
+
+// decode reads one message: its kind and fields. Bodies alias b. A kind that
+// is not known gives nil without an error, so that it can be skipped.
+func decode(b []byte) (Message, error) {
+	if len(b) == 0 {
+		return nil, errMalformed
+	}
+	f := &fields{b: b[1:]}
+	m := decodeKind(b[0], f)
+	if f.err != nil {
+		return nil, f.err
+	}
+	return m, nil
+}
+
+func decodeKind(kind byte, f *fields) Message {
+	switch kind {
+	case kindInvoke:
+		return decodeInvoke(f)
+	case kindAnswer:
+		return decodeAnswer(f)
+	case kindRequest:
+		return decodeRequest(f)
+	case kindResponse:
+		return decodeResponse(f)
+	case kindTaken:
+		m := &runtime.Taken{}
+		each(f, func(x field) {
+			if x.num == 1 {
+				m.Attempts = append(m.Attempts, attempt(f, x.data))
+			}
+		})
+		return m
+	case kindGot:
+		m := &Got{}
+		each(f, func(x field) {
+			if x.num == 1 {
+				m.IDs = append(m.IDs, f.id(x.data))
+			}
+		})
+		return m
+	case kindCancel:
+		m := &Cancel{}
+		each(f, func(x field) {
+			if x.num == 1 {
+				m.Seq = x.v
+			}
+		})
+		return m
+	case kindBeat:
+		m := &Beat{}
+		each(f, func(x field) {
+			if x.num == 1 {
+				m.Seq = x.v
+			}
+		})
+		return m
+	case kindBeatAnswer:
+		m := &BeatAnswer{}
+		each(f, func(x field) {
+			switch x.num {
+			case 1:
+				m.Seq = x.v
+			case 2:
+				m.Kept = x.v != 0
+			}
+		})
+		return m
+	case kindDeactivate:
+		m := &runtime.Deactivate{}
+		each(f, func(x field) {
+			switch x.num {
+			case 1:
+				m.Actor = actor(f, x.data)
+			case 2:
+				m.Partition = uint16(x.v)
+			case 3:
+				m.Epoch = x.v
+			}
+		})
+		return m
+	case kindDeactivated:
+		m := &Deactivated{}
+		each(f, func(x field) {
+			switch x.num {
+			case 1:
+				m.Actor = actor(f, x.data)
+			case 2:
+				m.Partition = uint16(x.v)
+			}
+		})
+		return m
+	case kindFence:
+		m := &runtime.Fence{}
+		each(f, func(x field) {
+			if x.num == 1 {
+				m.Epochs = append(m.Epochs, epoch(f, x.data))
+			}
+		})
+		return m
+	case kindVerdict:
+		m := &runtime.Verdict{}
+		each(f, func(x field) {
+			if x.num == 1 {
+				m.Reason = string(x.data)
+			}
+		})
+		return m
+	case kindExit:
+		m := &Exit{}
+		each(f, func(x field) {
+			if x.num == 1 {
+				m.Reason = string(x.data)
+			}
+		})
+		return m
+	case kindChanged:
+		m := &Changed{}
+		each(f, func(x field) {
+			if x.num == 1 {
+				m.Draining = x.v != 0
+			}
+		})
+		return m
+	case kindUp:
+		each(f, func(field) {})
+		return &Up{}
+	}
+	return decodeHandshake(kind, f)
+}
+
+func decodeHandshake(kind byte, f *fields) Message {
+	switch kind {
+	case kindWelcome:
+		m := &Welcome{}
+		each(f, func(x field) {
+			switch x.num {
+			case 1:
+				m.Protocol = x.v
+			case 2:
+				m.Version = string(x.data)
+			case 3:
+				m.Node = string(x.data)
+			case 4:
+				m.Partitions = int(x.v)
+			case 5:
+				m.LeaseMillis = int64(x.v)
+			case 6:
+				m.BodyLimit = int(x.v)
+			case 7:
+				m.Epochs = append(m.Epochs, epoch(f, x.data))
+			}
+		})
+		return m
+	case kindHello:
+		m := &Hello{}
+		each(f, func(x field) {
+			switch x.num {
+			case 1:
+				m.Protocol = x.v
+			case 2:
+				m.Version = string(x.data)
+			case 3:
+				m.Token = string(x.data)
+			case 4:
+				m.Info = info(f, x.data)
+			}
+		})
+		return m
+	case kindJoined:
+		m := &Joined{}
+		each(f, func(x field) {
+			switch x.num {
+			case 1:
+				m.Running = append(m.Running, attempt(f, x.data))
+			case 2:
+				m.Instances = append(m.Instances, actor(f, x.data))
+			}
+		})
+		return m
+	case kindRefused:
+		m := &Refused{}
+		each(f, func(x field) {
+			switch x.num {
+			case 1:
+				m.Code = runtime.Code(x.data)
+			case 2:
+				m.Detail = string(x.data)
+			}
+		})
+		return m
+	}
+	return nil
+}
+
+func each(f *fields, visit func(field)) {
+	for x, ok := f.next(); ok; x, ok = f.next() {
+		visit(x)
+	}
+}
+
+func decodeInvoke(f *fields) *runtime.Invoke {
+	m := &runtime.Invoke{}
+	for x, ok := f.next(); ok; x, ok = f.next() {
+		switch x.num {
+		case 1:
+			m.Attempt = attempt(f, x.data)
+		case 2:
+			m.Epoch = x.v
+		case 3:
+			m.Target.App = string(x.data)
+		case 4:
+			m.Target.Type = string(x.data)
+		case 5:
+			m.Target.ID = string(x.data)
+		case 6:
+			m.Target.Service = string(x.data)
+		case 7:
+			m.Method = known(x.data)
+		case 8:
+			m.Path = string(x.data)
+		case 9:
+			m.Header = f.header(m.Header, x.data)
+		case 10:
+			m.Session = string(x.data)
+		case 11:
+			m.Limit = int64(x.v)
+		case 12:
+			m.Body = x.data
+		}
+	}
+	return m
+}
+
+func decodeAnswer(f *fields) *Answer {
+	m := &Answer{}
+	var o runtime.Outcome
+	for x, ok := f.next(); ok; x, ok = f.next() {
+		switch x.num {
+		case 1:
+			m.Attempt = attempt(f, x.data)
+		case 2:
+			m.ActivationFailed = x.v != 0
+		case 3:
+			m.Outcome = &o
+		case 4:
+			o.Status = int(x.v)
+		case 5:
+			o.Code = runtime.Code(x.data)
+		case 6:
+			o.Header = f.header(o.Header, x.data)
+		case 7:
+			o.Body = x.data
+		}
+	}
+	return m
+}
+
+func decodeRequest(f *fields) *Request {
+	m := &Request{}
+	for x, ok := f.next(); ok; x, ok = f.next() {
+		switch x.num {
+		case 1:
+			m.Seq = x.v
+		case 2:
+			m.ID = f.id(x.data)
+		case 3:
+			m.Method = known(x.data)
+		case 4:
+			m.Path = string(x.data)
+		case 5:
+			m.Header = f.header(m.Header, x.data)
+		case 6:
+			m.Body = x.data
+		}
+	}
+	return m
+}
+
+func decodeResponse(f *fields) *Response {
+	m := &Response{}
+	for x, ok := f.next(); ok; x, ok = f.next() {
+		switch x.num {
+		case 1:
+			m.Seq = x.v
+		case 2:
+			m.Status = int(x.v)
+		case 3:
+			m.Header = f.header(m.Header, x.data)
+		case 4:
+			m.Body = x.data
+		}
+	}
+	return m
+}
+
+func attempt(f *fields, data []byte) (a runtime.Attempt) {
+	in := fields{b: data}
+	for x, ok := in.next(); ok; x, ok = in.next() {
+		switch x.num {
+		case 1:
+			a.ID = in.id(x.data)
+		case 2:
+			a.Step = uint32(x.v)
+		case 3:
+			a.Number = uint32(x.v)
+		case 4:
+			a.Partition = uint16(x.v)
+		}
+	}
+	f.keep(in.err)
+	return a
+}
+
+func actor(f *fields, data []byte) (a runtime.Actor) {
+	in := fields{b: data}
+	for x, ok := in.next(); ok; x, ok = in.next() {
+		switch x.num {
+		case 1:
+			a.App = string(x.data)
+		case 2:
+			a.Type = string(x.data)
+		case 3:
+			a.ID = string(x.data)
+		}
+	}
+	f.keep(in.err)
+	return a
+}
+
+func epoch(f *fields, data []byte) (e runtime.PartitionEpoch) {
+	in := fields{b: data}
+	for x, ok := in.next(); ok; x, ok = in.next() {
+		switch x.num {
+		case 1:
+			e.Partition = uint16(x.v)
+		case 2:
+			e.Epoch = x.v
+		}
+	}
+	f.keep(in.err)
+	return e
+}
+
+func info(f *fields, data []byte) (i runtime.HostInfo) {
+	in := fields{b: data}
+	for x, ok := in.next(); ok; x, ok = in.next() {
+		switch x.num {
+		case 1:
+			i.Boot = string(x.data)
+		case 2:
+			i.App = string(x.data)
+		case 3:
+			i.Name = string(x.data)
+		case 4:
+			i.Service = string(x.data)
+		case 5:
+			i.Actors = append(i.Actors, string(x.data))
+		case 6:
+			i.Port = int(x.v)
+		case 7:
+			i.Idle = int64(x.v)
+		case 8:
+			i.Grace = int64(x.v)
+		case 9:
+			i.URL = string(x.data)
+		case 10:
+			i.Draining = x.v != 0
+		}
+	}
+	f.keep(in.err)
+	return i
+}
+
+func (f *fields) keep(err error) {
+	if err != nil {
+		f.err = err
+	}
+}

@@ -1,0 +1,115 @@
+// Package tunnel is the wire between a gateway and an attached host: one
+// full-duplex stream of messages on a WebSocket, which passes ordinary HTTP
+// proxies. Everything that waits goes out in one WebSocket message; large
+// messages go in pieces between the others, so that they block nobody.
+//
+// Small messages arrive in the order in which they were sent. A large one may
+// be overtaken by what was sent after it.
+package tunnel
+
+import "github.com/karmesh/kar/runtime"
+
+// Protocol is the version of this wire. Unknown fields are skipped, so it is
+// raised only when old ends could not understand the new meaning.
+const Protocol = 1
+
+// Path is where a gateway listens for hosts; ExitPath takes exit reports.
+const (
+	Path     = "/kar/attach"
+	ExitPath = "/kar/exit"
+)
+
+// ExitReport is the JSON body of a POST to [ExitPath].
+type ExitReport struct {
+	Boot   string `json:"boot"`
+	Reason string `json:"reason"`
+}
+
+// A Message is a pointer to one of the types of this file, or one of
+// *runtime.Invoke, Deactivate, Taken, Verdict and Fence.
+type Message any
+
+// Welcome is the first message, from the gateway.
+type Welcome struct {
+	Protocol    uint64
+	Version     string
+	Node        string
+	Partitions  int
+	LeaseMillis int64
+	BodyLimit   int
+	// Epochs is the join question: who may speak for which partition from now on.
+	Epochs []runtime.PartitionEpoch
+}
+
+// Hello is the host's answer to it.
+type Hello struct {
+	Protocol uint64
+	Version  string
+	Token    string
+	Info     runtime.HostInfo
+}
+
+// Joined ends the join: what runs and which instances are active. Finished
+// answers went before it, each as an [Answer].
+type Joined struct {
+	Running   []runtime.Attempt
+	Instances []runtime.Actor
+}
+
+// Up says that the owners have taken the join.
+type Up struct{}
+
+// Refused ends a stream that cannot be used, with the reason.
+type Refused struct {
+	Code   runtime.Code
+	Detail string
+}
+
+// Answer is the end of an attempt.
+type Answer struct{ runtime.Answer }
+
+// Deactivated confirms that an actor is no longer active.
+type Deactivated struct {
+	Actor     runtime.Actor
+	Partition uint16
+}
+
+// Beat is a sign of life; BeatAnswer is its echo once the owners have judged.
+type Beat struct{ Seq uint64 }
+
+// BeatAnswer renews the lease when Kept, from the moment the beat was sent.
+type BeatAnswer struct {
+	Seq  uint64
+	Kept bool
+}
+
+// Exit is proof that the host's processes have ended.
+type Exit struct{ Reason string }
+
+// Changed tells that the host takes nothing new (or does again).
+type Changed struct{ Draining bool }
+
+// Request is an API request of the app. The host repeats it under the same ID
+// on the next stream when this one breaks.
+type Request struct {
+	Seq    uint64
+	ID     runtime.ID // zero when it needs none
+	Method string
+	Path   string // escaped, from /kar/v1 on, with any query string
+	Header runtime.Header
+	Body   []byte
+}
+
+// Response answers a Request.
+type Response struct {
+	Seq    uint64
+	Status int
+	Header runtime.Header
+	Body   []byte
+}
+
+// Got says that the outcomes of plain calls have arrived and need not be kept.
+type Got struct{ IDs []runtime.ID }
+
+// Cancel says that nobody waits for a Request any more. It cancels no work.
+type Cancel struct{ Seq uint64 }
