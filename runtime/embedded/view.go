@@ -1,0 +1,130 @@
+package embedded
+
+import (
+	"encoding/binary"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// Keys of the view. Partition numbers, topic numbers, offsets and seconds are big endian.
+//
+//	a partition           position up to which the log has been applied
+//	s partition key       an entry of the store: expiry (0 or 8 bytes, see sealValue), value
+//	x second partition key  an entry that expires then
+//	j                     position up to which the journal of the topics has been applied
+//	t name                a topic: number, exists, first offset, next offset
+//	e number offset       an event
+const (
+	appliedKey = 'a'
+	entryKey   = 's'
+	expiryKey  = 'x'
+	journalKey = 'j'
+	topicKey   = 't'
+	eventKey   = 'e'
+)
+
+// Sizes are chosen for a gateway that should be small when it has nothing to do.
+const (
+	viewMemTable = 4 << 20
+	viewCache    = 8 << 20
+)
+
+// A view is the Pebble database, without a log of its own: what it has not
+// flushed is applied again from the journals.
+type view struct {
+	*pebble.DB
+	// flushFault is the error of the last background flush, nil after a good one.
+	flushFault atomic.Pointer[error]
+}
+
+func openView(fs vfs.FS, dir string, fresh bool, logger *slog.Logger, failed func(error)) (*view, error) {
+	v := &view{}
+	opts := &pebble.Options{
+		FS:                          fs,
+		DisableWAL:                  true,
+		ErrorIfNotExists:            !fresh,
+		FormatMajorVersion:          pebble.FormatNewest,
+		MemTableSize:                viewMemTable,
+		MemTableStopWritesThreshold: 4,
+		CacheSize:                   viewCache,
+		MaxOpenFiles:                256,
+		Logger:                      viewLogger{logger, failed},
+		EventListener: &pebble.EventListener{
+			BackgroundError: func(err error) {
+				logger.Warn("the view could not be written; it is tried again", "error", err)
+				v.flushFault.Store(&err)
+			},
+			FlushEnd: func(info pebble.FlushInfo) {
+				if info.Err == nil {
+					v.flushFault.Store(nil)
+				}
+			},
+		},
+	}
+	db, err := pebble.Open(dir, opts)
+	if err != nil {
+		return nil, fault("open the view in "+dir, err)
+	}
+	v.DB = db
+	return v, nil
+}
+
+// writable is an error while Pebble cannot flush: further writes would pile up
+// in memory and then block.
+func (v *view) writable() error {
+	if err := v.flushFault.Load(); err != nil {
+		if v.Metrics().MemTable.Count < 3 {
+			return nil
+		}
+		return fault("write the view", *err)
+	}
+	return nil
+}
+
+// number reads an 8-byte value; absent is 0.
+func (v *view) number(r pebble.Reader, key []byte) (uint64, error) {
+	b, closer, err := r.Get(key)
+	if err == pebble.ErrNotFound {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fault("read the view", err)
+	}
+	defer closer.Close()
+	if len(b) != 8 {
+		return 0, damaged("the view", "the position under %q has %d bytes", key, len(b))
+	}
+	return binary.BigEndian.Uint64(b), nil
+}
+
+// viewLogger passes Pebble's words on; what Pebble calls fatal is a failed
+// write or sync of its list of files, which ends the process.
+type viewLogger struct {
+	logger *slog.Logger
+	failed func(error)
+}
+
+func (l viewLogger) Infof(format string, args ...any) {}
+
+func (l viewLogger) Errorf(format string, args ...any) {
+	l.logger.Warn("view: " + fmt.Sprintf(format, args...))
+}
+
+func (l viewLogger) Fatalf(format string, args ...any) {
+	l.failed(fault("write the view", fmt.Errorf(format, args...)))
+	select {} // Pebble does not expect an answer; see Options.FailedSync
+}
+
+// keyAfter is the smallest key behind all keys that start with prefix; nil when there is none.
+func keyAfter(prefix []byte) []byte {
+	for i := len(prefix) - 1; i >= 0; i-- {
+		if prefix[i] != 0xff {
+			return append(append([]byte(nil), prefix[:i]...), prefix[i]+1)
+		}
+	}
+	return nil
+}
