@@ -145,10 +145,7 @@ func jsonFault(err error) string {
 }
 
 // query is the first value of a query parameter.
-func (x *exchange) query(name string) string {
-	v, _ := queryValue(x.r.URL.RawQuery, name)
-	return v
-}
+func (x *exchange) query(name string) string { return queryValue(x.r.URL.RawQuery, name) }
 
 // nilOnAbsent is KAR 1.x's wish for 200 instead of 404.
 func (x *exchange) nilOnAbsent() bool { return x.query("nilOnAbsent") == "true" }

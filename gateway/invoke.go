@@ -8,9 +8,6 @@ import (
 	"github.com/karmesh/kar/runtime"
 )
 
-// maxSession is the longest session string in bytes.
-const maxSession = 4096
-
 // callService serves /service/{service}/call/{path*}.
 func (x *exchange) callService() error {
 	q := &runtime.Request{
@@ -33,11 +30,7 @@ func (x *exchange) callActor() error {
 		Method: http.MethodPost,
 		Path:   "/" + x.names[3],
 	}
-	session, found := queryValue(x.r.URL.RawQuery, "session")
-	if found && len(session) > maxSession {
-		return runtime.Errorf(runtime.CodeBadSession, "the session has %d bytes; the limit is %d", len(session), maxSession)
-	}
-	q.Session = session
+	q.Session = x.query("session")
 	return x.submit(q)
 }
 

@@ -146,7 +146,7 @@ func unescapeName(segment string) (string, error) {
 }
 
 // queryValue is the first value of a parameter in a raw query, without regard to the body.
-func queryValue(raw, name string) (value string, found bool) {
+func queryValue(raw, name string) string {
 	for raw != "" {
 		var pair string
 		pair, raw, _ = strings.Cut(raw, "&")
@@ -157,9 +157,9 @@ func queryValue(raw, name string) (value string, found bool) {
 		if v, err := url.QueryUnescape(val); err == nil {
 			val = v
 		}
-		return val, true
+		return val
 	}
-	return "", false
+	return ""
 }
 
 // allVerbs are the methods that a service may be called with.
