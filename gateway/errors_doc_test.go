@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/karmesh/kar/runtime"
 )
 
 // codes reads the error codes out of the source, so that none can be forgotten.
@@ -75,8 +77,9 @@ func TestEachCodeHasAPageAndEachPageACode(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !strings.HasPrefix(string(text), "# "+page+"\n") || len(strings.Fields(string(text))) < 20 {
-			t.Errorf("docs/errors/%s.md must start with the code as its title and say something", page)
+		start := "# " + page + "\n\nHTTP status " + strconv.Itoa(runtime.Code(page).Status()) + ". "
+		if !strings.HasPrefix(string(text), start) || len(strings.Fields(string(text))) < 20 {
+			t.Errorf("docs/errors/%s.md must start with %q and say something", page, start)
 		}
 	}
 }
