@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -137,6 +138,9 @@ func (d *Disk) open() error {
 		return err
 	}
 	if d.view == nil {
+		if err = checkView(o.FS, d.viewDir(), o.Logger, d.positions()); err != nil {
+			return err
+		}
 		if d.view, err = d.openView(false); err != nil {
 			return err
 		}
@@ -146,6 +150,15 @@ func (d *Disk) open() error {
 	}
 	d.topics, err = openTopics(d.view, d.events)
 	return err
+}
+
+// positions are what the journals demand of the view.
+func (d *Disk) positions() []position {
+	list := []position{{key: []byte{journalKey}, of: "the topics", min: d.events.demands(), max: d.events.last().end}}
+	for i, j := range d.logs {
+		list = append(list, position{key: positionKey(uint16(i)), of: fmt.Sprintf("partition %d", i), min: j.promised(), max: math.MaxUint64})
+	}
+	return list
 }
 
 // Log is the log of one partition. Closing it does nothing; Disk.Close does.

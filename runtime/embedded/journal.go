@@ -191,6 +191,11 @@ func (j *journal) promised() uint64 {
 	return j.witness.state.applied
 }
 
+// demands is what a view that is rebuilt from this journal alone must hold.
+func (j *journal) demands() uint64 {
+	return max(j.promised(), j.segments[0].base)
+}
+
 func (j *journal) Bounds(context.Context) (start, end uint64, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -28,16 +28,13 @@ type partition struct {
 
 var _ runtime.Store = (*store)(nil)
 
-// openStore reads the positions and holds them against what was promised.
+// openStore reads the positions.
 func openStore(v *view, journals []*journal, now func() time.Time) (*store, error) {
 	s := &store{view: v, now: now}
 	for i, j := range journals {
-		applied, err := v.number(v.DB, positionKey(uint16(i)))
+		applied, err := number(v.DB, positionKey(uint16(i)))
 		if err != nil {
 			return nil, err
-		}
-		if promised := j.promised(); applied < promised {
-			return nil, damaged("the folder view", "it holds partition %d up to record %d, but had held it up to %d", i, applied, promised)
 		}
 		s.partitions = append(s.partitions, &partition{applied: applied, durable: applied, journal: j})
 	}

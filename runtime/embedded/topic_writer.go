@@ -64,16 +64,9 @@ func (t *topics) load() error {
 
 func (t *topics) replay() error {
 	ctx := context.Background()
-	applied, err := t.view.number(t.view.DB, []byte{journalKey})
+	applied, err := number(t.view.DB, []byte{journalKey})
 	if err != nil {
 		return err
-	}
-	start, end, err := t.journal.Bounds(ctx)
-	if err != nil {
-		return err
-	}
-	if applied < start || applied > end || applied < t.journal.promised() {
-		return damaged("the folder view", "it holds the topics up to record %d, but their journal has the records %d to %d", applied, start, end)
 	}
 	r := t.newRound(applied)
 	defer func() { r.batch.Close() }()

@@ -41,28 +41,37 @@ type view struct {
 	flushFault atomic.Pointer[error]
 }
 
-func openView(fs vfs.FS, dir string, fresh bool, logger *slog.Logger, failed func(error)) (*view, error) {
-	v := &view{}
-	opts := &pebble.Options{
+func viewOptions(fs vfs.FS, logger *slog.Logger, failed func(error)) *pebble.Options {
+	return &pebble.Options{
 		FS:                          fs,
 		DisableWAL:                  true,
-		ErrorIfNotExists:            !fresh,
 		FormatMajorVersion:          pebble.FormatNewest,
 		MemTableSize:                viewMemTable,
 		MemTableStopWritesThreshold: 4,
 		CacheSize:                   viewCache,
 		MaxOpenFiles:                256,
 		Logger:                      viewLogger{logger, failed},
-		EventListener: &pebble.EventListener{
-			BackgroundError: func(err error) {
-				logger.Warn("the view could not be written; it is tried again", "error", err)
-				v.flushFault.Store(&err)
-			},
-			FlushEnd: func(info pebble.FlushInfo) {
-				if info.Err == nil {
-					v.flushFault.Store(nil)
-				}
-			},
+	}
+}
+
+// openView opens the database; one that is not fresh must be there. Pebble
+// tidies its folder while it opens, so see checkView first.
+func openView(fs vfs.FS, dir string, fresh bool, logger *slog.Logger, failed func(error)) (*view, error) {
+	v := &view{}
+	opts := viewOptions(fs, logger, failed)
+	opts.ErrorIfNotExists = !fresh
+	opts.EventListener = &pebble.EventListener{
+		BackgroundError: func(err error) {
+			logger.Warn("the view could not be written; it is tried again", "error", err)
+			v.flushFault.Store(&err)
+		},
+		DataCorruption: func(info pebble.DataCorruptionInfo) {
+			logger.Error("a file of the view is damaged", "file", info.Path, "error", info.Details)
+		},
+		FlushEnd: func(info pebble.FlushInfo) {
+			if info.Err == nil {
+				v.flushFault.Store(nil)
+			}
 		},
 	}
 	db, err := pebble.Open(dir, opts)
@@ -86,7 +95,7 @@ func (v *view) writable() error {
 }
 
 // number reads an 8-byte value; absent is 0.
-func (v *view) number(r pebble.Reader, key []byte) (uint64, error) {
+func number(r pebble.Reader, key []byte) (uint64, error) {
 	b, closer, err := r.Get(key)
 	if err == pebble.ErrNotFound {
 		return 0, nil
