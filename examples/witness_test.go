@@ -1,0 +1,131 @@
+package examples_test
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// A witness stands outside of KAR: each step of an account holds a connection
+// to it open while it runs. The kernel closes the connections of a process
+// that dies, before anybody can know that it is dead, so a connection that is
+// still open when the next step of the same account begins is an overlap.
+type witness struct {
+	t    *testing.T
+	l    net.Listener
+	port string
+	wg   sync.WaitGroup
+
+	mu       sync.Mutex
+	running  map[string]net.Conn // by account
+	steps    int
+	cut      int // steps whose process died
+	overlaps []string
+}
+
+func newWitness(t *testing.T) *witness {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &witness{t: t, l: l, running: map[string]net.Conn{}}
+	_, w.port, _ = net.SplitHostPort(l.Addr().String())
+	w.wg.Add(1)
+	go func() {
+		defer w.wg.Done()
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			w.wg.Add(1)
+			go func() {
+				defer w.wg.Done()
+				w.watch(c)
+			}()
+		}
+	}()
+	return w
+}
+
+func (w *witness) watch(c net.Conn) {
+	line, err := bufio.NewReader(c).ReadString('\n')
+	if err != nil {
+		c.Close()
+		return
+	}
+	account, _, _ := strings.Cut(line, " ")
+	w.begin(account, strings.TrimSpace(line), c)
+	c.Write([]byte("go\n"))
+}
+
+// begin notes that a step of the account runs from now on, and looks whether the last one still does.
+func (w *witness) begin(account, step string, c net.Conn) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if last := w.running[account]; last != nil {
+		w.end(last, step)
+	}
+	w.running[account] = c
+	w.steps++
+}
+
+// end finds out how the step that held the connection ended: the process has
+// closed it (end of file), or died with it (reset or end of file), or goes on.
+func (w *witness) end(last net.Conn, next string) {
+	last.SetReadDeadline(time.Now().Add(time.Millisecond))
+	_, err := last.Read(make([]byte, 1))
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		w.overlaps = append(w.overlaps, "a step of the account was running when this one began: "+next)
+	case !errors.Is(err, io.EOF):
+		w.cut++
+	}
+	last.Close()
+}
+
+// close ends the observation and returns what was seen.
+func (w *witness) close() (steps, cut int, overlaps []string) {
+	w.l.Close()
+	w.mu.Lock()
+	for _, c := range w.running {
+		c.Close()
+	}
+	steps, cut, overlaps = w.steps, w.cut, w.overlaps
+	w.mu.Unlock()
+	w.wg.Wait()
+	return steps, cut, overlaps
+}
+
+// TestWitnessSeesOverlap makes sure that the witness can say no.
+func TestWitnessSeesOverlap(t *testing.T) {
+	w := newWitness(t)
+	step := func(line string) net.Conn {
+		c, err := net.Dial("tcp", "127.0.0.1:"+w.port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Write([]byte(line + "\n"))
+		if _, err := bufio.NewReader(c).ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	step("a withdraw").Close()
+	first := step("a deposit") // after the other has ended
+	other := step("b deposit") // another account
+	second := step("a settle") // while the first runs
+	for _, c := range []net.Conn{first, other, second} {
+		c.Close()
+	}
+	if steps, _, overlaps := w.close(); steps != 4 || len(overlaps) != 1 || !strings.Contains(overlaps[0], "a settle") {
+		t.Fatalf("%d steps, overlaps %q", steps, overlaps)
+	}
+}
