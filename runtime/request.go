@@ -78,6 +78,10 @@ type Request struct {
 	// CancelWithCaller withdraws the call before its start when the boot that
 	// made it is lost (KAR 1.x -cancel).
 	CancelWithCaller bool
+
+	// sum stands for method, path and body of the first step of a keyed
+	// request, whose fields later steps replace; 0 while they are the first.
+	sum uint64
 }
 
 // An Outcome is how a request ended. It is recorded once.

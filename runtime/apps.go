@@ -1,0 +1,245 @@
+package runtime
+
+import "sort"
+
+// Facts about an app live in the app's partition and go to all others through
+// the outbox.
+
+// Purge forgets an app by raising its generation. It is sent to the app's
+// partition; the reply comes when every partition has recorded it.
+type Purge struct {
+	App    string
+	Waiter any
+}
+
+type purge struct {
+	waiter any
+	need   map[uint16]uint64 // partition → message number to be confirmed
+}
+
+func (in *Purge) decide(c *Core) {
+	b := appChanged{app: in.App, generation: c.generation(in.App) + 1}
+	var out []OutMessage
+	for p := range c.cfg.Partitions {
+		if uint16(p) != c.cfg.Partition {
+			out = append(out, OutMessage{To: uint16(p), Payload: encode(nil, &parcel{kind: msgApp, app: b})})
+		}
+	}
+	x := &purge{waiter: in.Waiter, need: map[uint16]uint64{}}
+	c.emit(&b, out...)
+	for _, o := range out {
+		x.need[o.To] = c.outboxTo(o.To).next - 1
+	}
+	c.purges = append(c.purges, x)
+	c.afterPurge(in.App)
+}
+
+func (c *Core) changeApp(b *appChanged) {
+	if b.generation > c.generation(b.app) {
+		c.emit(b)
+		c.afterPurge(b.app)
+	}
+}
+
+// afterPurge lets hosts let go of what was active.
+func (c *Core) afterPurge(app string) {
+	for _, a := range sortedActors(c.actors) {
+		if x := c.actors[a]; a.App == app {
+			if x.listed() {
+				c.keepOne(&x.node) // what still runs there must outlive its own records
+			}
+			c.touch(x)
+		}
+	}
+	c.effect(Effect{Kind: GroupsChanged})
+}
+
+func (c *Core) checkPurges() {
+	left := c.purges[:0]
+	for _, p := range c.purges {
+		done := true
+		for to, n := range p.need {
+			if o := c.outboxTo(to); len(o.pending) > 0 && o.pending[0].n <= n {
+				done = false
+			}
+		}
+		if done {
+			c.replyValue(p.waiter, true)
+		} else {
+			left = append(left, p)
+		}
+	}
+	c.purges = left
+}
+
+func (c *Core) applyApp(seq uint64, b *appChanged) {
+	a := c.app(b.app)
+	if b.listed {
+		a.services = b.services
+	}
+	if b.generation <= a.generation {
+		return
+	}
+	old := a.generation
+	for _, e := range c.entriesOf(b.app) {
+		err := &Error{CodePurged, "the app was purged", e.req.ID}
+		t, run, z := e.req.Target, e.phase == running, zombie{e.req.ID, e.attempt, e.host}
+		for _, w := range e.waiters {
+			c.reply(w, err.Outcome(), e.req.ID)
+		}
+		if e.req.Key != "" {
+			delete(c.keys, keyOf(&e.req))
+		}
+		c.dropEntry(e)
+		c.childEnded(e.parents, e.req.ID)
+		c.ended.add(c, e.req.ID, seq)
+		if run && t.IsActor() {
+			x := c.actorEntry(t.Actor())
+			x.zombies = append(x.zombies, z)
+		}
+	}
+	for id, h := range c.homes {
+		if h.req.Target.App != b.app {
+			continue
+		}
+		for _, w := range h.waiters {
+			c.reply(w, (&Error{CodePurged, "the app was purged", id}).Outcome(), id)
+		}
+		c.keep.remove(&h.node)
+		delete(c.homes, id)
+		c.childEnded(h.parents, id)
+		c.ended.add(c, id, seq)
+	}
+	for id, x := range c.endings {
+		if x.app == b.app {
+			c.dropEnding(id)
+		}
+	}
+	for _, act := range sortedActors(c.reminders) {
+		if act.App == b.app {
+			for _, id := range sortedKeys(c.reminders[act]) {
+				c.dropReminder(act, id)
+			}
+		}
+	}
+	for _, act := range sortedActors(c.subs) {
+		if act.App == b.app {
+			for _, id := range sortedKeys(c.subs[act]) {
+				c.dropSubscription(act, id)
+			}
+		}
+	}
+	for _, x := range c.actors {
+		if x.actor.App == b.app {
+			x.stale = x.host != ""
+			x.idle = false
+			if x.host == "" {
+				c.dropActor(x)
+			}
+		}
+	}
+	a.generation = b.generation
+	prefix := appKey(b.app, old)
+	c.change(seq, string(prefix), Mutation{Key: prefix, Prefix: true})
+}
+
+// zombieEnded: an attempt of an earlier generation has ended; when none is
+// left the actor can be deactivated and used anew.
+func (c *Core) zombieEnded(boot string, at Attempt) {
+	for _, x := range c.actors {
+		for i, z := range x.zombies {
+			if z.id == at.ID && z.host == boot && z.attempt == at.Number {
+				x.zombies = append(x.zombies[:i:i], x.zombies[i+1:]...)
+				c.touch(x)
+				return
+			}
+		}
+	}
+}
+
+// Drain withdraws what has not started and replies, with the number of those,
+// when all that was there has ended.
+type Drain struct {
+	App    string
+	Waiter any
+}
+
+type drain struct {
+	waiter  any
+	n       int
+	waiting map[ID]struct{}
+}
+
+func (in *Drain) decide(c *Core) {
+	d := &drain{waiter: in.Waiter, n: c.withdrawAll(in.App, CodeDrained, "the app was drained before this request started"), waiting: map[ID]struct{}{}}
+	for _, e := range c.entriesOf(in.App) {
+		d.waiting[e.req.ID] = struct{}{}
+	}
+	c.drains = append(c.drains, d)
+}
+
+func (c *Core) checkDrains() {
+	left := c.drains[:0]
+	for _, d := range c.drains {
+		for id := range d.waiting {
+			if c.entries[id] == nil {
+				delete(d.waiting, id)
+			} else {
+				break
+			}
+		}
+		if len(d.waiting) == 0 {
+			c.replyValue(d.waiter, d.n)
+		} else {
+			left = append(left, d)
+		}
+	}
+	c.drains = left
+}
+
+// SetService registers, replaces or (URL "") removes a url component; sent to
+// the app's partition. The reply's Value is whether there was one before.
+type SetService struct {
+	App, Name, URL string
+	Timeout        int64 // ms
+	Waiter         any
+}
+
+func (in *SetService) decide(c *Core) {
+	var list []serviceFact
+	had := false
+	if a := c.apps[in.App]; a != nil {
+		for _, s := range a.services {
+			if s.name == in.Name {
+				had = true
+			} else {
+				list = append(list, s)
+			}
+		}
+	}
+	if in.URL != "" {
+		list = append(list, serviceFact{in.Name, in.URL, in.Timeout})
+		sort.Slice(list, func(i, j int) bool { return list[i].name < list[j].name })
+	}
+	if had || in.URL != "" {
+		c.emit(&appChanged{app: in.App, generation: c.generation(in.App), listed: true, services: list})
+		c.effect(Effect{Kind: ServicesChanged})
+	}
+	c.replyValue(in.Waiter, had)
+}
+
+// A ServiceFact is a url component of an app.
+type ServiceFact struct {
+	App, Name, URL string
+	Timeout        int64 // ms
+}
+
+func (c *Core) serviceFacts() []ServiceFact {
+	var list []ServiceFact
+	for _, name := range sortedKeys(c.apps) {
+		for _, s := range c.apps[name].services {
+			list = append(list, ServiceFact{name, s.name, s.url, s.timeout})
+		}
+	}
+	return list
+}

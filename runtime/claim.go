@@ -1,0 +1,165 @@
+package runtime
+
+import "sort"
+
+// header carries everything that is not tied to one live thing; the log may be
+// cut in front of it.
+type header struct {
+	mesh       string
+	partitions int
+	out        []counter
+	in         []counter
+	fences     []counter
+	apps       []appChanged
+	lost       []hostLost
+}
+
+type counter struct {
+	partition uint16
+	n         uint64
+}
+
+func (m *counter) fields(c *codec) {
+	c.u16(1, &m.partition)
+	c.u64(2, &m.n)
+}
+
+func (m *header) fields(c *codec) {
+	c.str(1, &m.mesh)
+	c.int(2, &m.partitions)
+	list(c, 3, &m.out)
+	list(c, 4, &m.in)
+	list(c, 5, &m.fences)
+	list(c, 6, &m.apps)
+	list(c, 7, &m.lost)
+}
+
+// Mark appends a header.
+type Mark struct{}
+
+func (*Mark) decide(c *Core) {
+	h := &header{mesh: c.cfg.Mesh, partitions: c.cfg.Partitions}
+	for p := range c.cfg.Partitions {
+		q := uint16(p)
+		if o := c.out[q]; o != nil {
+			h.out = append(h.out, counter{q, o.next})
+		}
+		if n := c.in[q]; n != 0 {
+			h.in = append(h.in, counter{q, n})
+		}
+		if n := c.fences[q]; n != 0 {
+			h.fences = append(h.fences, counter{q, n})
+		}
+	}
+	for _, name := range sortedKeys(c.apps) {
+		if a := c.apps[name]; a.generation != 0 || len(a.services) > 0 {
+			h.apps = append(h.apps, appChanged{app: name, generation: a.generation, services: a.services, listed: true})
+		}
+	}
+	for _, boot := range sortedKeys(c.lost) {
+		h.lost = append(h.lost, hostLost{boot: boot, at: c.lost[boot]})
+	}
+	c.emit(h)
+}
+
+func (m *header) restore(c *Core) {
+	for _, x := range m.out {
+		c.outboxTo(x.partition).next = x.n
+	}
+	for _, x := range m.in {
+		c.in[x.partition] = x.n
+	}
+	for _, x := range m.fences {
+		c.fences[x.partition] = x.n
+	}
+	for _, x := range m.apps {
+		a := c.app(x.app)
+		a.generation, a.services = x.generation, x.services
+	}
+	for _, x := range m.lost {
+		c.lost[x.boot] = x.at
+	}
+}
+
+// Claim is the record with which this node asks to own the partition. It must
+// be appended to the log that has been folded to its end, read back and folded;
+// then Own tells whether it counted.
+func (c *Core) Claim(now Now) []byte {
+	c.now = now
+	r := Record{Epoch: c.epoch + 1, Owner: c.me, Body: &claimed{
+		node: c.cfg.Node, mesh: c.cfg.Mesh, partitions: c.cfg.Partitions, at: now.Wall,
+	}}
+	return EncodeRecord(&r)
+}
+
+// Own starts the term when the last valid claim is this node's. StoreSeq is the
+// position up to which the store holds the log.
+func (c *Core) Own(now Now, storeSeq uint64) bool {
+	if c.owner != c.me {
+		return false
+	}
+	c.now, c.owned, c.lastTick = now, true, now.Mono
+	c.view.applied, c.view.agedAt = storeSeq, now.Mono
+	for _, h := range c.hosts {
+		h.contact = now.Mono
+	}
+	for _, g := range c.groups {
+		g.pending = 0
+	}
+	old := false
+	for _, e := range c.openEntries() {
+		e.since = now.Mono
+		c.arm(e)
+		c.touchTarget(e)
+		if g := c.groups[e.group]; g != nil && e.group != "" {
+			g.pending++
+		}
+		if e.attempt > 0 && e.epoch < c.epoch {
+			old = true
+		}
+	}
+	if old {
+		for p := range c.cfg.Partitions {
+			if uint16(p) != c.cfg.Partition {
+				c.fenceWait[uint16(p)] = true
+			}
+		}
+		c.askFences()
+	}
+	for _, a := range sortedActors(c.actors) {
+		c.touch(c.actors[a])
+	}
+	c.effect(Effect{Kind: GroupsChanged})
+	c.effect(Effect{Kind: ServicesChanged})
+	sort.Slice(c.dirty, func(i, j int) bool { return lessActor(c.dirty[i].actor, c.dirty[j].actor) })
+	c.settle()
+	return true
+}
+
+// StepDown ends the term: waiters are told to ask the new owner. The core must
+// not be used afterwards.
+func (c *Core) StepDown() {
+	again := Errorf(CodeAskAgain, "the partition has a new owner")
+	for _, e := range c.openEntries() {
+		for _, w := range e.waiters {
+			c.refuse(w, again)
+		}
+	}
+	for _, h := range c.homes {
+		for _, w := range h.waiters {
+			c.refuse(w, again)
+		}
+	}
+	for _, d := range c.drains {
+		c.refuse(d.waiter, again)
+	}
+	for _, p := range c.purges {
+		c.refuse(p.waiter, again)
+	}
+	for _, ws := range c.blocked {
+		for _, w := range ws {
+			c.refuse(w, again)
+		}
+	}
+	c.owned = false
+}

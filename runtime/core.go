@@ -1,0 +1,251 @@
+package runtime
+
+import "sort"
+
+// Config of a core. All durations are milliseconds.
+type Config struct {
+	Mesh            string
+	Partition       uint16
+	Partitions      int
+	Node            string // boot id of this gateway
+	Lease           int64
+	IDWindow        int64
+	ResultRetention int64
+	BodyLimit       int
+	MailboxLimit    int
+	MaxAttempts     int
+	// OutcomeBytes bounds the outcomes kept for callers that have not taken them.
+	OutcomeBytes int
+}
+
+// A Core is the state and the rules of one partition. It is not safe for
+// concurrent use; one loop feeds it.
+type Core struct {
+	cfg Config
+	me  uint64 // hash of cfg.Node
+	now Now
+
+	// the fold
+	epoch   uint64
+	owner   uint64
+	seq     uint64
+	sawHead bool
+	owned   bool // this core has applied the log up to its own valid claim
+
+	entries   map[ID]*entry
+	homes     map[ID]*homeEntry
+	endings   map[ID]*ending
+	ended     idWindow
+	keys      map[string]ID
+	flows     map[ID][]*entry
+	actors    map[Actor]*actorEntry
+	parked    map[component]*parking
+	hosts     map[string]*hostEntry
+	offers    map[component][]*hostEntry // sorted by boot
+	lost      map[string]int64           // boot → wall clock
+	reminders map[Actor]map[string]*reminderEntry
+	remCount  int
+	due       reminderHeap
+	subs      map[Actor]map[string]*subEntry
+	groups    map[string]*groupEntry
+	apps      map[string]*appEntry
+	out       map[uint16]*outbox
+	in        map[uint16]uint64
+	fences    map[uint16]uint64
+	view      overlay
+	keep      keepList
+	endSize   int
+
+	// memory of the owner
+	timers     timerHeap
+	dirty      []*actorEntry
+	dirtyParks []component
+	drains     []*drain
+	purges     []*purge
+	fenceWait  map[uint16]bool // partitions that have not answered the fence question
+	fenceAsked int64
+	lastTick   int64
+	blocked    map[string][]any // waiters of full groups
+
+	// output of the current step
+	via     via
+	records [][]byte
+	effects []Effect
+	changes []StoreChange
+
+	// Counts since the core was made.
+	Counts Counts
+}
+
+// Counts are for metrics.
+type Counts struct {
+	Accepted, Completed, Retried, HostsLost, RemindersFired, EventsDelivered uint64
+	ActiveActors, Running                                                    int
+}
+
+type via struct {
+	from uint16
+	n    uint64
+}
+
+// New makes an empty core; feed it the log with Fold, then Claim.
+func New(cfg Config) *Core {
+	c := &Core{
+		cfg: cfg, me: hash64(cfg.Node),
+		entries: map[ID]*entry{}, homes: map[ID]*homeEntry{}, endings: map[ID]*ending{},
+		keys: map[string]ID{}, flows: map[ID][]*entry{}, actors: map[Actor]*actorEntry{},
+		parked: map[component]*parking{}, hosts: map[string]*hostEntry{},
+		offers: map[component][]*hostEntry{}, lost: map[string]int64{},
+		reminders: map[Actor]map[string]*reminderEntry{}, subs: map[Actor]map[string]*subEntry{},
+		groups: map[string]*groupEntry{}, apps: map[string]*appEntry{},
+		out: map[uint16]*outbox{}, in: map[uint16]uint64{}, fences: map[uint16]uint64{},
+		fenceWait: map[uint16]bool{}, blocked: map[string][]any{},
+	}
+	c.view.groups = map[string]*viewGroup{}
+	c.ended.buckets = map[int64]*idBucket{}
+	return c
+}
+
+// Step decides one input. What it decided is in Take.
+func (c *Core) Step(now Now, in Input) {
+	c.now = now
+	in.decide(c)
+	c.settle()
+}
+
+// Take hands over the records to append, in order, and the effects to carry out
+// once those records (and all earlier ones) are durable. The slices are the
+// caller's until Recycle.
+func (c *Core) Take() (records [][]byte, effects []Effect) {
+	records, effects = c.records, c.effects
+	c.records, c.effects = nil, nil
+	return records, effects
+}
+
+// TakeChanges hands over what the applied records mean for the store.
+func (c *Core) TakeChanges() []StoreChange {
+	ch := c.changes
+	c.changes = nil
+	return ch
+}
+
+// Owned tells whether this core may decide.
+func (c *Core) Owned() bool { return c.owned }
+
+// Epoch is the current term.
+func (c *Core) Epoch() uint64 { return c.epoch }
+
+// Seq is the position of the last valid record.
+func (c *Core) Seq() uint64 { return c.seq }
+
+// emit makes a decision durable-to-be and applies it.
+func (c *Core) emit(body message, out ...OutMessage) {
+	r := Record{Epoch: c.epoch, Owner: c.me, Seq: c.seq + 1, Body: body, Out: out}
+	if c.via.n != 0 {
+		r.ViaFrom, r.ViaN = c.via.from, c.via.n
+		c.via = via{}
+	}
+	for i := range r.Out {
+		box := c.outboxTo(r.Out[i].To)
+		r.Out[i].N = box.next
+		box.next++ // apply keeps the higher one
+	}
+	c.records = append(c.records, EncodeRecord(&r))
+	c.apply(&r)
+}
+
+func (c *Core) effect(e Effect) { c.effects = append(c.effects, e) }
+
+func (c *Core) reply(waiter any, outcome *Outcome, id ID) {
+	if waiter != nil {
+		c.effect(Effect{Kind: Reply, Waiter: waiter, Outcome: outcome, ID: id})
+	}
+}
+
+func (c *Core) replyValue(waiter, value any) {
+	if waiter != nil {
+		c.effect(Effect{Kind: Reply, Waiter: waiter, Value: value})
+	}
+}
+
+func (c *Core) refuse(waiter any, err *Error) {
+	if waiter != nil {
+		c.effect(Effect{Kind: Reply, Waiter: waiter, Err: err, ID: err.ID})
+	}
+}
+
+func (c *Core) app(name string) *appEntry {
+	a := c.apps[name]
+	if a == nil {
+		a = &appEntry{name: name}
+		c.apps[name] = a
+	}
+	return a
+}
+
+func (c *Core) generation(app string) uint64 {
+	if a := c.apps[app]; a != nil {
+		return a.generation
+	}
+	return 0
+}
+
+// settle starts whatever the input made startable, until nothing changes.
+func (c *Core) settle() {
+	if !c.owned {
+		return
+	}
+	for len(c.dirty) > 0 || len(c.dirtyParks) > 0 {
+		for len(c.dirty) > 0 {
+			a := c.dirty[0]
+			c.dirty = c.dirty[1:]
+			a.dirty = false
+			c.pumpActor(a)
+		}
+		for len(c.dirtyParks) > 0 {
+			comp := c.dirtyParks[0]
+			c.dirtyParks = c.dirtyParks[1:]
+			c.pumpParked(comp)
+		}
+	}
+	c.dirty, c.dirtyParks = c.dirty[:0], c.dirtyParks[:0]
+	c.checkDrains()
+	c.checkPurges()
+}
+
+func (c *Core) touch(a *actorEntry) {
+	if a != nil && !a.dirty {
+		a.dirty = true
+		c.dirty = append(c.dirty, a)
+	}
+}
+
+func (c *Core) actorEntry(a Actor) *actorEntry {
+	x := c.actors[a]
+	if x == nil {
+		x = &actorEntry{actor: a}
+		c.actors[a] = x
+	}
+	return x
+}
+
+// dropActor forgets an actor that has neither work nor place.
+func (c *Core) dropActor(a *actorEntry) {
+	if a.empty() {
+		c.keep.remove(&a.node)
+		delete(c.actors, a.actor)
+	}
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	sort.Strings(keys)
+	return keys
+}
+
+func sortEntries(es []*entry) {
+	sort.Slice(es, func(i, j int) bool { return es[i].order < es[j].order })
+}

@@ -1,0 +1,182 @@
+package runtime
+
+// What a partition knows. Fields marked "memory" are not in the log: they are
+// rebuilt (children, indexes) or lost with the owner (waiters, timers).
+
+// A phase is where a request stands.
+type phase uint8
+
+const (
+	delayed phase = iota // its time has not come (Kar-Delay, Kar-Not-Before)
+	queued               // in the mailbox of its target
+	held                 // a tail call to the same actor: holds the lock, not started
+	running              // attempt `attempt` was given to `host` and is not known to have stopped
+	stopped              // the last attempt has provably stopped without an outcome; retry due
+	gone                 // completed, left for another partition, or forgotten
+)
+
+// An entry is a request that executes in this partition.
+type entry struct {
+	node
+	req         Request
+	flow        ID
+	home        uint16
+	parents     []ID
+	parentPart  uint16
+	parentEpoch uint64
+	at          int64  // wall clock of acceptance
+	order       uint64 // place in the mailbox
+	step        uint32
+	attempt     uint32
+	host        string
+	grace       int64
+	epoch       uint64 // term in which the last attempt was started
+	phase       phase
+	cancelled   bool
+	reminder    string
+	due, count  int64
+	group       string
+
+	// memory
+	waiters  []any
+	children map[ID]struct{}
+	retryAt  int64 // monotonic ms before which no retry starts
+	timer    timer
+	since    int64 // monotonic ms from which the limits count
+	answered bool  // waiters were told a limit; later askers wait for the outcome
+}
+
+// lockHolder tells whether the entry keeps its actor busy.
+func (e *entry) lockHolder() bool {
+	return e.phase == held || e.phase == running || e.phase == stopped
+}
+
+// started tells interrupted work, to which limits before the first start no longer apply.
+func (e *entry) hasStarted() bool { return e.attempt > 0 || e.step > 0 }
+
+// A homeEntry is a request whose chain has gone to another partition; here,
+// where it was accepted, its waiters wait.
+type homeEntry struct {
+	node
+	req     Request // without body
+	flow    ID
+	parents []ID
+	at      int64
+	waiters []any
+}
+
+// An ending is a plain outcome that its caller may not have yet.
+type ending struct {
+	node
+	id      ID
+	app     string
+	outcome *Outcome
+	size    int
+}
+
+// An actorEntry exists while the actor is active somewhere or has work.
+type actorEntry struct {
+	node    // of the placement
+	actor   Actor
+	host    string   // boot where it is placed, "" for none
+	holders []*entry // requests that hold the lock, all of one flow
+	queue   []*entry // waiting, by order; entries that left have another phase
+	waiting int      // how many in queue are really queued
+	zombies []zombie // attempts of an earlier generation that may still run
+	stale   bool     // must be deactivated before new work (purge)
+
+	// memory
+	deactivating bool
+	dirty        bool
+	idleSince    int64
+	idle         bool
+	parked       bool
+}
+
+type zombie struct {
+	id      ID
+	attempt uint32
+	host    string
+}
+
+func (z *zombie) fields(c *codec) {
+	c.id(1, &z.id)
+	c.u32(2, &z.attempt)
+	c.str(3, &z.host)
+}
+
+func (a *actorEntry) empty() bool {
+	return a.host == "" && len(a.holders) == 0 && a.waiting == 0 && len(a.zombies) == 0
+}
+
+// A component is what hosts offer and requests wait for.
+type component struct {
+	app   string
+	name  string
+	actor bool
+}
+
+func componentOf(t Target) component { return component{t.App, t.Component(), t.IsActor()} }
+
+// A hostEntry is a boot that the partition has to do with.
+type hostEntry struct {
+	boot    string
+	info    HostInfo
+	known   bool // it has joined this owner (else only records name it)
+	linked  bool
+	contact int64 // monotonic ms of the last sign of life
+	grace   int64
+	running map[ID]*entry
+	actors  map[Actor]*actorEntry
+	idle    []idleActor // by since; actors that were busy again are skipped
+}
+
+type idleActor struct {
+	a     *actorEntry
+	since int64
+}
+
+// A reminderEntry is one reminder and the firing that is under way.
+type reminderEntry struct {
+	node
+	Reminder
+	firing ID // the request of the last firing while it is unfinished
+	index  int
+}
+
+// A groupEntry is one cursor in a topic and the subscriptions that share it.
+type groupEntry struct {
+	node
+	key     string
+	topic   string
+	next    int64
+	members []*subEntry // sorted by actor and id
+	pending int         // memory: accepted here and unfinished
+}
+
+type subEntry struct {
+	Subscription
+	group string
+}
+
+// An appEntry holds the facts of an app.
+type appEntry struct {
+	name       string
+	generation uint64
+	services   []serviceFact
+	open       int // memory: entries of the app
+}
+
+// An outbox is what another partition has not confirmed yet.
+type outbox struct {
+	next    uint64 // number of the next message
+	pending []*outEntry
+}
+
+type outEntry struct {
+	node
+	to      uint16
+	n       uint64
+	payload []byte
+	sent    int64 // memory: monotonic ms, 0 when it has to be sent
+}

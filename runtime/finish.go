@@ -1,0 +1,203 @@
+package runtime
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+)
+
+// finish turns a complete answer of the host into the outcome, or into the
+// next step when it is a tail call (P7).
+func (c *Core) finish(e *entry, a *Answer) {
+	o := *a.Outcome
+	if a.ActivationFailed {
+		c.endOn(e, &o, true)
+		return
+	}
+	if tc, ok, err := tailCallOf(e, &o); err != nil {
+		c.end(e, err.Outcome())
+		return
+	} else if ok {
+		if e.cancelled {
+			c.end(e, (&Error{CodeCancelled, "the request was cancelled", e.req.ID}).Outcome())
+			return
+		}
+		c.next(e, tc)
+		return
+	}
+	if e.step > 0 && !e.req.Target.IsActor() && o.Status == 200 {
+		wrap(&o)
+	}
+	c.end(e, &o)
+}
+
+// wrap makes an actor's result of a service's answer at the end of a chain, as KAR 1.x did.
+func wrap(o *Outcome) {
+	var v any = string(o.Body)
+	var raw json.RawMessage
+	if json.Unmarshal(o.Body, &raw) == nil {
+		v = raw
+	}
+	b, err := json.Marshal(map[string]any{"value": v})
+	if err != nil {
+		return
+	}
+	*o = Outcome{Status: 200, Header: Header{"Content-Type": {"application/kar+json"}}, Body: b}
+}
+
+func (c *Core) end(e *entry, o *Outcome) { c.endOn(e, o, false) }
+
+// endOn records the outcome, here or by a message to the request's home.
+func (c *Core) endOn(e *entry, o *Outcome, unplaced bool) {
+	if c.cfg.BodyLimit > 0 && len(o.Body) > c.cfg.BodyLimit {
+		o = (&Error{CodeResultTooLarge, "the result has more bytes than the limit allows", e.req.ID}).Outcome()
+	}
+	target, comp := e.req.Target, componentOf(e.req.Target)
+	if e.req.Kind != Call && (o.Status >= 400 || isException(o)) {
+		c.effect(Effect{Kind: AppError, ID: e.req.ID, Outcome: o, Target: target})
+	}
+	if e.home != c.cfg.Partition {
+		m := &parcel{kind: msgOutcome, id: e.req.ID, outcome: *o}
+		c.emit(&completed{id: e.req.ID, none: true, unplaced: unplaced, actor: placeOf(target), at: c.now.Wall}, OutMessage{To: e.home, Payload: encode(nil, m)})
+	} else {
+		c.emitOutcome(e.req.ID, &e.req, o, unplaced)
+	}
+	if e.group != "" {
+		c.unblockGroup(e.group)
+	}
+	if target.IsActor() {
+		if a := c.actors[target.Actor()]; a != nil {
+			c.touch(a)
+		}
+	} else if c.parked[comp] != nil {
+		c.touchParked(comp)
+	}
+}
+
+func (c *Core) emitOutcome(id ID, req *Request, o *Outcome, unplaced bool) {
+	b := &completed{id: id, outcome: *o, unplaced: unplaced, actor: placeOf(req.Target), at: c.now.Wall}
+	switch {
+	case req.Key != "" || req.Kind == Promise:
+		b.storeTTL = c.cfg.ResultRetention
+	case req.Kind != Call:
+		b.none = true
+	default:
+		b.app = req.Target.App
+	}
+	c.emit(b)
+}
+
+// isException tells KAR's error result: 200 and {"error":true,…}.
+func isException(o *Outcome) bool {
+	if o.Status != 200 || !bytes.Contains(o.Body, []byte(`"error"`)) {
+		return false
+	}
+	var v struct {
+		Error bool `json:"error"`
+	}
+	return json.Unmarshal(o.Body, &v) == nil && v.Error
+}
+
+// next records that this step is done and the next one is due.
+func (c *Core) next(e *entry, tc *tailCall) {
+	t := Target{App: e.req.Target.App, Type: tc.ActorType, ID: tc.ActorID, Service: tc.ServiceName}
+	if t.IsActor() {
+		t.Service = ""
+	}
+	from := e.req.Target
+	b := &continued{id: e.req.ID, step: e.step + 1, target: t, method: tc.method(), path: tc.path(), body: []byte(tc.payload())}
+	if !t.IsActor() {
+		b.header = Header{"Content-Type": {"application/json"}}
+	}
+	b.keepLock = t.IsActor() && t == from && !tc.release()
+	to := PartitionOf(t, "", e.req.ID, c.cfg.Partitions)
+	if to == c.cfg.Partition {
+		c.emit(b)
+		c.touchTarget(e)
+	} else {
+		b.away = true
+		m := &parcel{kind: msgStep, id: e.req.ID, home: e.home, step: b.step, flow: e.flow, req: Request{
+			ID: e.req.ID, Kind: e.req.Kind, Target: t, Method: b.method, Path: b.path, Header: b.header, Body: b.body,
+		}}
+		c.emit(b, OutMessage{To: to, Payload: encode(nil, m)})
+	}
+	if from != t && from.IsActor() {
+		if a := c.actors[from.Actor()]; a != nil {
+			c.touch(a)
+		}
+	}
+	c.arm(e)
+}
+
+// A tailCall is what a method returns to have something else done next
+// (kar-compat 2.3). KAR 1.x SDKs write releaseLock as a string.
+type tailCall struct {
+	ActorType   string          `json:"actorType"`
+	ActorID     string          `json:"actorId"`
+	ServiceName string          `json:"serviceName"`
+	Path        string          `json:"path"`
+	Payload     json.RawMessage `json:"payload"`
+	Method      string          `json:"method"`
+	ReleaseLock any             `json:"releaseLock"`
+}
+
+func (t *tailCall) release() bool {
+	switch v := t.ReleaseLock.(type) {
+	case string:
+		return strings.EqualFold(v, "true")
+	case bool:
+		return v
+	}
+	return false
+}
+
+func (t *tailCall) method() string {
+	if t.Method == "" {
+		return "POST"
+	}
+	return strings.ToUpper(t.Method)
+}
+
+func (t *tailCall) path() string {
+	if !strings.HasPrefix(t.Path, "/") {
+		return "/" + t.Path
+	}
+	return t.Path
+}
+
+// payload is the text in the string, or the JSON itself: kar-sdk's service
+// tail call puts an object there.
+func (t *tailCall) payload() string {
+	var s string
+	if json.Unmarshal(t.Payload, &s) == nil {
+		return s
+	}
+	return string(t.Payload)
+}
+
+// tailCallOf recognises a tail call in an actor's answer, or in the answer of
+// a service that says so by its content type.
+func tailCallOf(e *entry, o *Outcome) (*tailCall, bool, *Error) {
+	if o.Status != 200 || !bytes.Contains(o.Body, []byte(`"tailCall"`)) {
+		return nil, false, nil
+	}
+	if !e.req.Target.IsActor() && !strings.HasPrefix(o.Header.Get("Content-Type"), "application/kar+json") {
+		return nil, false, nil
+	}
+	var v struct {
+		TailCall bool            `json:"tailCall"`
+		Value    json.RawMessage `json:"value"`
+	}
+	if json.Unmarshal(o.Body, &v) != nil || !v.TailCall {
+		return nil, false, nil
+	}
+	tc := &tailCall{}
+	bad := &Error{CodeBadTailCall, "the method returned a tail call that names no target", e.req.ID}
+	if err := json.Unmarshal(v.Value, tc); err != nil {
+		return nil, false, bad
+	}
+	if (tc.ActorType == "") == (tc.ServiceName == "") || tc.Path == "" {
+		return nil, false, bad
+	}
+	return tc, true, nil
+}

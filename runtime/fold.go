@@ -1,0 +1,462 @@
+package runtime
+
+import "sort"
+
+// A record is valid or void for every reader alike: a claim is valid when its
+// epoch is greater than all before it; any other record is valid when it
+// belongs to the current claim and its sequence is the last one plus one. So
+// two gateways that write to one log at once do no harm, and a batch that
+// lands twice counts once.
+
+// Fold applies one record of the log. It reports whether the record was valid.
+// An error means that this partition must not be owned by this version.
+func (c *Core) Fold(b []byte) (valid bool, err error) {
+	r, err := DecodeRecord(b)
+	if err != nil {
+		return false, err
+	}
+	switch body := r.Body.(type) {
+	case *claimed:
+		if r.Epoch <= c.epoch {
+			return false, nil
+		}
+		if err := c.sameMesh(body.mesh, body.partitions); err != nil {
+			return false, err
+		}
+		c.epoch, c.owner, c.sawHead = r.Epoch, r.Owner, true
+		c.seq++
+		c.owned = false
+		return true, nil
+	case *header:
+		if !c.sawHead { // the log has been trimmed up to here
+			if err := c.sameMesh(body.mesh, body.partitions); err != nil {
+				return false, err
+			}
+			c.epoch, c.owner, c.seq, c.sawHead = r.Epoch, r.Owner, r.Seq, true
+			body.restore(c)
+			return true, nil
+		}
+	default:
+		if !c.sawHead {
+			return false, nil // the rest of a trimmed round, in front of the header
+		}
+	}
+	if r.Epoch != c.epoch || r.Owner != c.owner || r.Seq != c.seq+1 {
+		return false, nil
+	}
+	c.apply(r)
+	return true, nil
+}
+
+func (c *Core) sameMesh(mesh string, partitions int) error {
+	if mesh == c.cfg.Mesh && partitions == c.cfg.Partitions {
+		return nil
+	}
+	return Errorf(CodeForeign, "the log belongs to mesh %q with %d partitions, not to %q with %d", mesh, partitions, c.cfg.Mesh, c.cfg.Partitions)
+}
+
+// apply changes the state by a valid record. It decides nothing; the only
+// effects it may cause are answers to waiters, who exist in memory only.
+func (c *Core) apply(r *Record) {
+	c.seq = r.Seq
+	if r.ViaN != 0 {
+		c.in[r.ViaFrom] = r.ViaN
+	}
+	for i := range r.Out {
+		c.applyOut(r.Seq, &r.Out[i])
+	}
+	switch b := r.Body.(type) {
+	case *accepted:
+		c.applyAccepted(r.Seq, b)
+	case *started:
+		c.applyStarted(r, b)
+	case *completed:
+		c.applyCompleted(r, b)
+	case *continued:
+		c.applyContinued(r.Seq, b)
+	case *unplaced:
+		if a := c.actors[b.actor]; a != nil {
+			c.unplace(a)
+			c.dropActor(a)
+		}
+	case *hostLost:
+		c.applyHostLost(b)
+	case *stateChanged:
+		c.applyState(r.Seq, b)
+	case *reminderSet:
+		c.applyReminderSet(r.Seq, b.r)
+	case *reminderGone:
+		for _, id := range b.ids {
+			c.dropReminder(b.actor, id)
+		}
+	case *subscribed:
+		c.applySubscribed(r.Seq, b.s)
+	case *unsubscribed:
+		for _, id := range b.ids {
+			c.dropSubscription(b.actor, id)
+		}
+	case *appChanged:
+		c.applyApp(r.Seq, b)
+	case *fenced:
+		if b.below > c.fences[b.partition] {
+			c.fences[b.partition] = b.below
+		}
+	case *cancelled:
+		if e := c.entries[b.id]; e != nil {
+			e.cancelled = true
+		}
+	case *delivered:
+		if g := c.groups[b.group]; g != nil {
+			g.next = b.next
+		}
+	case *keptRequest:
+		c.applyKeptRequest(r.Seq, b)
+	case *keptActor:
+		c.applyKeptActor(r.Seq, b)
+	case *keptReminder:
+		c.applyKeptReminder(r.Seq, b)
+	case *keptGroup:
+		c.applyKeptGroup(r.Seq, b)
+	case *keptIDs:
+		for _, id := range b.ids {
+			c.ended.add(c, id, r.Seq)
+		}
+	case *keptOut:
+		c.applyKeptOut(r.Seq, b)
+	case *header, *received, *alive, *claimed:
+	}
+}
+
+func (c *Core) applyAccepted(seq uint64, b *accepted) {
+	e := &entry{
+		req: b.req, flow: b.flow, home: b.home, parents: b.parents, parentPart: b.parentPart,
+		parentEpoch: b.parentEpoch, at: b.at, order: seq, step: b.step,
+		reminder: b.reminder, due: b.due, count: b.count, group: b.group,
+	}
+	e.phase = queued
+	if b.req.NotBefore > b.at && b.step == 0 {
+		e.phase = delayed
+	}
+	c.addEntry(seq, e)
+	if b.reminder != "" {
+		c.applyFired(b)
+	}
+	if b.group != "" {
+		if g := c.groups[b.group]; g != nil {
+			g.pending++
+			if b.offset+1 > g.next {
+				g.next = b.offset + 1
+			}
+		}
+	}
+}
+
+// addEntry puts an entry into every index that it belongs to.
+func (c *Core) addEntry(seq uint64, e *entry) {
+	if old := c.entries[e.req.ID]; old != nil {
+		c.dropEntry(old)
+	}
+	c.entries[e.req.ID] = e
+	c.keep.place(&e.node, seq, e)
+	c.flows[e.flow] = append(c.flows[e.flow], e)
+	c.app(e.req.Target.App).open++
+	if e.req.Key != "" && e.home == c.cfg.Partition {
+		c.keys[keyOf(&e.req)] = e.req.ID
+	}
+	for _, p := range e.parents {
+		c.addChild(p, e.req.ID)
+	}
+	if e.phase != delayed {
+		c.place(e)
+	}
+}
+
+// place puts the entry into the mailbox of its target, by its phase.
+func (c *Core) place(e *entry) {
+	t := e.req.Target
+	if !t.IsActor() {
+		if e.phase == queued {
+			c.park(e)
+		}
+		return
+	}
+	a := c.actorEntry(t.Actor())
+	switch {
+	case e.lockHolder():
+		a.holders = append(a.holders, e)
+		if e.phase == running && e.host != "" && a.host == "" {
+			c.placeActor(a, e.host, e.base)
+		}
+	default:
+		a.queue = append(a.queue, e)
+		a.waiting++
+		for i := len(a.queue) - 1; i > 0 && a.queue[i-1].order > e.order; i-- {
+			a.queue[i], a.queue[i-1] = a.queue[i-1], a.queue[i]
+		}
+	}
+	a.idle = false
+}
+
+// leave takes the entry out of the mailbox and off its host.
+func (c *Core) leave(e *entry) {
+	if e.phase == running {
+		if h := c.hosts[e.host]; h != nil {
+			delete(h.running, e.req.ID)
+		}
+		c.Counts.Running--
+	}
+	if !e.req.Target.IsActor() {
+		c.unpark(e)
+		return
+	}
+	a := c.actors[e.req.Target.Actor()]
+	if a == nil {
+		return
+	}
+	if e.phase == queued {
+		a.waiting--
+		if a.waiting == 0 {
+			a.queue = a.queue[:0]
+		}
+	}
+	for i, h := range a.holders {
+		if h == e {
+			a.holders = append(a.holders[:i], a.holders[i+1:]...)
+			break
+		}
+	}
+}
+
+// dropEntry removes the entry from every index; its waiters are the caller's business.
+func (c *Core) dropEntry(e *entry) {
+	c.leave(e)
+	e.phase = gone
+	delete(c.entries, e.req.ID)
+	c.keep.remove(&e.node)
+	c.timers.remove(&e.timer)
+	fl := c.flows[e.flow]
+	for i, x := range fl {
+		if x == e {
+			fl[i] = fl[len(fl)-1]
+			fl = fl[:len(fl)-1]
+			break
+		}
+	}
+	if len(fl) == 0 {
+		delete(c.flows, e.flow)
+	} else {
+		c.flows[e.flow] = fl
+	}
+	c.app(e.req.Target.App).open--
+	if e.group != "" {
+		if g := c.groups[e.group]; g != nil {
+			g.pending--
+		}
+	}
+}
+
+func (c *Core) applyStarted(r *Record, b *started) {
+	if b.actor.Type != "" {
+		c.placeActor(c.actorEntry(b.actor), b.host, r.Seq)
+	}
+	e := c.entries[b.id]
+	if e == nil || e.step != b.step {
+		return
+	}
+	c.leave(e)
+	e.attempt, e.host, e.grace, e.epoch, e.phase = b.attempt, b.host, b.grace, r.Epoch, running
+	c.timers.remove(&e.timer)
+	h := c.host(b.host)
+	h.running[e.req.ID] = e
+	h.grace = max(h.grace, b.grace)
+	c.Counts.Running++
+	if e.req.Target.IsActor() {
+		a := c.actorEntry(e.req.Target.Actor())
+		a.holders = append(a.holders, e)
+		a.idle = false
+	}
+}
+
+func (c *Core) placeActor(a *actorEntry, boot string, seq uint64) {
+	if a.host != boot {
+		c.unplace(a)
+		a.host = boot
+		c.host(boot).actors[a.actor] = a
+		c.Counts.ActiveActors++
+	}
+	c.keep.place(&a.node, seq, a)
+}
+
+func (c *Core) unplace(a *actorEntry) {
+	if a.host != "" {
+		if h := c.hosts[a.host]; h != nil {
+			delete(h.actors, a.actor)
+		}
+		a.host = ""
+		c.Counts.ActiveActors--
+	}
+	c.keep.remove(&a.node)
+	a.deactivating, a.stale, a.idle = false, false, false
+}
+
+func (c *Core) applyCompleted(r *Record, b *completed) {
+	e, h := c.entries[b.id], c.homes[b.id]
+	var waiters []any
+	var req *Request
+	if e != nil {
+		waiters, req = e.waiters, &e.req
+		c.dropEntry(e)
+		c.childEnded(e.parents, b.id)
+		if e.reminder != "" {
+			c.firingEnded(e.req.Target.Actor(), e.reminder, b.id)
+		}
+	}
+	if b.unplaced || b.removed {
+		if a := c.actors[b.actor]; a != nil {
+			c.unplace(a)
+		}
+		if b.removed {
+			c.clearState(r.Seq, b.actor)
+		}
+	}
+	if e != nil && e.req.Target.IsActor() {
+		c.dropActor(c.actorEntry(e.req.Target.Actor()))
+	}
+	if len(r.Out) > 0 { // the outcome goes home
+		return
+	}
+	if h != nil {
+		waiters, req = append(waiters, h.waiters...), &h.req
+		delete(c.homes, b.id)
+		c.keep.remove(&h.node)
+		c.childEnded(h.parents, b.id)
+	}
+	c.ended.add(c, b.id, r.Seq)
+	c.Counts.Completed++
+	if req != nil && req.Key != "" {
+		delete(c.keys, keyOf(req))
+	}
+	if b.none {
+		for _, w := range waiters {
+			c.refuse(w, &Error{CodeOutcomeNotKept, "the request completed, its outcome was not kept", b.id})
+		}
+		return
+	}
+	if b.storeTTL == 0 {
+		c.keepEnding(r.Seq, b.id, b.app, &b.outcome)
+	} else if req != nil {
+		c.storeOutcome(r.Seq, req, b)
+	}
+	for _, w := range waiters {
+		c.reply(w, &b.outcome, b.id)
+	}
+}
+
+func (c *Core) applyContinued(seq uint64, b *continued) {
+	e := c.entries[b.id]
+	if e == nil {
+		return
+	}
+	if e.req.Key != "" {
+		e.req.sum = e.req.bodySum()
+	}
+	if b.away {
+		t := e.req.Target
+		waiters := e.waiters
+		h := &homeEntry{req: e.req, flow: e.flow, parents: e.parents, at: e.at, waiters: waiters}
+		isHome := e.home == c.cfg.Partition && c.homes[b.id] == nil
+		if isHome {
+			c.keep.replace(&e.node, &h.node, h) // the record of acceptance stays needed
+		}
+		c.dropEntry(e)
+		if e.reminder != "" {
+			c.firingEnded(t.Actor(), e.reminder, b.id)
+		}
+		if t.IsActor() {
+			c.dropActor(c.actorEntry(t.Actor()))
+		}
+		if isHome {
+			h.req.Body, h.req.Header = nil, nil
+			c.homes[b.id] = h
+			if e.req.Key != "" {
+				c.keys[keyOf(&h.req)] = b.id
+			}
+		}
+		return
+	}
+	old := e.req.Target
+	c.leave(e)
+	e.step, e.attempt, e.host = b.step, 0, ""
+	e.req.Target, e.req.Method, e.req.Path, e.req.Header, e.req.Body = b.target, b.method, b.path, b.header, b.body
+	e.phase, e.order = queued, seq
+	e.retryAt = 0
+	if b.keepLock {
+		e.phase = held
+	}
+	c.place(e)
+	if old.IsActor() && old != b.target {
+		c.dropActor(c.actorEntry(old.Actor()))
+	}
+}
+
+func (c *Core) applyHostLost(b *hostLost) {
+	c.lost[b.boot] = b.at
+	h := c.hosts[b.boot]
+	if h == nil {
+		return
+	}
+	for _, e := range h.running {
+		c.stop(e)
+	}
+	for _, a := range h.actors {
+		c.unplaceLost(a)
+	}
+	for _, a := range c.actors {
+		if len(a.zombies) > 0 {
+			keep := a.zombies[:0]
+			for _, z := range a.zombies {
+				if z.host != b.boot {
+					keep = append(keep, z)
+				}
+			}
+			a.zombies = keep
+		}
+	}
+	c.removeOffers(h)
+	delete(c.hosts, b.boot)
+}
+
+// unplaceLost is unplace without touching the host's map, which goes as a whole.
+func (c *Core) unplaceLost(a *actorEntry) {
+	a.host, a.deactivating, a.stale, a.idle = "", false, false, false
+	c.keep.remove(&a.node)
+	c.Counts.ActiveActors--
+}
+
+func (c *Core) host(boot string) *hostEntry {
+	h := c.hosts[boot]
+	if h == nil {
+		h = &hostEntry{boot: boot, running: map[ID]*entry{}, actors: map[Actor]*actorEntry{}, contact: c.now.Mono}
+		c.hosts[boot] = h
+	}
+	return h
+}
+
+func sortedActors[V any](m map[Actor]V) []Actor {
+	as := make([]Actor, 0, len(m))
+	for a := range m {
+		as = append(as, a)
+	}
+	sort.Slice(as, func(i, j int) bool { return lessActor(as[i], as[j]) })
+	return as
+}
+
+func lessActor(a, b Actor) bool {
+	if a.App != b.App {
+		return a.App < b.App
+	}
+	if a.Type != b.Type {
+		return a.Type < b.Type
+	}
+	return a.ID < b.ID
+}

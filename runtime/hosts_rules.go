@@ -1,0 +1,367 @@
+package runtime
+
+import "sort"
+
+// lostMargin is added to a host's grace before it is counted lost.
+const lostMargin = 1000
+
+// HostJoined: a boot has attached (again) and says what it runs and holds.
+// The join of this partition only; the reply's Err is CodeHostLost when the
+// boot has been counted lost.
+type HostJoined struct {
+	Info   HostInfo
+	Join   JoinAnswer
+	Waiter any
+}
+
+func (in *HostJoined) decide(c *Core) {
+	boot := in.Info.Boot
+	if _, lost := c.lost[boot]; lost {
+		c.refuse(in.Waiter, Errorf(CodeHostLost, "host %s was counted as lost", boot))
+		return
+	}
+	h := c.host(boot)
+	c.removeOffers(h)
+	h.info, h.known, h.linked, h.contact = in.Info, true, true, c.now.Mono
+	if in.Info.Grace > h.grace {
+		h.grace = in.Info.Grace
+	}
+	c.addOffers(h)
+	c.replyValue(in.Waiter, true)
+
+	for i := range in.Join.Finished {
+		c.answered(boot, &in.Join.Finished[i])
+	}
+	runs := map[ID]Attempt{}
+	for _, a := range in.Join.Running {
+		runs[a.ID] = a
+	}
+	for _, id := range sortedRunning(h) {
+		e := h.running[id]
+		if r, ok := runs[id]; !ok || r.Step != e.step || r.Number != e.attempt {
+			c.invoke(e) // never arrived, or only in part: the same attempt again
+		}
+	}
+	active := map[Actor]bool{}
+	for _, a := range in.Join.Instances {
+		active[a] = true
+		x := c.actors[a]
+		if x == nil || x.host != boot {
+			c.effect(Effect{Kind: ToHost, Boot: boot, Msg: &Deactivate{Actor: a, Partition: c.cfg.Partition, Epoch: c.epoch}})
+		}
+	}
+	for _, a := range sortedActors(h.actors) {
+		x := h.actors[a]
+		if x.deactivating {
+			c.deactivate(x) // the question or its answer was lost
+		}
+		c.touch(x)
+	}
+	c.touchOffers(h)
+}
+
+func sortedRunning(h *hostEntry) []ID {
+	ids := make([]ID, 0, len(h.running))
+	for id := range h.running {
+		ids = append(ids, id)
+	}
+	sortIDs(ids)
+	return ids
+}
+
+func sortIDs(ids []ID) {
+	sort.Slice(ids, func(i, j int) bool { return string(ids[i][:]) < string(ids[j][:]) })
+}
+
+func sortChildren(p []PendingChild) {
+	sort.Slice(p, func(i, j int) bool {
+		a, b := p[i], p[j]
+		return string(a.Child[:])+string(a.Parent[:]) < string(b.Child[:])+string(b.Parent[:])
+	})
+}
+
+func (c *Core) componentsOf(i HostInfo) []component {
+	var cs []component
+	if i.Service != "" {
+		cs = append(cs, component{i.App, i.Service, false})
+	}
+	for _, t := range i.Actors {
+		cs = append(cs, component{i.App, t, true})
+	}
+	return cs
+}
+
+func (c *Core) addOffers(h *hostEntry) {
+	if h.info.Draining || !h.linked {
+		return
+	}
+	for _, comp := range c.componentsOf(h.info) {
+		hs := append(c.offers[comp], h)
+		sort.Slice(hs, func(i, j int) bool { return hs[i].boot < hs[j].boot })
+		c.offers[comp] = hs
+	}
+}
+
+func (c *Core) removeOffers(h *hostEntry) {
+	for _, comp := range c.componentsOf(h.info) {
+		hs := c.offers[comp]
+		for i := range hs {
+			if hs[i] == h {
+				hs = append(append([]*hostEntry(nil), hs[:i]...), hs[i+1:]...)
+				break
+			}
+		}
+		if len(hs) == 0 {
+			delete(c.offers, comp)
+		} else {
+			c.offers[comp] = hs
+		}
+	}
+}
+
+func (c *Core) touchOffers(h *hostEntry) {
+	for _, comp := range c.componentsOf(h.info) {
+		if c.parked[comp] != nil {
+			c.touchParked(comp)
+		}
+	}
+}
+
+// HostChanged replaces what is known of a joined boot.
+type HostChanged struct{ Info HostInfo }
+
+func (in *HostChanged) decide(c *Core) {
+	h := c.hosts[in.Info.Boot]
+	if h == nil || !h.known {
+		return
+	}
+	c.removeOffers(h)
+	h.info, h.contact = in.Info, c.now.Mono
+	c.addOffers(h)
+	c.touchOffers(h)
+	if h.info.Draining {
+		for _, a := range sortedActors(h.actors) {
+			if x := h.actors[a]; x.idle {
+				c.deactivate(x)
+			}
+		}
+	}
+}
+
+// HostUnlinked: the stream is broken. This proves nothing; nothing new is sent there.
+type HostUnlinked struct{ Boot string }
+
+func (in *HostUnlinked) decide(c *Core) {
+	if h := c.hosts[in.Boot]; h != nil {
+		c.removeOffers(h)
+		h.linked = false
+	}
+}
+
+// HostBeat is a sign of life; the reply's Value is true while the host may go
+// on, false when it was counted lost.
+type HostBeat struct {
+	Boot   string
+	Waiter any
+}
+
+func (in *HostBeat) decide(c *Core) {
+	if _, lost := c.lost[in.Boot]; lost {
+		c.replyValue(in.Waiter, false)
+		return
+	}
+	if h := c.hosts[in.Boot]; h != nil {
+		h.contact = c.now.Mono
+	}
+	c.replyValue(in.Waiter, true)
+}
+
+// HostDown is proof that the boot has stopped.
+type HostDown struct{ Boot, Reason string }
+
+func (in *HostDown) decide(c *Core) {
+	if _, lost := c.lost[in.Boot]; !lost {
+		c.loseHost(in.Boot, in.Reason)
+	}
+}
+
+// loseHost records the loss and lets the host's work be retried.
+func (c *Core) loseHost(boot, reason string) {
+	h := c.hosts[boot]
+	if h == nil {
+		// Nothing here was ever given to it: remembering it in the log is not
+		// needed for safety, but a late join must be refused all the same.
+		c.lost[boot] = c.now.Wall
+		return
+	}
+	ids := sortedRunning(h)
+	actors := sortedActors(h.actors)
+	c.emit(&hostLost{boot, reason, c.now.Wall})
+	c.Counts.HostsLost++
+	c.effect(Effect{Kind: LostHost, Boot: boot, Value: reason})
+	for _, id := range ids {
+		if e := c.entries[id]; e != nil {
+			c.interrupted(e)
+		}
+	}
+	for _, a := range actors {
+		if x := c.actors[a]; x != nil {
+			c.touch(x)
+		}
+	}
+	for _, x := range c.actors {
+		if x.stale || len(x.zombies) == 0 && x.host == "" {
+			c.touch(x)
+		}
+	}
+	sort.Slice(c.dirty, func(i, j int) bool { return lessActor(c.dirty[i].actor, c.dirty[j].actor) })
+	c.withdrawCallsOf(boot)
+}
+
+// withdrawCallsOf ends what the lost boot asked to be withdrawn with it.
+func (c *Core) withdrawCallsOf(boot string) {
+	var es []*entry
+	for _, e := range c.entries {
+		if e.req.CancelWithCaller && e.req.Boot == boot && !e.hasStarted() {
+			es = append(es, e)
+		}
+	}
+	sortEntries(es)
+	for _, e := range es {
+		c.end(e, Errorf(CodeCallerGone, "the caller has ended").Outcome())
+	}
+}
+
+// interrupted sets the back-off: attempts 1 to 3 follow at once, later ones
+// after 1 s doubling to 60 s, so that a method which kills its process is no
+// hot loop. A reminder's firing never waits for it.
+func (c *Core) interrupted(e *entry) {
+	if m := c.cfg.MaxAttempts; m > 0 && int(e.attempt) >= m && len(e.children) == 0 {
+		c.end(e, (&Error{CodeBadAnswer, "the request was attempted " + utoa(uint64(e.attempt)) + " times without a complete answer", e.req.ID}).Outcome())
+		return
+	}
+	if e.attempt >= 3 && e.reminder == "" {
+		back := int64(1000) << min(e.attempt-3, 6)
+		e.retryAt = c.now.Mono + min(back, 60_000)
+		c.timers.set(&e.timer, e, e.retryAt)
+	}
+	c.touchTarget(e)
+}
+
+// checkHosts counts hosts lost whose last contact is too long ago.
+func (c *Core) checkHosts() {
+	for _, boot := range sortedKeys(c.hosts) {
+		h := c.hosts[boot]
+		if len(h.running) == 0 && len(h.actors) == 0 && !h.known {
+			delete(c.hosts, boot) // only records named it, and nothing of it is left
+			continue
+		}
+		grace := max(h.grace, c.cfg.Lease)
+		if !h.known {
+			grace += lostMargin // counted from the claim of this owner
+		}
+		if c.now.Mono-h.contact > grace+lostMargin {
+			c.loseHost(boot, "no sign of life")
+			continue
+		}
+		c.collectIdle(h)
+	}
+}
+
+// Answered is the end of an attempt, as its host reports it.
+type Answered struct {
+	Boot   string
+	Answer Answer
+}
+
+func (in *Answered) decide(c *Core) {
+	if h := c.hosts[in.Boot]; h != nil {
+		h.contact = c.now.Mono
+	}
+	c.answered(in.Boot, &in.Answer)
+}
+
+func (c *Core) answered(boot string, a *Answer) {
+	taken := func() {
+		c.effect(Effect{Kind: ToHost, Boot: boot, Msg: &Taken{Attempts: []Attempt{a.Attempt}}})
+	}
+	e := c.entries[a.Attempt.ID]
+	if e == nil || e.phase != running || e.host != boot || e.step != a.Attempt.Step || e.attempt != a.Attempt.Number {
+		c.zombieEnded(boot, a.Attempt)
+		taken()
+		return
+	}
+	if a.Outcome == nil {
+		// Stopped without an answer. No record: the next Started says it, and
+		// until then the host keeps saying it.
+		if h := c.hosts[boot]; h != nil {
+			delete(h.running, e.req.ID)
+		}
+		c.stop(e)
+		c.interrupted(e)
+		return
+	}
+	c.finish(e, a)
+	taken()
+}
+
+// Deactivated confirms that the actor is no longer active on the boot.
+type Deactivated struct {
+	Boot  string
+	Actor Actor
+}
+
+func (in *Deactivated) decide(c *Core) {
+	a := c.actors[in.Actor]
+	if a == nil || a.host != in.Boot {
+		return
+	}
+	if !a.deactivating && a.running() {
+		return // an old confirmation; the instance is in use again
+	}
+	c.emit(&unplaced{in.Actor})
+	if a := c.actors[in.Actor]; a != nil {
+		c.touch(a)
+	}
+}
+
+// hostForActor chooses by rendezvous hashing with bounded load: the host that
+// ranks first for this actor unless it holds a quarter more than its share.
+func (c *Core) hostForActor(comp component, a Actor) *hostEntry {
+	hs := c.offers[comp]
+	if len(hs) <= 1 {
+		if len(hs) == 0 {
+			return nil
+		}
+		return hs[0]
+	}
+	total := 0
+	for _, h := range hs {
+		total += len(h.actors)
+	}
+	limit := (total+1)*5/(4*len(hs)) + 1
+	var best *hostEntry
+	var score uint64
+	for _, h := range hs {
+		if len(h.actors) >= limit {
+			continue
+		}
+		if s := hash64(h.boot, a.Type, a.ID); best == nil || s > score {
+			best, score = h, s
+		}
+	}
+	return best
+}
+
+// hostForService chooses the host with the least running work.
+func (c *Core) hostForService(comp component, id ID) *hostEntry {
+	var best *hostEntry
+	hs := c.offers[comp]
+	for i := range hs {
+		h := hs[(i+int(id[15]))%len(hs)]
+		if best == nil || len(h.running) < len(best.running) {
+			best = h
+		}
+	}
+	return best
+}

@@ -1,0 +1,351 @@
+package runtime
+
+// Trim by keeping: there are no checkpoints. Every live thing knows the oldest
+// record that is needed to rebuild it (its base); the list is in that order.
+// To free the oldest part of the log, what is live there is appended again in
+// full, and the part in front of a header is deleted. Trimming is
+// housekeeping: nothing depends on it, and applying a Kept record to a state
+// that has the thing already changes nothing but its base.
+
+// A node is a place in the keep list.
+type node struct {
+	base       uint64
+	prev, next *node
+	list       *nodeList
+	owner      any
+}
+
+func (n *node) listed() bool { return n.list != nil }
+
+type nodeList struct{ first, last *node }
+
+func (l *nodeList) add(n *node) {
+	n.list, n.prev, n.next = l, l.last, nil
+	if l.last != nil {
+		l.last.next = n
+	} else {
+		l.first = n
+	}
+	l.last = n
+}
+
+func (l *nodeList) remove(n *node) {
+	if n.prev != nil {
+		n.prev.next = n.next
+	} else {
+		l.first = n.next
+	}
+	if n.next != nil {
+		n.next.prev = n.prev
+	} else {
+		l.last = n.prev
+	}
+	n.list, n.prev, n.next = nil, nil, nil
+}
+
+// keepList has a list of its own for endings, whose oldest go first under pressure.
+type keepList struct {
+	live    nodeList
+	endings nodeList
+}
+
+// place moves a node to the end with a new base; seq never falls.
+func (k *keepList) place(n *node, seq uint64, owner any) {
+	k.remove(n)
+	n.base, n.owner = seq, owner
+	k.live.add(n)
+}
+
+func (k *keepList) placeEnding(n *node, seq uint64, owner any) {
+	k.remove(n)
+	n.base, n.owner = seq, owner
+	k.endings.add(n)
+}
+
+// replace puts n into old's place, base included.
+func (k *keepList) replace(old, n *node, owner any) {
+	l := old.list
+	n.base, n.owner, n.list, n.prev, n.next = old.base, owner, l, old.prev, old.next
+	if n.prev != nil {
+		n.prev.next = n
+	} else {
+		l.first = n
+	}
+	if n.next != nil {
+		n.next.prev = n
+	} else {
+		l.last = n
+	}
+	old.list, old.prev, old.next = nil, nil, nil
+}
+
+func (k *keepList) remove(n *node) {
+	if n.list != nil {
+		n.list.remove(n)
+	}
+}
+
+func (k *keepList) oldestEnding() *ending {
+	if k.endings.first == nil {
+		return nil
+	}
+	return k.endings.first.owner.(*ending)
+}
+
+// OldestLive is the first record that is still needed.
+func (c *Core) OldestLive() uint64 {
+	oldest := c.seq + 1
+	for _, n := range []*node{c.keep.live.first, c.keep.endings.first} {
+		if n != nil && n.base < oldest {
+			oldest = n.base
+		}
+	}
+	return oldest
+}
+
+// Keep appends again, in full, up to limit live things whose base is before
+// seq. It reports whether nothing is left there.
+type Keep struct {
+	Before uint64
+	Limit  int
+}
+
+func (in *Keep) decide(c *Core) {
+	for i := 0; i < in.Limit; i++ {
+		n := c.keep.live.first
+		if e := c.keep.endings.first; e != nil && (n == nil || e.base < n.base) {
+			n = e
+		}
+		if n == nil || n.base >= in.Before {
+			return
+		}
+		c.keepOne(n)
+	}
+}
+
+func (c *Core) keepOne(n *node) {
+	switch o := n.owner.(type) {
+	case *entry:
+		c.emit(c.keptOf(o))
+	case *homeEntry:
+		c.emit(&keptRequest{accepted: accepted{req: o.req, flow: o.flow, home: c.cfg.Partition, parents: o.parents, at: o.at}, phase: uint64(gone), away: true})
+	case *ending:
+		c.emit(&keptRequest{accepted: accepted{req: Request{ID: o.id, Target: Target{App: o.app}}}, phase: uint64(gone), ended: true, outcome: *o.outcome})
+	case *actorEntry:
+		c.emit(&keptActor{o.actor, o.host, o.zombies, o.stale})
+	case *reminderEntry:
+		c.emit(&keptReminder{o.Reminder, o.firing})
+	case *groupEntry:
+		k := &keptGroup{next: o.next}
+		for _, m := range o.members {
+			k.members = append(k.members, m.Subscription)
+		}
+		c.emit(k)
+	case *idBucket:
+		c.keep.remove(&o.node) // add lists it again under the new record
+		c.emit(&keptIDs{o.all()})
+		if !o.listed() {
+			c.keep.place(&o.node, c.seq, o)
+		}
+	case *outEntry:
+		c.emit(&keptOut{o.to, o.n, o.payload})
+	}
+}
+
+// keptRequest is an open request, a chain that is away, or a plain outcome, in full.
+type keptRequest struct {
+	accepted
+	order     uint64
+	attempt   uint32
+	host      string
+	grace     int64
+	epoch     uint64
+	phase     uint64
+	cancelled bool
+	away      bool
+	ended     bool
+	outcome   Outcome
+}
+
+func (c *Core) keptOf(e *entry) *keptRequest {
+	return &keptRequest{
+		accepted: accepted{
+			req: e.req, flow: e.flow, home: e.home, step: e.step, parents: e.parents, parentPart: e.parentPart,
+			parentEpoch: e.parentEpoch, at: e.at, reminder: e.reminder, group: e.group, due: e.due, count: e.count,
+		},
+		order: e.order, attempt: e.attempt, host: e.host, grace: e.grace, epoch: e.epoch,
+		phase: uint64(e.phase), cancelled: e.cancelled,
+	}
+}
+
+func (k *keptRequest) fields(c *codec) {
+	k.accepted.fields(c)
+	c.u64(20, &k.order)
+	c.u32(21, &k.attempt)
+	c.str(22, &k.host)
+	c.i64(23, &k.grace)
+	c.u64(24, &k.epoch)
+	c.u64(25, &k.phase)
+	c.bool(26, &k.cancelled)
+	c.bool(27, &k.away)
+	c.bool(28, &k.ended)
+	has := k.ended
+	c.msg(29, &has, &k.outcome)
+}
+
+func (c *Core) applyKeptRequest(seq uint64, k *keptRequest) {
+	id := k.req.ID
+	switch {
+	case k.ended:
+		if x := c.endings[id]; x != nil {
+			c.keep.placeEnding(&x.node, seq, x)
+			return
+		}
+		c.keepEnding(seq, id, k.req.Target.App, &k.outcome)
+		c.ended.add(c, id, seq)
+	case k.away:
+		h := c.homes[id]
+		if h == nil {
+			h = &homeEntry{req: k.req, flow: k.flow, parents: k.parents, at: k.at}
+			c.homes[id] = h
+			for _, p := range k.parents {
+				c.addChild(p, id)
+			}
+			if k.req.Key != "" {
+				c.keys[keyOf(&h.req)] = id
+			}
+		}
+		c.keep.place(&h.node, seq, h)
+	default:
+		if e := c.entries[id]; e != nil {
+			c.keep.place(&e.node, seq, e)
+			return
+		}
+		e := &entry{
+			req: k.req, flow: k.flow, home: k.home, parents: k.parents, parentPart: k.parentPart,
+			parentEpoch: k.parentEpoch, at: k.at, order: k.order, step: k.step, reminder: k.reminder,
+			due: k.due, count: k.count, group: k.group, attempt: k.attempt, host: k.host, grace: k.grace,
+			epoch: k.epoch, phase: phase(k.phase), cancelled: k.cancelled,
+		}
+		c.addEntry(seq, e)
+		if e.phase == running {
+			h := c.host(e.host)
+			h.running[id] = e
+			h.grace = max(h.grace, e.grace)
+			c.Counts.Running++
+		} else if e.phase == stopped && !e.req.Target.IsActor() {
+			c.parking(componentOf(e.req.Target)).interrupted[id] = e
+		}
+		if e.group != "" {
+			if g := c.groups[e.group]; g != nil {
+				g.pending++
+			}
+		}
+	}
+}
+
+// keptActor: where an actor is placed.
+type keptActor struct {
+	actor   Actor
+	host    string
+	zombies []zombie
+	stale   bool
+}
+
+func (k *keptActor) fields(c *codec) {
+	has := true
+	c.msg(1, &has, &k.actor)
+	c.str(2, &k.host)
+	list(c, 3, &k.zombies)
+	c.bool(4, &k.stale)
+}
+
+func (c *Core) applyKeptActor(seq uint64, k *keptActor) {
+	a := c.actorEntry(k.actor)
+	if len(a.zombies) == 0 {
+		a.zombies = k.zombies
+	}
+	a.stale = a.stale || k.stale
+	if k.host != "" {
+		stale, deact, idle := a.stale, a.deactivating, a.idle
+		c.placeActor(a, k.host, seq)
+		a.stale, a.deactivating, a.idle = stale, deact, idle
+	}
+}
+
+type keptReminder struct {
+	r      Reminder
+	firing ID
+}
+
+func (k *keptReminder) fields(c *codec) {
+	has := true
+	c.msg(1, &has, &k.r)
+	c.id(2, &k.firing)
+}
+
+func (c *Core) applyKeptReminder(seq uint64, k *keptReminder) {
+	if x := c.reminders[k.r.Actor][k.r.ID]; x != nil {
+		c.keep.place(&x.node, seq, x)
+		return
+	}
+	c.applyReminderSet(seq, k.r)
+	c.reminders[k.r.Actor][k.r.ID].firing = k.firing
+}
+
+type keptGroup struct {
+	members []Subscription
+	next    int64
+}
+
+func (k *keptGroup) fields(c *codec) {
+	list(c, 1, &k.members)
+	c.i64(2, &k.next)
+}
+
+func (c *Core) applyKeptGroup(seq uint64, k *keptGroup) {
+	if len(k.members) == 0 {
+		return
+	}
+	key := groupKey(&k.members[0])
+	if g := c.groups[key]; g != nil {
+		c.keep.place(&g.node, seq, g)
+		return
+	}
+	for _, s := range k.members {
+		c.applySubscribed(seq, s)
+	}
+	c.groups[key].next = k.next
+}
+
+type keptIDs struct{ ids []ID }
+
+func (k *keptIDs) fields(c *codec) { c.ids(1, &k.ids) }
+
+type keptOut struct {
+	to      uint16
+	n       uint64
+	payload []byte
+}
+
+func (k *keptOut) fields(c *codec) {
+	c.u16(1, &k.to)
+	c.u64(2, &k.n)
+	c.bytes(3, &k.payload)
+}
+
+func (c *Core) applyKeptOut(seq uint64, k *keptOut) {
+	o := c.outboxTo(k.to)
+	for _, e := range o.pending {
+		if e.n == k.n {
+			c.keep.place(&e.node, seq, e)
+			return
+		}
+	}
+	e := &outEntry{to: k.to, n: k.n, payload: k.payload}
+	c.keep.place(&e.node, seq, e)
+	o.pending = append(o.pending, e)
+	for i := len(o.pending) - 1; i > 0 && o.pending[i-1].n > e.n; i-- {
+		o.pending[i], o.pending[i-1] = o.pending[i-1], o.pending[i]
+	}
+}

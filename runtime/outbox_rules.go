@@ -1,0 +1,143 @@
+package runtime
+
+// Work that one partition hands to another travels as numbered messages in the
+// sender's log; the receiver records each number once, in order, and answers
+// with the highest recorded. The memory of duplicates is one number per pair
+// of partitions, whatever the time.
+
+const (
+	msgStep    = 1 // run the next step of a chain
+	msgOutcome = 2 // a chain ended; this is for its home
+	msgTell    = 3 // a tell made here for an actor there (events)
+	msgApp     = 4 // a fact about an app
+	msgJoin    = 5 // a subscription joins its group
+	msgLeave   = 6 // a subscription leaves its group
+)
+
+// A parcel is the payload of an outbox message.
+type parcel struct {
+	kind    uint64
+	id      ID
+	home    uint16
+	step    uint32
+	flow    ID
+	req     Request
+	outcome Outcome
+	app     appChanged
+	sub     Subscription
+	group   string
+}
+
+func (m *parcel) fields(c *codec) {
+	c.u64(1, &m.kind)
+	c.id(2, &m.id)
+	c.u16(3, &m.home)
+	c.u32(4, &m.step)
+	c.id(5, &m.flow)
+	has := m.kind == msgStep || m.kind == msgTell
+	c.msg(6, &has, &m.req)
+	has = m.kind == msgOutcome
+	c.msg(7, &has, &m.outcome)
+	has = m.kind == msgApp
+	c.msg(8, &has, &m.app)
+	has = m.kind == msgJoin || m.kind == msgLeave
+	c.msg(9, &has, &m.sub)
+	c.str(10, &m.group)
+}
+
+func (c *Core) outboxTo(p uint16) *outbox {
+	o := c.out[p]
+	if o == nil {
+		o = &outbox{next: 1}
+		c.out[p] = o
+	}
+	return o
+}
+
+func (c *Core) applyOut(seq uint64, m *OutMessage) {
+	o := c.outboxTo(m.To)
+	if m.N >= o.next {
+		o.next = m.N + 1
+	}
+	e := &outEntry{to: m.To, n: m.N, payload: m.Payload}
+	c.keep.place(&e.node, seq, e)
+	o.pending = append(o.pending, e)
+	if c.owned {
+		c.send(e)
+	}
+}
+
+func (c *Core) send(e *outEntry) {
+	e.sent = c.now.Mono
+	c.effect(Effect{Kind: ToPartition, Partition: e.to, N: e.n, Payload: e.payload})
+}
+
+// Acked: the other partition has recorded this one's messages up to N.
+type Acked struct {
+	Partition uint16
+	N         uint64
+}
+
+func (in *Acked) decide(c *Core) {
+	o := c.outboxTo(in.Partition)
+	for len(o.pending) > 0 && o.pending[0].n <= in.N {
+		c.keep.remove(&o.pending[0].node)
+		o.pending = o.pending[1:]
+	}
+}
+
+// resend repeats what has not been confirmed for a second.
+func (c *Core) resend() {
+	for p := range c.cfg.Partitions {
+		if o := c.out[uint16(p)]; o != nil {
+			for _, e := range o.pending {
+				if e.sent == 0 || c.now.Mono-e.sent >= 1000 {
+					c.send(e)
+				}
+			}
+		}
+	}
+}
+
+// Deliver is an outbox message from another partition. Limits never refuse one.
+type Deliver struct {
+	From    uint16
+	N       uint64
+	Payload []byte
+}
+
+func (in *Deliver) decide(c *Core) {
+	if in.N == c.in[in.From]+1 {
+		var m parcel
+		if decode(in.Payload, &m) != nil {
+			m = parcel{}
+		}
+		c.via = via{in.From, in.N}
+		c.deliver(&m)
+		if c.via.n != 0 { // nothing had to be recorded but the number
+			c.emit(&received{})
+		}
+	}
+	c.effect(Effect{Kind: AckPartition, Partition: in.From, N: c.in[in.From]})
+}
+
+func (c *Core) deliver(m *parcel) {
+	switch m.kind {
+	case msgStep:
+		c.accept(&accepted{req: m.req, flow: m.flow, home: m.home, step: m.step, at: c.now.Wall}, nil)
+	case msgTell:
+		c.accept(&accepted{req: m.req, flow: m.flow, home: c.cfg.Partition, at: c.now.Wall}, nil)
+	case msgOutcome:
+		if h := c.homes[m.id]; h != nil {
+			c.emitOutcome(m.id, &h.req, &m.outcome, false)
+		}
+	case msgApp:
+		c.changeApp(&m.app)
+	case msgJoin:
+		c.emit(&subscribed{m.sub})
+		c.effect(Effect{Kind: GroupsChanged})
+	case msgLeave:
+		c.emit(&unsubscribed{m.sub.Actor, []string{m.sub.ID}})
+		c.effect(Effect{Kind: GroupsChanged})
+	}
+}

@@ -1,0 +1,173 @@
+package runtime
+
+import "strings"
+
+// Outcomes of promises and keyed requests go to the store with an expiry;
+// plain ones live in memory (and the log) until their caller has them.
+
+func keyOf(r *Request) string {
+	t := r.Target
+	return strings.Join([]string{t.App, t.Type, t.ID, t.Service, r.Key}, "\x00")
+}
+
+// OutcomeInStore is where the outcome of a promise or keyed request lies.
+func OutcomeInStore(id ID) []byte { return append([]byte{'o'}, id[:]...) }
+
+// KeyInStore is where the request that used an Idempotency-Key is named.
+func KeyInStore(r *Request) []byte {
+	b := []byte{'i'}
+	for _, s := range []string{r.Target.App, r.Target.Type, r.Target.ID, r.Target.Service, r.Key} {
+		b = appendPart(b, s)
+	}
+	return b
+}
+
+type keptOutcome struct {
+	app     string
+	outcome Outcome
+	gen     uint64
+}
+
+func (k *keptOutcome) fields(c *codec) {
+	c.str(1, &k.app)
+	has := true
+	c.msg(2, &has, &k.outcome)
+	c.u64(3, &k.gen)
+}
+
+// A KeyUse says which request used a key and what it was like.
+type keyUse struct {
+	id   ID
+	body uint64
+	gen  uint64
+}
+
+func (k *keyUse) fields(c *codec) {
+	c.id(1, &k.id)
+	c.u64(2, &k.body)
+	c.u64(3, &k.gen)
+}
+
+// KeyUseID is the request id in a value found at KeyInStore.
+func KeyUseID(value []byte) (ID, bool) {
+	var k keyUse
+	if decode(value, &k) != nil {
+		return ID{}, false
+	}
+	return k.id, true
+}
+
+func bodyHash(r *Request) uint64 { return hash64(r.Method, r.Path, string(r.Body)) }
+
+func (c *Core) storeOutcome(seq uint64, r *Request, b *completed) {
+	gen := c.generation(r.Target.App)
+	expires := (b.at + b.storeTTL) / 1000
+	key := OutcomeInStore(b.id)
+	c.change(seq, string(key), Mutation{Key: key, Value: encode(nil, &keptOutcome{r.Target.App, b.outcome, gen}), Expires: expires})
+	if r.Key != "" {
+		key := KeyInStore(r)
+		c.change(seq, string(key), Mutation{Key: key, Value: encode(nil, &keyUse{b.id, r.bodySum(), gen}), Expires: expires})
+	}
+}
+
+func (r *Request) bodySum() uint64 {
+	if r.sum != 0 {
+		return r.sum
+	}
+	return bodyHash(r)
+}
+
+// storedOutcome finds an outcome in view and overlay.
+func (c *Core) storedOutcome(v *View, id ID, app string) (o *Outcome, again bool) {
+	key := string(OutcomeInStore(id))
+	if v == nil && c.view.groups[key] == nil {
+		return nil, false
+	}
+	b, again := c.lookup(v, key, key)
+	if again || b == nil {
+		return nil, again
+	}
+	var k keptOutcome
+	if decode(b, &k) != nil || k.app != app || k.gen != c.generation(app) {
+		return nil, false
+	}
+	return &k.outcome, false
+}
+
+// repeatOfKey answers a request whose Idempotency-Key was used before.
+func (c *Core) repeatOfKey(in *Submit) bool {
+	r := &in.Request
+	reused := &Error{CodeKeyReused, "the Idempotency-Key was used for another request", r.ID}
+	if id, ok := c.keys[keyOf(r)]; ok {
+		if e := c.entries[id]; e != nil && e.home == c.cfg.Partition {
+			if e.req.bodySum() != bodyHash(r) {
+				c.refuse(in.Waiter, reused)
+			} else {
+				c.wait(e, in.Waiter)
+			}
+			return true
+		}
+		if h := c.homes[id]; h != nil {
+			if h.req.sum != bodyHash(r) {
+				c.refuse(in.Waiter, reused)
+			} else if h.req.Kind != Call {
+				c.reply(in.Waiter, nil, id)
+			} else {
+				h.waiters = append(h.waiters, in.Waiter)
+			}
+			return true
+		}
+	}
+	key := string(KeyInStore(r))
+	b, again := c.lookup(in.View, key, key)
+	if again {
+		c.reread(in.Waiter)
+		return true
+	}
+	var k keyUse
+	if b == nil || decode(b, &k) != nil || k.gen != c.generation(r.Target.App) {
+		return false
+	}
+	if k.body != bodyHash(r) {
+		c.refuse(in.Waiter, reused)
+		return true
+	}
+	if r.Kind != Call {
+		c.reply(in.Waiter, nil, k.id)
+		return true
+	}
+	o, again := c.storedOutcome(in.View, k.id, r.Target.App)
+	switch {
+	case again:
+		c.reread(in.Waiter)
+	case o == nil:
+		c.refuse(in.Waiter, &Error{CodeOutcomeNotKept, "the request completed, its outcome was not kept", k.id})
+	default:
+		c.reply(in.Waiter, o, k.id)
+	}
+	return true
+}
+
+// keepEnding keeps a plain outcome until its caller has it; under pressure the
+// oldest go first.
+func (c *Core) keepEnding(seq uint64, id ID, app string, o *Outcome) {
+	x := &ending{id: id, app: app, outcome: o, size: len(o.Body) + 256}
+	c.endings[id] = x
+	c.keep.placeEnding(&x.node, seq, x)
+	c.endSize += x.size
+	for c.cfg.OutcomeBytes > 0 && c.endSize > c.cfg.OutcomeBytes {
+		old := c.keep.oldestEnding()
+		if old == nil || old == x {
+			return
+		}
+		c.dropEnding(old.id)
+	}
+}
+
+func (c *Core) dropEnding(id ID) {
+	if x := c.endings[id]; x != nil {
+		c.endSize -= x.size
+		c.keep.remove(&x.node)
+		delete(c.endings, id)
+	}
+}

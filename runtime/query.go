@@ -1,0 +1,161 @@
+package runtime
+
+import "strconv"
+
+// QueryKind says what a Query asks.
+type QueryKind uint8
+
+const (
+	QueryReminders     QueryKind = iota // []Reminder of Actor (ID "" for all)
+	QuerySubscriptions                  // []Subscription of Actor (ID "" for all)
+	QueryActive                         // []Actor of App that are placed (on Boot, when set)
+	QueryMissing                        // []MissingComponent of App ("" for all)
+	QueryRequest                        // RequestFacts of Request in App
+	QueryGroups                         // []GroupCursor
+	QueryServices                       // []ServiceFact
+	QueryGauges                         // Gauges
+	QueryGeneration                     // uint64 of App
+)
+
+// A Query reads the partition; the reply's Value is as the kind says. Like
+// every answer it waits for what was decided before it to be durable.
+type Query struct {
+	Kind    QueryKind
+	App     string
+	Actor   Actor
+	ID      string
+	Boot    string
+	Request ID
+	Waiter  any
+}
+
+// MissingComponent is what requests wait for and nobody offers.
+type MissingComponent struct {
+	App, Name string
+	Actor     bool
+	Waiting   int
+	Since     int64 // milliseconds ago
+}
+
+// RequestFacts tell where a request is.
+type RequestFacts struct {
+	State         string
+	Target        Target
+	Attempt, Step uint32
+	Host          string
+	BlockedBy     string
+}
+
+// Gauges are sizes of the moment.
+type Gauges struct {
+	Counts
+	Hosts, Open, Parked, Reminders, Subscriptions, EndedIDs int
+	// Idle: nothing is running, nothing can start, no reminder can fire without
+	// a component.
+	Idle bool
+}
+
+func (in *Query) decide(c *Core) { c.replyValue(in.Waiter, c.query(in)) }
+
+func (c *Core) query(in *Query) any {
+	switch in.Kind {
+	case QueryReminders:
+		return c.remindersOf(in.Actor, in.ID)
+	case QuerySubscriptions:
+		return c.subscriptionsOf(in.Actor, in.ID)
+	case QueryActive:
+		var as []Actor
+		for _, a := range sortedActors(c.actors) {
+			if x := c.actors[a]; a.App == in.App && x.host != "" && (in.Boot == "" || in.Boot == x.host) {
+				as = append(as, a)
+			}
+		}
+		return as
+	case QueryMissing:
+		return c.missing(in.App)
+	case QueryRequest:
+		return c.requestFacts(in.App, in.Request)
+	case QueryGroups:
+		return c.groupCursors()
+	case QueryServices:
+		return c.serviceFacts()
+	case QueryGauges:
+		return c.gauges()
+	}
+	return c.generation(in.App)
+}
+
+func (c *Core) missing(app string) []MissingComponent {
+	var ms []MissingComponent
+	for comp, p := range c.parked {
+		if (app != "" && comp.app != app) || len(c.offers[comp]) > 0 {
+			continue
+		}
+		n := len(p.requests) + len(p.interrupted)
+		for _, a := range p.actors {
+			n += a.waiting + len(a.holders)
+		}
+		if n > 0 {
+			ms = append(ms, MissingComponent{comp.app, comp.name, comp.actor, n, c.now.Mono - p.since})
+		}
+	}
+	return ms
+}
+
+func (c *Core) requestFacts(app string, id ID) RequestFacts {
+	e := c.entries[id]
+	if e == nil || e.req.Target.App != app {
+		switch {
+		case c.homes[id] != nil:
+			return RequestFacts{State: "running", Target: c.homes[id].req.Target, BlockedBy: "the next step of its chain, in another partition"}
+		case c.ended.has(id):
+			return RequestFacts{State: "completed"}
+		}
+		return RequestFacts{}
+	}
+	f := RequestFacts{Target: e.req.Target, Attempt: e.attempt, Step: e.step, Host: e.host}
+	switch e.phase {
+	case running:
+		f.State = "running"
+	case stopped:
+		f.State = "retrying"
+		if len(e.children) > 0 {
+			f.BlockedBy = strconv.Itoa(len(e.children)) + " calls of its earlier attempt"
+		}
+	default:
+		f.State = "waiting"
+		comp := componentOf(e.req.Target)
+		switch {
+		case e.phase == delayed:
+			f.BlockedBy = "its time"
+		case len(c.offers[comp]) == 0:
+			f.State, f.BlockedBy = "parked", "a component that offers "+comp.name
+		case e.req.Target.IsActor():
+			f.BlockedBy = "other work of the actor"
+		}
+	}
+	return f
+}
+
+func (c *Core) gauges() Gauges {
+	g := Gauges{Counts: c.Counts, Hosts: 0, Open: len(c.entries), Reminders: c.remCount, EndedIDs: c.ended.count, Idle: true}
+	for _, h := range c.hosts {
+		if h.known {
+			g.Hosts++
+		}
+		if len(h.running) > 0 || h.linked {
+			g.Idle = false
+		}
+	}
+	for comp, p := range c.parked {
+		if len(c.offers[comp]) == 0 {
+			g.Parked += len(p.requests) + len(p.actors)
+		}
+	}
+	for _, s := range c.subs {
+		g.Subscriptions += len(s)
+	}
+	return g
+}
+
+func utoa(n uint64) string { return strconv.FormatUint(n, 10) }

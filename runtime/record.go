@@ -1,0 +1,478 @@
+package runtime
+
+// A Record is one decision of a partition's owner. Its envelope makes it valid
+// or void for every reader (see fold.go); Via and Out tie it to the outboxes of
+// other partitions; Body says what was decided. Applying a record reads no
+// clock, no configuration and no rule.
+type Record struct {
+	Epoch uint64 // term of the owner
+	Owner uint64 // hash of the owner's boot id: two claims of one epoch differ
+	Seq   uint64 // position among the valid records; 0 in a Claimed (the fold counts it)
+	// Via is the outbox message that this record answers, once for all.
+	ViaFrom uint16
+	ViaN    uint64
+	// Out are messages for other partitions that this record carries.
+	Out  []OutMessage
+	Body message
+}
+
+// An OutMessage is numbered in the log of the partition that sends it.
+type OutMessage struct {
+	To      uint16
+	N       uint64
+	Payload []byte
+}
+
+func (o *OutMessage) fields(c *codec) {
+	c.u16(1, &o.To)
+	c.u64(2, &o.N)
+	c.bytes(3, &o.Payload)
+}
+
+// Record kinds. Numbers are for ever.
+const (
+	kindHeader       = 1
+	kindClaimed      = 2
+	kindAccepted     = 3
+	kindStarted      = 4
+	kindCompleted    = 5
+	kindContinued    = 6
+	kindUnplaced     = 7
+	kindHostLost     = 8
+	kindStateChanged = 9
+	kindReminderSet  = 10
+	kindReminderGone = 11
+	kindSubscribed   = 12
+	kindUnsubscribed = 13
+	kindAppChanged   = 14
+	kindFenced       = 15
+	kindCancelled    = 16
+	kindReceived     = 17
+	kindDelivered    = 18
+	kindAlive        = 19
+	kindKeptRequest  = 20
+	kindKeptActor    = 21
+	kindKeptReminder = 22
+	kindKeptGroup    = 23
+	kindKeptIDs      = 24
+	kindKeptOut      = 25
+)
+
+func newBody(kind uint64) message {
+	switch kind {
+	case kindHeader:
+		return &header{}
+	case kindClaimed:
+		return &claimed{}
+	case kindAccepted:
+		return &accepted{}
+	case kindStarted:
+		return &started{}
+	case kindCompleted:
+		return &completed{}
+	case kindContinued:
+		return &continued{}
+	case kindUnplaced:
+		return &unplaced{}
+	case kindHostLost:
+		return &hostLost{}
+	case kindStateChanged:
+		return &stateChanged{}
+	case kindReminderSet:
+		return &reminderSet{}
+	case kindReminderGone:
+		return &reminderGone{}
+	case kindSubscribed:
+		return &subscribed{}
+	case kindUnsubscribed:
+		return &unsubscribed{}
+	case kindAppChanged:
+		return &appChanged{}
+	case kindFenced:
+		return &fenced{}
+	case kindCancelled:
+		return &cancelled{}
+	case kindReceived:
+		return &received{}
+	case kindDelivered:
+		return &delivered{}
+	case kindAlive:
+		return &alive{}
+	case kindKeptRequest:
+		return &keptRequest{}
+	case kindKeptActor:
+		return &keptActor{}
+	case kindKeptReminder:
+		return &keptReminder{}
+	case kindKeptGroup:
+		return &keptGroup{}
+	case kindKeptIDs:
+		return &keptIDs{}
+	case kindKeptOut:
+		return &keptOut{}
+	}
+	return nil
+}
+
+func kindOf(m message) uint64 {
+	switch m.(type) {
+	case *header:
+		return kindHeader
+	case *claimed:
+		return kindClaimed
+	case *accepted:
+		return kindAccepted
+	case *started:
+		return kindStarted
+	case *completed:
+		return kindCompleted
+	case *continued:
+		return kindContinued
+	case *unplaced:
+		return kindUnplaced
+	case *hostLost:
+		return kindHostLost
+	case *stateChanged:
+		return kindStateChanged
+	case *reminderSet:
+		return kindReminderSet
+	case *reminderGone:
+		return kindReminderGone
+	case *subscribed:
+		return kindSubscribed
+	case *unsubscribed:
+		return kindUnsubscribed
+	case *appChanged:
+		return kindAppChanged
+	case *fenced:
+		return kindFenced
+	case *cancelled:
+		return kindCancelled
+	case *received:
+		return kindReceived
+	case *delivered:
+		return kindDelivered
+	case *alive:
+		return kindAlive
+	case *keptRequest:
+		return kindKeptRequest
+	case *keptActor:
+		return kindKeptActor
+	case *keptReminder:
+		return kindKeptReminder
+	case *keptGroup:
+		return kindKeptGroup
+	case *keptIDs:
+		return kindKeptIDs
+	case *keptOut:
+		return kindKeptOut
+	}
+	return 0
+}
+
+type envelope struct {
+	kind, epoch, owner, seq uint64
+	viaFrom                 uint16
+	viaN                    uint64
+	out                     []OutMessage
+	body                    []byte
+}
+
+func (e *envelope) fields(c *codec) {
+	c.u64(1, &e.kind)
+	c.u64(2, &e.epoch)
+	c.u64(3, &e.owner)
+	c.u64(4, &e.seq)
+	c.u16(5, &e.viaFrom)
+	c.u64(6, &e.viaN)
+	list(c, 7, &e.out)
+	if c.writing {
+		c.raw(8, e.body)
+	} else {
+		e.body = c.vals[8].b
+	}
+}
+
+// EncodeRecord is the record as a log holds it.
+func EncodeRecord(r *Record) []byte {
+	body := encode(make([]byte, 0, 256), r.Body)
+	e := envelope{kindOf(r.Body), r.Epoch, r.Owner, r.Seq, r.ViaFrom, r.ViaN, r.Out, body}
+	return encode(make([]byte, 0, len(body)+48), &e)
+}
+
+// DecodeRecord reads what EncodeRecord wrote. An unknown kind is an error with
+// CodeNewerFormat: this version must not own the partition.
+func DecodeRecord(b []byte) (*Record, error) {
+	var e envelope
+	if err := decode(b, &e); err != nil {
+		return nil, Errorf(CodeDamaged, "a log record cannot be read (%d bytes)", len(b))
+	}
+	body := newBody(e.kind)
+	if body == nil {
+		return nil, Errorf(CodeNewerFormat, "the log holds a record of kind %d that this version does not know", e.kind)
+	}
+	if err := decode(e.body, body); err != nil {
+		return nil, Errorf(CodeDamaged, "a log record of kind %d cannot be read", e.kind)
+	}
+	return &Record{e.epoch, e.owner, e.seq, e.viaFrom, e.viaN, e.out, body}, nil
+}
+
+// accepted: a request is in the mailbox of its target (or waits for its time).
+type accepted struct {
+	req     Request
+	flow    ID
+	home    uint16
+	step    uint32
+	parents []ID
+	// The parent's partition and its owner's epoch when the child was passed on.
+	parentPart  uint16
+	parentEpoch uint64
+	at          int64 // wall clock, ms
+
+	// A reminder's firing moves the reminder in the same record.
+	reminder   string // reminder id; the actor is the target
+	nextDue    int64
+	nextNS     int64 // the part of it below a millisecond
+	nextExists bool
+	count      int64
+	due        int64
+
+	// An event moves its group.
+	group  string
+	offset int64
+}
+
+func (a *accepted) fields(c *codec) {
+	has := true
+	c.msg(1, &has, &a.req)
+	c.id(2, &a.flow)
+	c.u16(3, &a.home)
+	c.u32(4, &a.step)
+	c.ids(5, &a.parents)
+	c.u16(6, &a.parentPart)
+	c.u64(7, &a.parentEpoch)
+	c.i64(8, &a.at)
+	c.str(9, &a.reminder)
+	c.i64(10, &a.nextNS)
+	c.i64(11, &a.nextDue)
+	c.bool(12, &a.nextExists)
+	c.i64(13, &a.count)
+	c.i64(14, &a.due)
+	c.str(15, &a.group)
+	c.i64(16, &a.offset)
+}
+
+// started: attempt n of a step is given to a host; for an actor it also says
+// where the actor is placed.
+type started struct {
+	id      ID
+	step    uint32
+	attempt uint32
+	host    string
+	grace   int64 // ms after the last contact during which the host may still act
+	actor   Actor // empty for a service; the placement outlives the request
+}
+
+func (s *started) fields(c *codec) {
+	c.id(1, &s.id)
+	c.u32(2, &s.step)
+	c.u32(3, &s.attempt)
+	c.str(4, &s.host)
+	c.i64(5, &s.grace)
+	has := s.actor.Type != ""
+	c.msg(6, &has, &s.actor)
+}
+
+// completed: the one outcome of a request. At its home it ends the entry; at
+// the partition that executed a chain's last step Out carries it home.
+type completed struct {
+	id       ID
+	outcome  Outcome
+	none     bool // a tell: nobody will ask
+	unplaced bool // the actor is no longer active (activation refused, or removed)
+	removed  bool // the actor's state is gone
+	storeTTL int64
+	at       int64  // wall clock, ms
+	actor    Actor  // with unplaced or removed: whose end outlives the request
+	app      string // with a plain outcome: whose it is
+}
+
+func (m *completed) fields(c *codec) {
+	c.id(1, &m.id)
+	has := !m.none
+	c.msg(2, &has, &m.outcome)
+	m.none = !has
+	c.bool(3, &m.unplaced)
+	c.bool(4, &m.removed)
+	c.i64(5, &m.storeTTL)
+	c.i64(6, &m.at)
+	has = m.unplaced || m.removed
+	c.msg(7, &has, &m.actor)
+	c.str(8, &m.app)
+}
+
+// continued: a step is done and the next one is due, in one record.
+type continued struct {
+	id       ID
+	step     uint32 // of the next step
+	target   Target
+	method   string
+	path     string
+	header   Header
+	body     []byte
+	keepLock bool
+	away     bool // the next step runs in another partition; Out carries it
+}
+
+func (m *continued) fields(c *codec) {
+	c.id(1, &m.id)
+	c.u32(2, &m.step)
+	has := true
+	c.msg(3, &has, &m.target)
+	c.str(4, &m.method)
+	c.str(5, &m.path)
+	c.header(6, &m.header)
+	c.bytes(7, &m.body)
+	c.bool(8, &m.keepLock)
+	c.bool(9, &m.away)
+}
+
+// unplaced: the actor is active nowhere.
+type unplaced struct{ actor Actor }
+
+func (m *unplaced) fields(c *codec) { has := true; c.msg(1, &has, &m.actor) }
+
+// hostLost: the boot never comes back.
+type hostLost struct {
+	boot   string
+	reason string
+	at     int64
+}
+
+func (m *hostLost) fields(c *codec) {
+	c.str(1, &m.boot)
+	c.str(2, &m.reason)
+	c.i64(3, &m.at)
+}
+
+// stateChanged: new values (nil: removed) of an actor's state; clear comes first.
+type stateChanged struct {
+	actor Actor
+	clear bool
+	set   []Field
+}
+
+func (m *stateChanged) fields(c *codec) {
+	has := true
+	c.msg(1, &has, &m.actor)
+	c.bool(2, &m.clear)
+	list(c, 3, &m.set)
+}
+
+type reminderSet struct{ r Reminder }
+
+func (m *reminderSet) fields(c *codec) { has := true; c.msg(1, &has, &m.r) }
+
+type reminderGone struct {
+	actor Actor
+	ids   []string
+}
+
+func (m *reminderGone) fields(c *codec) {
+	has := true
+	c.msg(1, &has, &m.actor)
+	c.strs(2, &m.ids)
+}
+
+type subscribed struct{ s Subscription }
+
+func (m *subscribed) fields(c *codec) { has := true; c.msg(1, &has, &m.s) }
+
+type unsubscribed struct {
+	actor Actor
+	ids   []string
+}
+
+func (m *unsubscribed) fields(c *codec) {
+	has := true
+	c.msg(1, &has, &m.actor)
+	c.strs(2, &m.ids)
+}
+
+// appChanged: a fact about an app. A higher generation forgets all that was.
+type appChanged struct {
+	app        string
+	generation uint64
+	listed     bool          // services is the whole list (else it stays)
+	services   []serviceFact // url components
+}
+
+type serviceFact struct {
+	name, url string
+	timeout   int64 // ms
+}
+
+func (s *serviceFact) fields(c *codec) {
+	c.str(1, &s.name)
+	c.str(2, &s.url)
+	c.i64(3, &s.timeout)
+}
+
+func (m *appChanged) fields(c *codec) {
+	c.str(1, &m.app)
+	c.u64(2, &m.generation)
+	list(c, 3, &m.services)
+	c.bool(4, &m.listed)
+}
+
+// fenced: no child of that partition below the epoch is accepted any more.
+type fenced struct {
+	partition uint16
+	below     uint64
+}
+
+func (m *fenced) fields(c *codec) {
+	c.u16(1, &m.partition)
+	c.u64(2, &m.below)
+}
+
+// cancelled: a wish about a request that has started: no more attempts.
+type cancelled struct{ id ID }
+
+func (m *cancelled) fields(c *codec) { c.id(1, &m.id) }
+
+// received: an outbox message that needed no other record.
+type received struct{}
+
+func (m *received) fields(*codec) {}
+
+// delivered: a group has handed an event to a member in another partition.
+type delivered struct {
+	group string
+	next  int64
+}
+
+func (m *delivered) fields(c *codec) {
+	c.str(1, &m.group)
+	c.i64(2, &m.next)
+}
+
+// alive: the owner wanted to know whether it still is one.
+type alive struct{}
+
+func (m *alive) fields(*codec) {}
+
+// claimed: a gateway wants to own the partition from here on.
+type claimed struct {
+	node       string
+	mesh       string
+	partitions int
+	at         int64
+}
+
+func (m *claimed) fields(c *codec) {
+	c.str(1, &m.node)
+	c.str(2, &m.mesh)
+	c.int(3, &m.partitions)
+	c.i64(4, &m.at)
+}

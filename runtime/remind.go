@@ -1,0 +1,244 @@
+package runtime
+
+import (
+	"container/heap"
+	"sort"
+	"time"
+)
+
+type reminderHeap struct{ items []*reminderEntry }
+
+func (h *reminderHeap) Len() int { return len(h.items) }
+func (h *reminderHeap) Less(i, j int) bool {
+	a, b := h.items[i], h.items[j]
+	if a.Due != b.Due {
+		return a.Due < b.Due
+	}
+	return a.base < b.base
+}
+func (h *reminderHeap) Swap(i, j int) {
+	h.items[i], h.items[j] = h.items[j], h.items[i]
+	h.items[i].index, h.items[j].index = i+1, j+1
+}
+func (h *reminderHeap) Push(x any) {
+	r := x.(*reminderEntry)
+	h.items = append(h.items, r)
+	r.index = len(h.items)
+}
+func (h *reminderHeap) Pop() any {
+	n := len(h.items) - 1
+	r := h.items[n]
+	h.items[n] = nil
+	h.items = h.items[:n]
+	r.index = 0
+	return r
+}
+
+func (h *reminderHeap) first() *reminderEntry {
+	if len(h.items) == 0 {
+		return nil
+	}
+	return h.items[0]
+}
+
+func (h *reminderHeap) put(r *reminderEntry) {
+	if r.index == 0 {
+		heap.Push(h, r)
+	} else {
+		heap.Fix(h, r.index-1)
+	}
+}
+
+func (h *reminderHeap) remove(r *reminderEntry) {
+	if r.index != 0 {
+		heap.Remove(h, r.index-1)
+	}
+}
+
+// maxReminderYear keeps times that RFC 3339 can write.
+const maxReminderYear = 9999
+
+// SetReminder creates or replaces a reminder; the reply's Value is whether it replaced one.
+type SetReminder struct {
+	Reminder Reminder
+	Boot     string
+	Waiter   any
+}
+
+func (in *SetReminder) decide(c *Core) {
+	r := &in.Reminder
+	if c.refuseLost(in.Boot, r.Actor, in.Waiter) {
+		return
+	}
+	if y := time.UnixMilli(r.Due).UTC().Year(); y > maxReminderYear || y < 1 {
+		c.refuse(in.Waiter, Errorf(CodeBadReminder, "the target time is in the year %d", y))
+		return
+	}
+	if r.Period < 0 {
+		c.refuse(in.Waiter, Errorf(CodeBadReminder, "the period is negative"))
+		return
+	}
+	if r.Period > 0 && r.Period < int64(time.Millisecond) {
+		r.Period = int64(time.Millisecond)
+	}
+	_, replaced := c.reminders[r.Actor][r.ID]
+	c.emit(&reminderSet{*r})
+	c.replyValue(in.Waiter, replaced)
+	c.fireReminders(fireBatch)
+}
+
+func (c *Core) applyReminderSet(seq uint64, r Reminder) {
+	byID := c.reminders[r.Actor]
+	if byID == nil {
+		byID = map[string]*reminderEntry{}
+		c.reminders[r.Actor] = byID
+	}
+	x := byID[r.ID]
+	if x == nil {
+		x = &reminderEntry{}
+		byID[r.ID] = x
+		c.remCount++
+	}
+	x.Reminder, x.firing = r, ID{}
+	c.keep.place(&x.node, seq, x)
+	c.due.put(x)
+}
+
+func (c *Core) dropReminder(a Actor, id string) {
+	x := c.reminders[a][id]
+	if x == nil {
+		return
+	}
+	c.due.remove(x)
+	c.keep.remove(&x.node)
+	c.remCount--
+	delete(c.reminders[a], id)
+	if len(c.reminders[a]) == 0 {
+		delete(c.reminders, a)
+	}
+}
+
+// CancelReminders removes one reminder (or all, ID ""); the reply's Value is the number.
+type CancelReminders struct {
+	Actor  Actor
+	ID     string
+	Boot   string
+	Waiter any
+}
+
+func (in *CancelReminders) decide(c *Core) {
+	if c.refuseLost(in.Boot, in.Actor, in.Waiter) {
+		return
+	}
+	ids := pick(c.reminders[in.Actor], in.ID)
+	if len(ids) > 0 {
+		c.emit(&reminderGone{in.Actor, ids})
+	}
+	c.replyValue(in.Waiter, len(ids))
+}
+
+func pick[V any](m map[string]V, id string) []string {
+	if id == "" {
+		return sortedKeys(m)
+	}
+	if _, ok := m[id]; ok {
+		return []string{id}
+	}
+	return nil
+}
+
+// fireReminders turns due times into tells (P8). A due time that passes while
+// the last firing is unfinished waits for it; all missed ones become one
+// firing that names the last and the count, unless each is asked for. The next
+// due time stays on the grid.
+func (c *Core) fireReminders(limit int) {
+	for range limit {
+		r := c.due.first()
+		if r == nil || r.Due > c.now.Wall {
+			return
+		}
+		if !r.firing.IsZero() {
+			c.due.remove(r) // back when the firing has ended
+			continue
+		}
+		c.fire(r)
+	}
+}
+
+func (c *Core) fire(r *reminderEntry) {
+	due, count, next, nextNS, exists := r.Due, int64(1), int64(0), int64(0), r.Period > 0
+	if exists {
+		if c.now.Wall-due > 1<<42 { // 139 years: nanoseconds would overflow
+			due = c.now.Wall
+		}
+		start, missed := due, int64(0)
+		if !r.CatchUp {
+			missed = (c.now.Wall - due) * int64(time.Millisecond) / r.Period
+		}
+		count += missed
+		last := r.TargetNS + missed*r.Period
+		due = start + last/int64(time.Millisecond)
+		next = start + (last+r.Period)/int64(time.Millisecond)
+		nextNS = (last + r.Period) % int64(time.Millisecond)
+	}
+	body := r.Data
+	if body == nil {
+		body = []byte("[]")
+	}
+	b := &accepted{
+		req: Request{
+			ID: c.makeID(r.Actor.App), Kind: Tell, Target: Target{App: r.Actor.App, Type: r.Actor.Type, ID: r.Actor.ID},
+			Method: "POST", Path: r.Path, Body: body,
+		},
+		home: c.cfg.Partition, at: c.now.Wall,
+		reminder: r.ID, nextDue: next, nextNS: nextNS, nextExists: exists, due: due, count: count,
+	}
+	b.flow = b.req.ID
+	c.Counts.RemindersFired++
+	c.accept(b, nil)
+}
+
+// makeID is an id for work that the partition makes itself: unique because a
+// sequence number is used once in a term.
+func (c *Core) makeID(app string) ID {
+	h := hash64("made", c.cfg.Node, utoa(c.epoch), utoa(c.seq+1))
+	var rnd [6]byte
+	for i := range rnd {
+		rnd[i] = byte(h >> (8 * i))
+	}
+	return NewID(c.now.Wall, c.cfg.Partition, app, rnd)
+}
+
+func (c *Core) applyFired(b *accepted) {
+	r := c.reminders[b.req.Target.Actor()][b.reminder]
+	if r == nil || b.due == 0 {
+		return
+	}
+	if !b.nextExists {
+		c.dropReminder(r.Actor, r.ID)
+		return
+	}
+	r.firing = b.req.ID
+	r.Due, r.TargetNS = b.nextDue, b.nextNS
+	c.due.put(r)
+}
+
+func (c *Core) firingEnded(a Actor, reminder string, id ID) {
+	if r := c.reminders[a][reminder]; r != nil && r.firing == id {
+		r.firing = ID{}
+		c.due.put(r)
+	}
+}
+
+func (c *Core) remindersOf(a Actor, id string) []Reminder {
+	var rs []Reminder
+	for _, k := range pick(c.reminders[a], id) {
+		rs = append(rs, c.reminders[a][k].Reminder)
+	}
+	sort.Slice(rs, func(i, j int) bool { return rs[i].ID < rs[j].ID })
+	return rs
+}
+
+func formatMillis(ms int64) string {
+	return time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05.000Z07:00")
+}

@@ -1,0 +1,369 @@
+package runtime
+
+import "sort"
+
+// parking holds what waits for a host of one component. An actor waits as a
+// whole; a service request waits by itself. Entries, not goroutines.
+type parking struct {
+	requests    []*entry              // of a service, by order
+	interrupted map[ID]*entry         // of a service: stopped attempts whose retry is due or waits
+	actors      map[Actor]*actorEntry // that have work and no host to be placed on
+	dirty       bool
+	since       int64 // monotonic ms
+}
+
+func (c *Core) parking(comp component) *parking {
+	p := c.parked[comp]
+	if p == nil {
+		p = &parking{actors: map[Actor]*actorEntry{}, interrupted: map[ID]*entry{}, since: c.now.Mono}
+		c.parked[comp] = p
+	}
+	return p
+}
+
+func (c *Core) park(e *entry) {
+	p := c.parking(componentOf(e.req.Target))
+	p.requests = append(p.requests, e)
+	for i := len(p.requests) - 1; i > 0 && p.requests[i-1].order > e.order; i-- {
+		p.requests[i], p.requests[i-1] = p.requests[i-1], p.requests[i]
+	}
+}
+
+func (c *Core) unpark(e *entry) {
+	comp := componentOf(e.req.Target)
+	p := c.parked[comp]
+	if p == nil {
+		return
+	}
+	delete(p.interrupted, e.req.ID)
+	i := sort.Search(len(p.requests), func(i int) bool { return p.requests[i].order >= e.order })
+	if i < len(p.requests) && p.requests[i] == e {
+		p.requests = append(p.requests[:i], p.requests[i+1:]...)
+	}
+	c.dropParking(comp, p)
+}
+
+func (c *Core) dropParking(comp component, p *parking) {
+	if len(p.requests) == 0 && len(p.actors) == 0 && len(p.interrupted) == 0 && !p.dirty {
+		delete(c.parked, comp)
+	}
+}
+
+func (c *Core) touchParked(comp component) {
+	p := c.parking(comp)
+	if !p.dirty {
+		p.dirty = true
+		c.dirtyParks = append(c.dirtyParks, comp)
+	}
+}
+
+// pumpParked starts parked service requests and wakes parked actors.
+func (c *Core) pumpParked(comp component) {
+	p := c.parked[comp]
+	if p == nil {
+		return
+	}
+	p.dirty = false
+	for _, e := range p.ready(c) {
+		if e.cancelled && len(e.children) == 0 {
+			c.end(e, (&Error{CodeCancelled, "the request was cancelled", e.req.ID}).Outcome())
+		} else if h := c.hostForService(comp, e.req.ID); h != nil && c.mayRetry(e) {
+			c.start(e, h)
+		}
+	}
+	if len(c.offers[comp]) > 0 {
+		for len(p.requests) > 0 {
+			e := p.requests[0]
+			h := c.hostForService(comp, e.req.ID)
+			if h == nil {
+				break
+			}
+			c.start(e, h) // takes it out of p.requests
+		}
+		for _, a := range sortedActors(p.actors) {
+			x := p.actors[a]
+			x.parked = false
+			delete(p.actors, a)
+			c.touch(x)
+		}
+	}
+	c.dropParking(comp, p)
+}
+
+// ready lists the interrupted requests that wait for nothing but a host, in order.
+func (p *parking) ready(c *Core) []*entry {
+	var es []*entry
+	for _, e := range p.interrupted {
+		if c.mayRetry(e) || e.cancelled {
+			es = append(es, e)
+		}
+	}
+	sortEntries(es)
+	return es
+}
+
+// stop notes that the last attempt has provably ended without an outcome.
+func (c *Core) stop(e *entry) {
+	e.phase = stopped
+	c.Counts.Running--
+	if !e.req.Target.IsActor() {
+		c.parking(componentOf(e.req.Target)).interrupted[e.req.ID] = e
+	}
+}
+
+// pumpActor starts what may run on an actor now (P5): interrupted and held
+// work of the flow that owns the lock first, re-entrant calls of that flow,
+// then the next in the mailbox.
+func (c *Core) pumpActor(a *actorEntry) {
+	if a.deactivating || len(a.zombies) > 0 {
+		return
+	}
+	if a.stale && a.host != "" {
+		c.deactivate(a)
+		return
+	}
+	for {
+		// Ready ones only: a retried caller waits for its children, so nested
+		// work comes first by itself.
+		for _, e := range append([]*entry(nil), a.holders...) {
+			if e.cancelled && e.phase == stopped && len(e.children) == 0 {
+				c.end(e, (&Error{CodeCancelled, "the request was cancelled", e.req.ID}).Outcome())
+			} else if e.phase == held || e.phase == stopped && c.mayRetry(e) {
+				if !c.startOnActor(e, a) {
+					return
+				}
+			}
+		}
+		if len(a.holders) == 0 {
+			e := a.head()
+			if e == nil {
+				break
+			}
+			if e.req.CancelWithCaller && c.callerLost(e) {
+				c.end(e, Errorf(CodeCallerGone, "the caller has ended").Outcome())
+				continue
+			}
+			if e.req.Kind == Remove {
+				if a.host != "" {
+					c.deactivate(a)
+					return
+				}
+				c.emit(&completed{id: e.req.ID, none: true, removed: true, at: c.now.Wall, actor: a.actor})
+				a = c.actorEntry(a.actor)
+				continue
+			}
+			if !c.startOnActor(e, a) {
+				return
+			}
+		}
+		entered := false
+		if len(a.holders) > 0 && a.waiting > 0 {
+			for _, e := range c.flowWaiting(a) {
+				if !c.startOnActor(e, a) {
+					return
+				}
+				entered = true
+			}
+		}
+		if !entered && len(a.holders) > 0 {
+			break
+		}
+	}
+	if a.parked && len(a.holders) == 0 && a.waiting == 0 {
+		c.unparkActor(Target{App: a.actor.App, Type: a.actor.Type, ID: a.actor.ID})
+	}
+	if len(a.holders) == 0 && a.waiting == 0 && a.host != "" && !a.idle {
+		c.becomeIdle(a)
+	}
+	if c.actors[a.actor] == a {
+		c.dropActor(a)
+	}
+}
+
+// head is the next waiting request, forgetting those that left the queue.
+func (a *actorEntry) head() *entry {
+	for len(a.queue) > 0 {
+		if e := a.queue[0]; e.phase == queued && e.req.Target.Actor() == a.actor {
+			return e
+		}
+		a.queue[0] = nil
+		a.queue = a.queue[1:]
+	}
+	return nil
+}
+
+// flowWaiting lists the waiting requests of the flow that holds the lock.
+func (c *Core) flowWaiting(a *actorEntry) []*entry {
+	flow := a.holders[0].flow
+	var es []*entry
+	for _, e := range c.flows[flow] {
+		if e.phase == queued && e.req.Kind != Remove && e.req.Target.IsActor() && e.req.Target.Actor() == a.actor {
+			es = append(es, e)
+		}
+	}
+	sortEntries(es)
+	return es
+}
+
+func (c *Core) callerLost(e *entry) bool {
+	if e.req.Boot == "" {
+		return false
+	}
+	_, lost := c.lost[e.req.Boot]
+	return lost
+}
+
+// mayRetry is P3 and P4 for an interrupted request: its calls have ended, no
+// call of an earlier term can still arrive, and its back-off is over.
+func (c *Core) mayRetry(e *entry) bool {
+	if len(e.children) > 0 {
+		return false
+	}
+	if e.epoch < c.epoch && len(c.fenceWait) > 0 {
+		return false
+	}
+	return c.now.Mono >= e.retryAt
+}
+
+// startOnActor starts an entry on its actor's host, or parks the actor. False
+// means that nothing more can start on the actor now.
+func (c *Core) startOnActor(e *entry, a *actorEntry) bool {
+	if a.host != "" {
+		h := c.hosts[a.host]
+		if h == nil || !h.linked {
+			return false // joins again, or is counted lost
+		}
+		if h.info.Draining && !a.running() {
+			c.deactivate(a)
+			return false
+		}
+		c.start(e, h)
+		return true
+	}
+	comp := componentOf(e.req.Target)
+	h := c.hostForActor(comp, a.actor)
+	if h == nil {
+		if !a.parked {
+			a.parked = true
+			c.parking(comp).actors[a.actor] = a
+		}
+		return false
+	}
+	c.start(e, h)
+	return true
+}
+
+func (a *actorEntry) running() bool {
+	for _, e := range a.holders {
+		if e.phase == running {
+			return true
+		}
+	}
+	return false
+}
+
+// start records attempt n+1 and hands it to the host.
+func (c *Core) start(e *entry, h *hostEntry) {
+	if e.attempt > 0 {
+		c.Counts.Retried++
+	}
+	c.unparkActor(e.req.Target)
+	c.emit(&started{id: e.req.ID, step: e.step, attempt: e.attempt + 1, host: h.boot, grace: h.info.Grace, actor: placeOf(e.req.Target)})
+	c.invoke(e)
+	c.arm(e)
+}
+
+// placeOf is the actor of a target, or none.
+func placeOf(t Target) Actor {
+	if !t.IsActor() {
+		return Actor{}
+	}
+	return t.Actor()
+}
+
+func (c *Core) unparkActor(t Target) {
+	if !t.IsActor() {
+		return
+	}
+	if a := c.actors[t.Actor()]; a != nil && a.parked {
+		a.parked = false
+		comp := componentOf(t)
+		if p := c.parked[comp]; p != nil {
+			delete(p.actors, a.actor)
+			c.dropParking(comp, p)
+		}
+	}
+}
+
+// invoke sends the current attempt to its host; the host runs it once however
+// often it is sent.
+func (c *Core) invoke(e *entry) {
+	h := c.hosts[e.host]
+	if h == nil || !h.linked {
+		return
+	}
+	hd := make(Header, 4+len(e.req.Header))
+	for k, v := range e.req.Header {
+		hd[k] = v
+	}
+	hd["Kar-Request-Id"] = []string{e.req.ID.String()}
+	hd["Kar-Attempt"] = []string{utoa(uint64(e.attempt))}
+	m := &Invoke{
+		Attempt: c.attemptOf(e), Epoch: c.epoch, Target: e.req.Target,
+		Method: e.req.Method, Path: e.req.Path, Header: hd, Body: e.req.Body,
+	}
+	if e.req.Target.IsActor() {
+		hd["Content-Type"] = []string{"application/kar+json"}
+		m.Session = c.sessionOf(e)
+	}
+	if e.reminder != "" {
+		hd["Kar-Reminder-Due"] = []string{formatMillis(e.due)}
+		hd["Kar-Reminder-Count"] = []string{utoa(uint64(e.count))}
+	}
+	if h.info.URL != "" {
+		m.Limit = h.info.Grace
+	}
+	c.effect(Effect{Kind: ToHost, Boot: e.host, Msg: m})
+}
+
+func (c *Core) attemptOf(e *entry) Attempt {
+	return Attempt{ID: e.req.ID, Step: e.step, Number: e.attempt, Partition: c.cfg.Partition}
+}
+
+// deactivate asks the host to let go of the actor; nothing starts on it until
+// the host has confirmed or is lost.
+func (c *Core) deactivate(a *actorEntry) {
+	a.deactivating = true
+	a.idle = false
+	c.effect(Effect{Kind: ToHost, Boot: a.host, Msg: &Deactivate{Actor: a.actor, Partition: c.cfg.Partition, Epoch: c.epoch}})
+}
+
+func (c *Core) becomeIdle(a *actorEntry) {
+	h := c.hosts[a.host]
+	if h == nil {
+		return
+	}
+	if h.info.Draining && h.linked {
+		c.deactivate(a)
+		return
+	}
+	a.idle, a.idleSince = true, c.now.Mono
+	if h.info.Idle > 0 {
+		h.idle = append(h.idle, idleActor{a, c.now.Mono})
+	}
+}
+
+// collectIdle deactivates what has been idle for the host's interval.
+func (c *Core) collectIdle(h *hostEntry) {
+	for len(h.idle) > 0 {
+		a := h.idle[0].a
+		if a.idle && a.idleSince == h.idle[0].since && a.host == h.boot && c.actors[a.actor] == a {
+			if !h.linked || a.idleSince+h.info.Idle > c.now.Mono {
+				return
+			}
+			c.deactivate(a)
+		}
+		h.idle[0].a = nil
+		h.idle = h.idle[1:]
+	}
+}

@@ -1,0 +1,247 @@
+package runtime
+
+import (
+	"strconv"
+	"strings"
+)
+
+// The session given to an invocation is flow:request:partition.step.attempt.epoch.
+// Apps pass it on unread. KAR 1.x made it of flow and request only.
+
+func (c *Core) sessionOf(e *entry) string {
+	b := make([]byte, 0, 80)
+	b = append(b, e.flow.String()...)
+	b = append(b, ':')
+	b = append(b, e.req.ID.String()...)
+	b = append(b, ':')
+	b = strconv.AppendUint(b, uint64(c.cfg.Partition), 10)
+	b = append(b, '.')
+	b = strconv.AppendUint(b, uint64(e.step), 10)
+	b = append(b, '.')
+	b = strconv.AppendUint(b, uint64(e.attempt), 10)
+	b = append(b, '.')
+	b = strconv.AppendUint(b, e.epoch, 10)
+	return string(b)
+}
+
+type sessionParts struct {
+	flow, parent  ID
+	partition     uint16
+	step, attempt uint32
+	epoch         uint64
+	ours          bool // made by this runtime
+}
+
+// parseSession refuses only what no session can be; a session that an app made
+// up parses with ours false.
+func parseSession(s string) (sessionParts, *Error) {
+	var p sessionParts
+	if len(s) > 512 {
+		return p, Errorf(CodeBadSession, "the session is %d bytes long", len(s))
+	}
+	for i := range len(s) {
+		b := s[i]
+		if !(b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b >= '0' && b <= '9' || strings.IndexByte("._:-", b) >= 0) {
+			return p, Errorf(CodeBadSession, "the session has a character that no session has, %q", b)
+		}
+	}
+	part := strings.Split(s, ":")
+	p.flow, _ = parseQuiet(part[0])
+	if len(part) < 3 {
+		return p, nil
+	}
+	parent, ok := parseQuiet(part[1])
+	num := strings.Split(part[2], ".")
+	if !ok || p.flow.IsZero() || len(num) != 4 {
+		return p, nil
+	}
+	var n [4]uint64
+	for i, x := range num {
+		v, err := strconv.ParseUint(x, 10, 64)
+		if err != nil {
+			return p, nil
+		}
+		n[i] = v
+	}
+	p.parent, p.partition, p.step, p.attempt, p.epoch = parent, uint16(n[0]), uint32(n[1]), uint32(n[2]), n[3]
+	p.ours = true
+	return p, nil
+}
+
+func parseQuiet(s string) (ID, bool) {
+	if len(s) != 26 {
+		return ID{}, false
+	}
+	id, err := ParseID(s)
+	return id, err == nil
+}
+
+// SessionPartition is the partition that must vouch for a call with this
+// session; ok is false when the session names none.
+func SessionPartition(session string) (partition uint16, ok bool) {
+	p, err := parseSession(session)
+	return p.partition, err == nil && p.ours
+}
+
+// session finds flow and parents of a call (design: Callers and retries).
+func (c *Core) session(r *Request) (flow ID, parents []ID, err *Error) {
+	p, err := parseSession(r.Session)
+	if err != nil {
+		return ID{}, nil, err
+	}
+	if p.ours && p.partition == c.cfg.Partition {
+		if e := c.entries[p.parent]; e != nil && e.flow == p.flow {
+			if e.phase != running || e.step != p.step || e.attempt != p.attempt {
+				return ID{}, nil, &Error{CodeSuperseded, "the attempt that makes this call has been replaced", p.parent}
+			}
+			return p.flow, []ID{p.parent}, nil
+		}
+		// kar-sdk restores sessions in start order, so a method may go on with
+		// the session of a request that has ended: the call is a child of all
+		// open requests of its flow there.
+		for _, e := range c.flows[p.flow] {
+			if e.phase == running && (r.Boot == "" || e.host == r.Boot) {
+				parents = append(parents, e.req.ID)
+			}
+		}
+		if len(parents) > 0 {
+			sortIDs(parents)
+			return p.flow, parents, nil
+		}
+	}
+	// Made up by an app: it enters a flow that is open on the target, no other.
+	if !p.flow.IsZero() && r.Target.IsActor() {
+		if a := c.actors[r.Target.Actor()]; a != nil && len(a.holders) > 0 && a.holders[0].flow == p.flow {
+			return p.flow, nil, nil
+		}
+	}
+	return ID{}, nil, nil
+}
+
+// Vouch asks the owner of a parent about a nested call whose target lives in
+// another partition. The reply's Value is *Vouched (nil: no known parent), and
+// the child is remembered until ChildClosed.
+type Vouch struct {
+	Request Request // ID, Session, Boot, Target
+	Waiter  any
+}
+
+func (in *Vouch) decide(c *Core) {
+	flow, parents, err := c.session(&in.Request)
+	if err != nil {
+		c.refuse(in.Waiter, err)
+		return
+	}
+	if len(parents) == 0 {
+		c.replyValue(in.Waiter, (*Vouched)(nil))
+		return
+	}
+	for _, p := range parents {
+		c.addChild(p, in.Request.ID)
+	}
+	c.replyValue(in.Waiter, &Vouched{Flow: flow, Parents: parents, Partition: c.cfg.Partition, Epoch: c.epoch})
+}
+
+// ChildClosed says that a child in another partition has its outcome, or was never accepted.
+type ChildClosed struct {
+	Parents []ID
+	Child   ID
+}
+
+func (in *ChildClosed) decide(c *Core) { c.childEnded(in.Parents, in.Child) }
+
+func (c *Core) addChild(parent, child ID) {
+	if e := c.entries[parent]; e != nil {
+		if e.children == nil {
+			e.children = map[ID]struct{}{}
+		}
+		e.children[child] = struct{}{}
+	}
+}
+
+func (c *Core) childEnded(parents []ID, child ID) {
+	for _, p := range parents {
+		if e := c.entries[p]; e != nil {
+			delete(e.children, child)
+			if e.phase == stopped {
+				c.touchTarget(e)
+			}
+		}
+	}
+}
+
+// FenceAsk: the new owner of From wants its children below Epoch closed to new
+// arrivals here, and the names of those that are open.
+type FenceAsk struct {
+	From  uint16
+	Epoch uint64
+}
+
+func (in *FenceAsk) decide(c *Core) {
+	if in.Epoch > c.fences[in.From] {
+		c.emit(&fenced{in.From, in.Epoch})
+	}
+	var open []PendingChild
+	note := func(id ID, parents []ID) {
+		for _, p := range parents {
+			open = append(open, PendingChild{p, id})
+		}
+	}
+	for _, e := range c.entries {
+		if e.home == c.cfg.Partition && e.parentPart == in.From && e.parentEpoch < in.Epoch {
+			note(e.req.ID, e.parents)
+		}
+	}
+	for id, h := range c.homes {
+		note(id, h.parents)
+	}
+	sortChildren(open)
+	c.effect(Effect{Kind: FenceAnswer, Partition: in.From, Epoch: in.Epoch, Pending: open})
+}
+
+// FenceAnswered is the answer to this partition's FenceAsk.
+type FenceAnswered struct {
+	From    uint16
+	Epoch   uint64
+	Pending []PendingChild
+}
+
+func (in *FenceAnswered) decide(c *Core) {
+	if in.Epoch != c.epoch || !c.fenceWait[in.From] {
+		return
+	}
+	delete(c.fenceWait, in.From)
+	for _, p := range in.Pending {
+		if c.entries[p.Parent] != nil {
+			c.addChild(p.Parent, p.Child)
+			c.effect(Effect{Kind: WatchChild, ID: p.Child, Value: p.Parent})
+		}
+	}
+	if len(c.fenceWait) == 0 {
+		for _, e := range c.openEntries() {
+			if e.phase == stopped {
+				c.touchTarget(e)
+			}
+		}
+	}
+}
+
+// askFences starts (or repeats) the fence question; only asked when there is
+// interrupted work of an earlier term.
+func (c *Core) askFences() {
+	c.fenceAsked = c.now.Mono
+	for p := range c.cfg.Partitions {
+		if c.fenceWait[uint16(p)] {
+			c.effect(Effect{Kind: AskFence, Partition: uint16(p), Epoch: c.epoch})
+		}
+	}
+}
+
+func (c *Core) openEntries() []*entry {
+	es := make([]*entry, 0, len(c.entries))
+	for _, e := range c.entries {
+		es = append(es, e)
+	}
+	sortEntries(es)
+	return es
+}

@@ -1,0 +1,176 @@
+package runtime
+
+// StateInput is one operation on an actor's state, with what the store said
+// about the keys that it touches (see StateKeys).
+type StateInput struct {
+	Op     StateOp
+	View   *View
+	Waiter any
+}
+
+// StateKeys says what to read from the store before a StateInput: single keys,
+// or everything under prefix when it is not nil.
+func StateKeys(op *StateOp, generation uint64) (keys [][]byte, prefix []byte) {
+	p := ActorPrefix(op.Actor, generation)
+	switch op.Verb {
+	case StateGet, StateSet, StateDelete:
+		return [][]byte{FieldKey(p, &Field{Key: op.Key, Sub: op.Sub, InMap: op.InMap})}, nil
+	case StateMap, StateMapClear:
+		return nil, MapPrefix(p, op.Key)
+	case StateUpdate:
+		for i := range op.Removes {
+			keys = append(keys, FieldKey(p, &op.Removes[i]))
+		}
+		for i := range op.Sets {
+			keys = append(keys, FieldKey(p, &op.Sets[i]))
+		}
+		return keys, nil
+	}
+	return nil, p
+}
+
+// refuseLost refuses a change by a boot that was counted lost, or by an attempt
+// of an earlier generation of the app that still runs on that boot.
+func (c *Core) refuseLost(boot string, a Actor, waiter any) bool {
+	if boot == "" {
+		return false
+	}
+	if _, lost := c.lost[boot]; lost {
+		c.refuse(waiter, Errorf(CodeHostLost, "the host of this change was counted as lost"))
+		return true
+	}
+	if x := c.actors[a]; x != nil {
+		for _, z := range x.zombies {
+			if z.host == boot {
+				c.refuse(waiter, Errorf(CodePurged, "the app was purged while this method ran"))
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (in *StateInput) decide(c *Core) {
+	op, v := &in.Op, in.View
+	gen := c.generation(op.Actor.App)
+	if v != nil && v.Generation != gen {
+		c.reread(in.Waiter)
+		return
+	}
+	if !op.Verb.Reads() && c.refuseLost(op.Boot, op.Actor, in.Waiter) {
+		return
+	}
+	prefix := ActorPrefix(op.Actor, gen)
+	group := string(prefix)
+	one := &Field{Key: op.Key, Sub: op.Sub, InMap: op.InMap, Value: op.Value}
+	var r StateResult
+	var set []Field
+	clear := false
+	switch op.Verb {
+	case StateGet, StateSet, StateDelete:
+		old, again := c.lookup(v, group, string(FieldKey(prefix, one)))
+		if again {
+			c.reread(in.Waiter)
+			return
+		}
+		r.Found, r.Value = old != nil, old
+		switch {
+		case op.Verb == StateSet:
+			r.Created = old == nil
+			set = []Field{{Key: op.Key, Sub: op.Sub, InMap: op.InMap, Value: notNil(op.Value)}}
+		case op.Verb == StateDelete && old != nil:
+			r.N = 1
+			set = []Field{{Key: op.Key, Sub: op.Sub, InMap: op.InMap}}
+		}
+	case StateUpdate:
+		var again bool
+		if set, again = c.update(op, v, prefix, group, &r); again {
+			c.reread(in.Waiter)
+			return
+		}
+	default:
+		p := group
+		if op.Verb == StateMap || op.Verb == StateMapClear {
+			p = string(MapPrefix(prefix, op.Key))
+		}
+		found, again := c.scan(v, group, p)
+		if again {
+			c.reread(in.Waiter)
+			return
+		}
+		for k, x := range found {
+			if f, ok := fieldOf(group, k, x); ok {
+				r.Fields = append(r.Fields, f)
+			}
+		}
+		sortFields(r.Fields)
+		switch op.Verb {
+		case StateMapClear:
+			r.N = len(r.Fields)
+			for _, f := range r.Fields {
+				set = append(set, Field{Key: f.Key, Sub: f.Sub, InMap: true})
+			}
+			r.Fields = nil
+		case StateClear:
+			r.N = min(len(r.Fields), 1)
+			clear = r.N > 0
+			r.Fields = nil
+		}
+	}
+	if len(set) > 0 || clear {
+		c.emit(&stateChanged{op.Actor, clear, set})
+	}
+	c.replyValue(in.Waiter, r)
+}
+
+// update makes removals, then changes, as one record.
+func (c *Core) update(op *StateOp, v *View, prefix []byte, group string, r *StateResult) (set []Field, again bool) {
+	removed := map[string]bool{}
+	for _, f := range op.Removes {
+		k := string(FieldKey(prefix, &f))
+		old, again := c.lookup(v, group, k)
+		if again {
+			return nil, true
+		}
+		if old != nil && !removed[k] {
+			removed[k] = true
+			r.Removed++
+			set = append(set, Field{Key: f.Key, Sub: f.Sub, InMap: f.InMap})
+		}
+	}
+	for _, f := range op.Sets {
+		k := string(FieldKey(prefix, &f))
+		old, again := c.lookup(v, group, k)
+		if again {
+			return nil, true
+		}
+		if old == nil || removed[k] {
+			r.Added++
+		}
+		set = append(set, Field{Key: f.Key, Sub: f.Sub, InMap: f.InMap, Value: notNil(f.Value)})
+	}
+	return set, false
+}
+
+func notNil(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
+}
+
+func (c *Core) applyState(seq uint64, b *stateChanged) {
+	prefix := ActorPrefix(b.actor, c.generation(b.actor.App))
+	group := string(prefix)
+	if b.clear {
+		c.change(seq, group, Mutation{Key: prefix, Prefix: true})
+	}
+	for i := range b.set {
+		c.change(seq, group, Mutation{Key: FieldKey(prefix, &b.set[i]), Value: b.set[i].Value})
+	}
+}
+
+func (c *Core) clearState(seq uint64, a Actor) {
+	prefix := ActorPrefix(a, c.generation(a.App))
+	c.change(seq, string(prefix), Mutation{Key: prefix, Prefix: true})
+}

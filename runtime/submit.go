@@ -1,0 +1,326 @@
+package runtime
+
+// Submit asks for a request to be accepted. Waiter gets the outcome (Call), or
+// the id once it is durable (Promise, Tell, Remove).
+type Submit struct {
+	Request Request
+	Waiter  any
+	// View is what the store said about Request.Key (see KeyInStore); only for
+	// keyed requests.
+	View *View
+	// Vouched is set for a nested call whose parent lives in another partition,
+	// by the owner of the parent (see Vouch).
+	Vouched *Vouched
+}
+
+// Vouched is what the owner of the parent says of a nested call.
+type Vouched struct {
+	Flow      ID
+	Parents   []ID
+	Partition uint16
+	Epoch     uint64
+}
+
+func (in *Submit) decide(c *Core) {
+	r := &in.Request
+	if e := c.entries[r.ID]; e != nil && e.home == c.cfg.Partition {
+		c.wait(e, in.Waiter)
+		return
+	}
+	if c.answerEnded(r.ID, r.Target.App, in.Waiter) {
+		return
+	}
+	if err := c.idAge(r.ID); err != nil {
+		c.refuse(in.Waiter, err)
+		return
+	}
+	if r.Key != "" && c.repeatOfKey(in) {
+		return
+	}
+	if r.Boot != "" {
+		if _, lost := c.lost[r.Boot]; lost {
+			c.refuse(in.Waiter, Errorf(CodeHostLost, "the host that sent this request was counted as lost"))
+			return
+		}
+	}
+	b := &accepted{req: *r, flow: r.ID, home: c.cfg.Partition, at: c.now.Wall}
+	if v := in.Vouched; v != nil {
+		if v.Epoch < c.fences[v.Partition] {
+			c.refuse(in.Waiter, Errorf(CodeAskAgain, "the caller's partition has a new owner"))
+			return
+		}
+		b.flow, b.parents, b.parentPart, b.parentEpoch = v.Flow, v.Parents, v.Partition, v.Epoch
+	} else if r.Session != "" {
+		flow, parents, err := c.session(r)
+		if err != nil {
+			c.refuse(in.Waiter, err)
+			return
+		}
+		if r.Kind != Call { // tells and promises run in a flow of their own
+			flow, parents = r.ID, nil
+		}
+		if !flow.IsZero() {
+			b.flow = flow
+		}
+		b.parents, b.parentPart, b.parentEpoch = parents, c.cfg.Partition, c.epoch
+	}
+	if err := c.admit(r); err != nil {
+		c.refuse(in.Waiter, err)
+		return
+	}
+	b.req.Session = ""
+	c.accept(b, in.Waiter)
+}
+
+// admit keeps the outside door: limits on what may wait. Nested calls and
+// KAR's own tells are never refused here.
+func (c *Core) admit(r *Request) *Error {
+	if c.cfg.BodyLimit > 0 && len(r.Body) > c.cfg.BodyLimit {
+		return Errorf(CodeTooLarge, "the body has %d bytes, the limit is %d", len(r.Body), c.cfg.BodyLimit)
+	}
+	if r.Session != "" || c.cfg.MailboxLimit <= 0 {
+		return nil
+	}
+	n := 0
+	if r.Target.IsActor() {
+		if a := c.actors[r.Target.Actor()]; a != nil {
+			n = a.waiting
+		}
+	} else if p := c.parked[componentOf(r.Target)]; p != nil {
+		n = len(p.requests)
+	}
+	if n >= c.cfg.MailboxLimit {
+		return Errorf(CodeMailboxFull, "%d requests wait for %s already", n, describe(r.Target))
+	}
+	return nil
+}
+
+func describe(t Target) string {
+	if t.IsActor() {
+		return "actor " + t.Type + " " + clip(t.ID, 80) + " of app " + t.App
+	}
+	return "service " + t.Service + " of app " + t.App
+}
+
+// accept records the request, tells or remembers the waiter, and lets it run.
+func (c *Core) accept(b *accepted, waiter any) *entry {
+	c.emit(b)
+	c.Counts.Accepted++
+	e := c.entries[b.req.ID]
+	e.since = c.now.Mono
+	c.wait(e, waiter)
+	c.arm(e)
+	c.touchTarget(e)
+	return e
+}
+
+func (c *Core) touchTarget(e *entry) {
+	if e.phase == delayed {
+		return
+	}
+	if e.req.Target.IsActor() {
+		c.touch(c.actorEntry(e.req.Target.Actor()))
+	} else {
+		c.touchParked(componentOf(e.req.Target))
+	}
+}
+
+// wait attaches a waiter to an open request, or answers one that need not wait.
+func (c *Core) wait(e *entry, waiter any) {
+	if waiter == nil {
+		return
+	}
+	if e.req.Kind != Call {
+		c.reply(waiter, nil, e.req.ID)
+		return
+	}
+	e.waiters = append(e.waiters, waiter)
+}
+
+// idAge refuses ids that can no longer be told from repeats of ended requests.
+func (c *Core) idAge(id ID) *Error {
+	switch age := c.now.Wall - id.Millis(); {
+	case age > c.cfg.IDWindow/2:
+		return &Error{CodeTooOld, "the request id is older than half of the id window", id}
+	case age < -120_000:
+		return &Error{CodeFuture, "the request id lies in the future", id}
+	}
+	return nil
+}
+
+// answerEnded answers a waiter for a request that is no longer open.
+func (c *Core) answerEnded(id ID, app string, waiter any) bool {
+	if h := c.homes[id]; h != nil {
+		if h.req.Kind != Call {
+			c.reply(waiter, nil, id)
+		} else if waiter != nil {
+			h.waiters = append(h.waiters, waiter)
+		}
+		return true
+	}
+	if x := c.endings[id]; x != nil && x.app == app {
+		c.reply(waiter, x.outcome, id)
+		return true
+	}
+	if c.ended.has(id) {
+		c.refuse(waiter, &Error{CodeOutcomeNotKept, "the request completed, its outcome was not kept", id})
+		return true
+	}
+	return false
+}
+
+// Await asks for the outcome of an earlier request.
+type Await struct {
+	App    string
+	ID     ID
+	Waiter any
+	// View is what the store said about the outcome (see OutcomeInStore).
+	View *View
+}
+
+func (in *Await) decide(c *Core) {
+	if !in.ID.OfApp(in.App) {
+		c.refuse(in.Waiter, &Error{CodeUnknownRequest, "no request of app " + in.App + " has this id", in.ID})
+		return
+	}
+	if e := c.entries[in.ID]; e != nil && e.home == c.cfg.Partition {
+		if e.req.Target.App != in.App {
+			c.refuse(in.Waiter, &Error{CodeUnknownRequest, "no request of app " + in.App + " has this id", in.ID})
+			return
+		}
+		e.waiters = append(e.waiters, in.Waiter)
+		return
+	}
+	if h := c.homes[in.ID]; h != nil {
+		h.waiters = append(h.waiters, in.Waiter)
+		return
+	}
+	if o, again := c.storedOutcome(in.View, in.ID, in.App); again {
+		c.reread(in.Waiter)
+		return
+	} else if o != nil {
+		c.reply(in.Waiter, o, in.ID)
+		return
+	}
+	if c.answerEnded(in.ID, in.App, in.Waiter) {
+		return
+	}
+	if c.now.Wall-in.ID.Millis() > c.cfg.IDWindow {
+		c.refuse(in.Waiter, &Error{CodeTooOld, "the request is older than the id window and no outcome is kept", in.ID})
+		return
+	}
+	c.refuse(in.Waiter, &Error{CodeUnknownRequest, "no request has this id", in.ID})
+}
+
+// Leave takes a waiter away; the request goes on.
+type Leave struct {
+	ID     ID
+	Waiter any
+}
+
+func (in *Leave) decide(c *Core) {
+	if e := c.entries[in.ID]; e != nil {
+		e.waiters = without(e.waiters, in.Waiter)
+	}
+	if h := c.homes[in.ID]; h != nil {
+		h.waiters = without(h.waiters, in.Waiter)
+	}
+}
+
+func without(ws []any, w any) []any {
+	for i := range ws {
+		if ws[i] == w {
+			return append(ws[:i], ws[i+1:]...)
+		}
+	}
+	return ws
+}
+
+// Release says that the callers have these outcomes.
+type Release struct{ IDs []ID }
+
+func (in *Release) decide(c *Core) {
+	for _, id := range in.IDs {
+		c.dropEnding(id)
+	}
+}
+
+// Cancel withdraws a request; the reply's Value is "cancelled", "running" or "completed".
+type Cancel struct {
+	App    string
+	ID     ID
+	Waiter any
+}
+
+func (in *Cancel) decide(c *Core) {
+	e := c.entries[in.ID]
+	if e == nil || e.req.Target.App != in.App {
+		switch {
+		case c.homes[in.ID] != nil:
+			c.replyValue(in.Waiter, "running")
+		case c.ended.has(in.ID):
+			c.replyValue(in.Waiter, "completed")
+		default:
+			c.refuse(in.Waiter, &Error{CodeUnknownRequest, "no open request of app " + in.App + " has this id", in.ID})
+		}
+		return
+	}
+	c.replyValue(in.Waiter, c.withdraw(e, &Error{CodeCancelled, "the request was cancelled", in.ID}))
+}
+
+// withdraw ends a request that has not started; one that has keeps its lock
+// until its attempt ends, gets no further attempt, and its waiters are told.
+func (c *Core) withdraw(e *entry, why *Error) string {
+	if !e.hasStarted() {
+		c.end(e, why.Outcome())
+		return "cancelled"
+	}
+	if !e.cancelled {
+		c.emit(&cancelled{e.req.ID})
+	}
+	c.tellWaiters(e, why)
+	c.touchTarget(e)
+	return "running"
+}
+
+// tellWaiters answers those who wait now; the request goes on.
+func (c *Core) tellWaiters(e *entry, why *Error) {
+	for _, w := range e.waiters {
+		c.reply(w, why.Outcome(), e.req.ID)
+	}
+	e.waiters = nil
+	e.answered = true
+}
+
+// CancelAll withdraws all requests of an app that have not started; the reply's Value is their number.
+type CancelAll struct {
+	App    string
+	Waiter any
+}
+
+func (in *CancelAll) decide(c *Core) {
+	n := c.withdrawAll(in.App, CodeCancelled, "the request was cancelled")
+	c.replyValue(in.Waiter, n)
+}
+
+func (c *Core) withdrawAll(app string, code Code, why string) int {
+	n := 0
+	for _, e := range c.entriesOf(app) {
+		if !e.hasStarted() && e.phase != gone {
+			c.end(e, (&Error{code, why, e.req.ID}).Outcome())
+			n++
+		}
+	}
+	return n
+}
+
+func (c *Core) entriesOf(app string) []*entry {
+	var es []*entry
+	for _, e := range c.entries {
+		if e.req.Target.App == app {
+			es = append(es, e)
+		}
+	}
+	sortEntries(es)
+	return es
+}

@@ -1,0 +1,217 @@
+package runtime
+
+import "container/heap"
+
+// A timer wakes an entry at a monotonic time; an entry has at most one.
+type timer struct {
+	e     *entry
+	at    int64
+	index int // position in the heap plus 1; 0 when not set
+}
+
+type timerHeap struct{ items []*timer }
+
+func (h *timerHeap) Len() int           { return len(h.items) }
+func (h *timerHeap) Less(i, j int) bool { return h.items[i].at < h.items[j].at }
+func (h *timerHeap) Swap(i, j int) {
+	h.items[i], h.items[j] = h.items[j], h.items[i]
+	h.items[i].index, h.items[j].index = i+1, j+1
+}
+func (h *timerHeap) Push(x any) {
+	t := x.(*timer)
+	h.items = append(h.items, t)
+	t.index = len(h.items)
+}
+func (h *timerHeap) Pop() any {
+	n := len(h.items) - 1
+	t := h.items[n]
+	h.items[n] = nil
+	h.items = h.items[:n]
+	t.index = 0
+	return t
+}
+
+func (h *timerHeap) set(t *timer, e *entry, at int64) {
+	if t.index != 0 {
+		if at >= t.at {
+			return // the earlier one re-arms
+		}
+		t.at = at
+		heap.Fix(h, t.index-1)
+		return
+	}
+	t.e, t.at = e, at
+	heap.Push(h, t)
+}
+
+func (h *timerHeap) remove(t *timer) {
+	if t.index != 0 {
+		heap.Remove(h, t.index-1)
+	}
+}
+
+func (h *timerHeap) next(now int64) *timer {
+	if len(h.items) == 0 || h.items[0].at > now {
+		return nil
+	}
+	return heap.Pop(h).(*timer)
+}
+
+// arm sets the entry's timer for the first thing that time can do to it.
+func (c *Core) arm(e *entry) {
+	at := int64(-1)
+	first := func(t int64) {
+		if at < 0 || t < at {
+			at = t
+		}
+	}
+	wall := func(w int64) { first(c.now.Mono + max(w-c.now.Wall, 0)) }
+	again := func(t int64) int64 { // a limit that has passed but does not apply now
+		if t <= c.now.Mono {
+			return c.now.Mono + 1000
+		}
+		return t
+	}
+	switch {
+	case e.phase == gone:
+		return
+	case e.phase == delayed:
+		wall(e.req.NotBefore)
+	case e.phase == stopped && e.retryAt > c.now.Mono:
+		first(e.retryAt)
+	}
+	if e.req.Kind <= Promise && !e.answered {
+		if e.req.Deadline != 0 {
+			wall(e.req.Deadline)
+		}
+		if !e.hasStarted() && e.phase == queued {
+			if e.req.NoHost > 0 {
+				first(again(e.since+e.req.NoHost))
+			}
+			if e.req.Busy > 0 {
+				first(again(e.since+e.req.Busy))
+			}
+		}
+	}
+	if at >= 0 {
+		c.timers.set(&e.timer, e, at)
+	}
+}
+
+// rung does what the time has come for.
+func (c *Core) rung(e *entry) {
+	if e.phase == delayed && e.req.NotBefore <= c.now.Wall {
+		e.phase = queued
+		e.since = c.now.Mono
+		c.place(e)
+		c.touchTarget(e)
+	}
+	if e.phase == stopped {
+		c.touchTarget(e)
+	}
+	if e.req.Kind <= Promise && !e.answered {
+		c.checkLimits(e)
+	}
+	if e.phase != gone {
+		c.arm(e)
+	}
+}
+
+// checkLimits: a limit before the first start is the outcome; on running or
+// interrupted work it is an answer to those who wait now, and the work goes on.
+func (c *Core) checkLimits(e *entry) {
+	if d := e.req.Deadline; d != 0 && d <= c.now.Wall {
+		err := &Error{CodeDeadline, "the deadline of the request has passed", e.req.ID}
+		if !e.hasStarted() {
+			c.end(e, err.Outcome())
+		} else {
+			c.tellWaiters(e, err)
+		}
+		return
+	}
+	if e.hasStarted() || e.phase != queued {
+		return
+	}
+	waited := c.now.Mono - e.since
+	busy := false
+	if t := e.req.Target; t.IsActor() {
+		a := c.actors[t.Actor()]
+		busy = a != nil && (len(a.holders) > 0 || a.host != "")
+	}
+	switch {
+	case busy && e.req.Busy > 0 && waited >= e.req.Busy:
+		c.end(e, (&Error{CodeActorBusy, describe(e.req.Target) + " was busy for the whole limit", e.req.ID}).Outcome())
+	case !busy && e.req.NoHost > 0 && waited >= e.req.NoHost:
+		c.end(e, (&Error{CodeMissingComponent, "no component offered " + describe(e.req.Target) + " within the limit", e.req.ID}).Outcome())
+	}
+}
+
+// Tick lets time pass. The engine sends one when Core.Due says so, and at
+// least five in a second while there are hosts.
+type Tick struct{}
+
+// fireBatch bounds how many reminders one Tick fires, so that other inputs get their turn.
+const fireBatch = 1000
+
+func (in *Tick) decide(c *Core) {
+	if c.now.Mono-c.lastTick > 1000 && c.lastTick != 0 {
+		// This owner itself was away: it cannot say who was silent.
+		for _, h := range c.hosts {
+			h.contact = c.now.Mono
+		}
+	}
+	slow := c.now.Mono/200 != c.lastTick/200
+	c.lastTick = c.now.Mono
+	for {
+		t := c.timers.next(c.now.Mono)
+		if t == nil {
+			break
+		}
+		c.rung(t.e)
+		c.settle()
+	}
+	c.fireReminders(fireBatch)
+	if slow {
+		c.checkHosts()
+		c.resend()
+		if len(c.fenceWait) > 0 && c.now.Mono-c.fenceAsked >= 1000 {
+			c.askFences()
+		}
+		c.forget()
+	}
+}
+
+// forget drops what is older than the id window; it needs no record.
+func (c *Core) forget() {
+	c.ended.prune(c, c.now.Wall-c.cfg.IDWindow)
+	for n := c.keep.oldestEnding(); n != nil && c.now.Wall-n.id.Millis() > c.cfg.IDWindow; n = c.keep.oldestEnding() {
+		c.dropEnding(n.id)
+	}
+	for boot, at := range c.lost {
+		if c.now.Wall-at > c.cfg.IDWindow {
+			delete(c.lost, boot)
+		}
+	}
+	c.view.age(c.now.Mono)
+}
+
+// Due is when the next Tick is useful: at the latest in 200 ms while there are
+// hosts or unconfirmed messages.
+func (c *Core) Due(now Now) (inMillis int64) {
+	due := int64(1000)
+	if len(c.hosts) > 0 || len(c.fenceWait) > 0 {
+		due = 200
+	}
+	for _, o := range c.out {
+		if len(o.pending) > 0 {
+			due = 200
+		}
+	}
+	if len(c.timers.items) > 0 {
+		due = min(due, max(c.timers.items[0].at-now.Mono, 0))
+	}
+	if r := c.due.first(); r != nil {
+		due = min(due, max(r.Due-now.Wall, 0))
+	}
+	return due
+}

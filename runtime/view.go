@@ -1,0 +1,228 @@
+package runtime
+
+import (
+	"encoding/binary"
+	"sort"
+	"strings"
+)
+
+// The store is a view of the log that lags behind it. What it may not hold yet
+// is in the overlay: reads see overlay over store.
+
+// A View is what a reader found in the store, with the position it is good for.
+type View struct {
+	Applied    uint64
+	Generation uint64
+	// Entries by store key; for scans, every key under the prefix.
+	Entries map[string][]byte
+}
+
+// An overlay holds recent changes by group (an actor's state, or one single key).
+type overlay struct {
+	groups map[string]*viewGroup
+	// Two ages of positions: what was applied to the store before the last
+	// ageing is no longer needed by any reader that is quick enough.
+	applied, aged, forgotten uint64
+	agedAt                   int64
+}
+
+type viewGroup struct {
+	cleared uint64 // everything before this position is gone
+	items   map[string]viewItem
+	last    uint64
+}
+
+type viewItem struct {
+	seq     uint64
+	value   []byte // nil: removed
+	expires int64
+}
+
+func (o *overlay) group(key string) *viewGroup {
+	g := o.groups[key]
+	if g == nil {
+		g = &viewGroup{items: map[string]viewItem{}}
+		o.groups[key] = g
+	}
+	return g
+}
+
+// overlayAge is how long a reader may take from reading the store to asking
+// the core before it has to read again, in milliseconds.
+const overlayAge = 1000
+
+func (o *overlay) age(now int64) {
+	if now-o.agedAt < overlayAge {
+		return
+	}
+	o.agedAt = now
+	cut := o.aged
+	o.aged = o.applied
+	if cut <= o.forgotten {
+		return
+	}
+	o.forgotten = cut
+	for k, g := range o.groups {
+		if g.last <= cut {
+			delete(o.groups, k)
+		}
+	}
+}
+
+// StoreApplied says up to which position the store is complete.
+type StoreApplied struct{ Seq uint64 }
+
+func (in *StoreApplied) decide(c *Core) {
+	if in.Seq > c.view.applied {
+		c.view.applied = in.Seq
+	}
+}
+
+// lookup is the value of a key as of now; again means that the view is too old to say.
+func (c *Core) lookup(v *View, group, key string) (value []byte, again bool) {
+	g := c.view.groups[group]
+	if g != nil {
+		if it, ok := g.items[key]; ok {
+			return it.value, false
+		}
+		if g.cleared > 0 && (v == nil || g.cleared > v.Applied) {
+			return nil, false
+		}
+	}
+	if v == nil || v.Applied < c.view.forgotten {
+		return nil, true
+	}
+	return v.Entries[key], false
+}
+
+// scan merges overlay and view under a prefix of keys.
+func (c *Core) scan(v *View, group, prefix string) (found map[string][]byte, again bool) {
+	if v == nil || v.Applied < c.view.forgotten {
+		return nil, true
+	}
+	found = map[string][]byte{}
+	g := c.view.groups[group]
+	if g == nil || g.cleared <= v.Applied {
+		for k, x := range v.Entries {
+			if strings.HasPrefix(k, prefix) {
+				found[k] = x
+			}
+		}
+	}
+	if g != nil {
+		for k, it := range g.items {
+			if strings.HasPrefix(k, prefix) {
+				if it.value == nil {
+					delete(found, k)
+				} else {
+					found[k] = it.value
+				}
+			}
+		}
+	}
+	return found, false
+}
+
+func (c *Core) reread(waiter any) {
+	c.refuse(waiter, Errorf(CodeAskAgain, "the view of the store is too old"))
+}
+
+// change notes what a record means for the store, and in the overlay.
+func (c *Core) change(seq uint64, group string, m Mutation) {
+	g := c.view.group(group)
+	g.last = seq
+	if m.Prefix {
+		g.cleared = seq
+		g.items = map[string]viewItem{}
+	} else {
+		g.items[string(m.Key)] = viewItem{seq, m.Value, m.Expires}
+	}
+	if n := len(c.changes); n > 0 && c.changes[n-1].Seq == seq {
+		c.changes[n-1].Writes = append(c.changes[n-1].Writes, m)
+		return
+	}
+	c.changes = append(c.changes, StoreChange{seq, []Mutation{m}})
+}
+
+// Store keys. Parts are framed, so a prefix of parts is a prefix of bytes.
+
+func appKey(app string, generation uint64) []byte {
+	b := appendPart([]byte{'s'}, app)
+	return binary.BigEndian.AppendUint64(b, generation)
+}
+
+// StatePrefix is under which all state of an app (typ "") or of a type lies.
+func StatePrefix(app string, generation uint64, typ string) []byte {
+	b := appKey(app, generation)
+	if typ != "" {
+		b = appendPart(b, typ)
+	}
+	return b
+}
+
+// ActorPrefix is under which the state of an actor lies.
+func ActorPrefix(a Actor, generation uint64) []byte {
+	return appendPart(appendPart(appKey(a.App, generation), a.Type), a.ID)
+}
+
+// ActorOfKey reads the actor from a state key under StatePrefix(app, generation, "").
+func ActorOfKey(key []byte, app string, generation uint64) (Actor, bool) {
+	p := len(appKey(app, generation))
+	if len(key) < p {
+		return Actor{}, false
+	}
+	typ, rest, ok := cutPart(key[p:])
+	if !ok {
+		return Actor{}, false
+	}
+	id, _, ok := cutPart(rest)
+	return Actor{app, string(typ), string(id)}, ok
+}
+
+// FieldKey is where one entry of an actor's state lies.
+func FieldKey(prefix []byte, f *Field) []byte {
+	b := append(make([]byte, 0, len(prefix)+len(f.Key)+len(f.Sub)+8), prefix...)
+	if !f.InMap {
+		return appendPart(append(b, 'k'), f.Key)
+	}
+	return appendPart(appendPart(append(b, 'm'), f.Key), f.Sub)
+}
+
+// MapPrefix is under which a submap lies.
+func MapPrefix(prefix []byte, key string) []byte {
+	b := append(make([]byte, 0, len(prefix)+len(key)+4), prefix...)
+	return appendPart(append(b, 'm'), key)
+}
+
+func fieldOf(prefix, key string, value []byte) (Field, bool) {
+	b := []byte(key[len(prefix):])
+	if len(b) == 0 {
+		return Field{}, false
+	}
+	k, rest, ok := cutPart(b[1:])
+	if !ok {
+		return Field{}, false
+	}
+	f := Field{Key: string(k), Value: value}
+	if b[0] == 'm' {
+		sub, _, ok := cutPart(rest)
+		if !ok {
+			return Field{}, false
+		}
+		f.InMap, f.Sub = true, string(sub)
+	}
+	return f, true
+}
+
+func sortFields(fs []Field) {
+	sort.Slice(fs, func(i, j int) bool {
+		a, b := fs[i], fs[j]
+		if a.Key != b.Key {
+			return a.Key < b.Key
+		}
+		if a.InMap != b.InMap {
+			return !a.InMap
+		}
+		return a.Sub < b.Sub
+	})
+}
