@@ -68,7 +68,10 @@ func (e Ensurer) Ensure(ctx context.Context) (socket string, err error) {
 	if err := e.start(ctx); err != nil {
 		return "", err
 	}
-	return e.Socket, nil
+	if socket, _, ok := e.Running(ctx); ok {
+		return socket, nil
+	}
+	return "", runtime.Errorf(runtime.CodeNoGateway, "the gateway of %s ended as soon as it was ready; its log is %s", e.Dir, e.Log())
 }
 
 // replaces tells whether this program should take the place of a running gateway.
@@ -80,7 +83,7 @@ func (e Ensurer) replaces(s Status) bool {
 		return true
 	}
 	// Builds without a version tell their age by the file.
-	return e.Version == s.Version && !stamped(e.Version) && BuiltAt() > s.Built
+	return plain(e.Version) && plain(s.Version) && BuiltAt() > s.Built
 }
 
 // BuiltAt is the modification time of the running program in Unix seconds, 0 when unknown.

@@ -5,10 +5,10 @@ import (
 	"strings"
 )
 
-// stamped tells a released version (v1.2.3, 1.2.3) from a plain build.
-func stamped(v string) bool {
+// plain tells a build from a source tree from a released version (v1.2.3).
+func plain(v string) bool {
 	_, _, ok := parse(v)
-	return ok
+	return !ok || strings.HasPrefix(v, "v0.0.0-") || strings.HasSuffix(v, "+dirty")
 }
 
 // Newer compares two released versions by the rules of semver (build parts are

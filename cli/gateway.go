@@ -1,0 +1,259 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/karmesh/kar/cli/background"
+	"github.com/karmesh/kar/runtime"
+)
+
+// stopLimit is how long `kar gateway stop` waits for the end.
+const stopLimit = 30 * time.Second
+
+func (p *program) gatewayCommand() *cobra.Command {
+	var inBackground bool
+	cmd := &cobra.Command{
+		Use:   "gateway",
+		Short: "Run a gateway here, or look after the one in the background",
+		Long: `Run a gateway in the foreground, on the state folder of this user: components
+and commands of this user find it by themselves, others at --listen.
+
+Nobody who can reach --listen is asked for a password. Keep it on 127.0.0.1
+unless the network is trusted.`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return needsSubcommand(cmd, args)
+			}
+			c, err := p.loadConfig(cmd, commonSettings(), gatewaySettings(), legacySettings())
+			if err == nil {
+				err = p.gateway(cmd.Context(), cmd, c, inBackground)
+			}
+			if inBackground && err != nil {
+				background.TellReady(err)
+			}
+			return err
+		},
+	}
+	addFlags(cmd.Flags(), commonSettings(), gatewaySettings(), legacySettings())
+	cmd.Flags().Int("partitions", 1, "partitions of a new state folder")
+	cmd.Flags().BoolVar(&inBackground, "background", false, "as `kar run` starts it")
+	_ = cmd.Flags().MarkHidden("partitions")
+	_ = cmd.Flags().MarkHidden("background")
+	cmd.AddCommand(p.gatewayStatus(), p.gatewayLogs(), p.gatewayStop())
+	return cmd
+}
+
+// gateway runs a node with what the settings say.
+func (p *program) gateway(ctx context.Context, cmd *cobra.Command, c *config, inBackground bool) error {
+	place, err := p.place(c)
+	if err != nil {
+		return err
+	}
+	if !c.given("verbose") {
+		c.v.Set("verbose", "info")
+	}
+	verbose, err := parseVerbosity(c.text("verbose"))
+	if err != nil {
+		return err
+	}
+	partitions, err := cmd.Flags().GetInt("partitions")
+	if err != nil {
+		return err
+	}
+	cfg := nodeConfig{
+		Place: place, Version: p.version, Background: inBackground, Partitions: partitions,
+		Listen: c.text("listen"), BodyLimit: c.integer("body-limit"), Lease: c.span("lease"),
+		IDWindow: c.span("id-window"), ResultRetention: c.span("result-retention"), MaxAttempts: c.integer("max-attempts"),
+	}
+	if inBackground {
+		cfg.IdleStop = c.span("idle-stop")
+	} else if !c.given("listen") {
+		cfg.Listen = "127.0.0.1:8090"
+	}
+	if c.err != nil {
+		return c.err
+	}
+	if cfg.BodyLimit <= 0 || cfg.Lease <= 0 || partitions < 1 || partitions > 1024 {
+		return runtime.Errorf(runtime.CodeBadFlag, "--body-limit and --lease must be positive, --partitions from 1 to 1024")
+	}
+	var out io.Writer = p.errout
+	if err := place.Prepare(); err != nil {
+		return err
+	}
+	if inBackground {
+		file, err := background.NewRotatingLog(place.Log())
+		if err != nil {
+			return runtime.Errorf(runtime.CodeReadOnly, "the log file cannot be written: %v", err)
+		}
+		defer file.Close()
+		out = file
+	}
+	cfg.Logger = newLogger(out, verbose.level())
+	return p.runNode(ctx, cfg)
+}
+
+// place is where the gateway of this user, or of --state-dir, lives.
+func (p *program) place(c *config) (place background.Place, err error) {
+	if dir := c.text("state-dir"); dir != "" {
+		place, err = background.At(dir, p.getenv)
+	} else {
+		place, err = background.Locate(p.getenv)
+	}
+	if err == nil && c.text("socket") != "" {
+		place.Socket, err = filepath.Abs(c.text("socket"))
+	}
+	return place, err
+}
+
+// placeFlags are the settings of the commands below.
+func placeSettings() []setting {
+	var some []setting
+	for _, s := range gatewaySettings() {
+		if s.name == "state-dir" || s.name == "socket" {
+			some = append(some, s)
+		}
+	}
+	return some
+}
+
+// findPlace is place for a command that takes no other setting.
+func (p *program) findPlace(cmd *cobra.Command) (background.Place, error) {
+	c, err := p.loadConfig(cmd, commonSettings(), placeSettings())
+	if err != nil {
+		return background.Place{}, err
+	}
+	return p.place(c)
+}
+
+func (p *program) gatewayStatus() *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use:   "status [-o json]",
+		Short: "Tell whether this user's gateway runs, exit code 4 when not",
+		Args:  wantArgs(0, 0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			place, err := p.findPlace(cmd)
+			if err != nil {
+				return err
+			}
+			socket, s, ok := place.Running(cmd.Context())
+			if !ok {
+				p.code = exitNoGateway
+			}
+			if output == "json" {
+				return p.printJSON(struct {
+					Running bool   `json:"running"`
+					Socket  string `json:"socket,omitempty"`
+					background.Status
+				}{ok, socket, s})
+			}
+			if !ok {
+				_, err := fmt.Fprintf(p.out, "No gateway runs on %s.\n", place.Dir)
+				return err
+			}
+			work := "with work or clients"
+			if s.Idle {
+				work = "idle"
+			}
+			_, err = fmt.Fprintf(p.out, "pid %d, version %s, since %s, %s\ncomponents %d, clients %d\nstate folder %s\nlistens on %v\n",
+				s.PID, s.Version, s.Started, work, s.Hosts, s.Clients, s.StateDir, s.Listen)
+			return err
+		},
+	}
+	addFlags(cmd.Flags(), commonSettings(), placeSettings())
+	cmd.Flags().StringVarP(&output, "output", "o", "", "json for JSON alone")
+	return cmd
+}
+
+func (p *program) gatewayLogs() *cobra.Command {
+	var follow bool
+	cmd := &cobra.Command{
+		Use:   "logs [-f]",
+		Short: "Print the log of the background gateway",
+		Args:  wantArgs(0, 0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			place, err := p.findPlace(cmd)
+			if err != nil {
+				return err
+			}
+			return p.printLog(cmd.Context(), place.Log(), follow)
+		},
+	}
+	addFlags(cmd.Flags(), commonSettings(), placeSettings())
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on as the log grows")
+	return cmd
+}
+
+func (p *program) printLog(ctx context.Context, path string, follow bool) error {
+	f, err := os.Open(path)
+	if os.IsNotExist(err) && !follow {
+		_, err := fmt.Fprintf(p.errout, "There is no log yet at %s.\n", path)
+		return err
+	}
+	if err != nil {
+		return runtime.Errorf(runtime.CodeNotFound, "the log cannot be read: %v", err)
+	}
+	defer func() { _ = f.Close() }()
+	for {
+		if _, err := io.Copy(p.out, f); err != nil || !follow {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(200 * time.Millisecond):
+		}
+		if replaced(f, path) {
+			if next, err := os.Open(path); err == nil {
+				_, _ = io.Copy(p.out, f)
+				_ = f.Close()
+				f = next
+			}
+		}
+	}
+}
+
+// replaced tells that the log was put aside and a new one begun.
+func replaced(f *os.File, path string) bool {
+	a, err1 := f.Stat()
+	b, err2 := os.Stat(path)
+	return err1 == nil && err2 == nil && !os.SameFile(a, b)
+}
+
+func (p *program) gatewayStop() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "stop",
+		Short: "Stop this user's gateway and wait until it is gone",
+		Long: `Stop this user's gateway and wait until it is gone. Nothing is lost: what was
+accepted is on disk and goes on when a gateway runs again, which the next
+command, or a component that is still running, brings about.`,
+		Args: wantArgs(0, 0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			place, err := p.findPlace(cmd)
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), stopLimit)
+			defer cancel()
+			if _, _, ok := place.Running(ctx); !ok {
+				_, err := fmt.Fprintf(p.errout, "No gateway runs on %s.\n", place.Dir)
+				return err
+			}
+			if err := place.Stop(ctx); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(p.out, "The gateway has stopped.")
+			return err
+		},
+	}
+	addFlags(cmd.Flags(), commonSettings(), placeSettings())
+	return cmd
+}

@@ -1,0 +1,204 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/karmesh/kar/activator"
+	"github.com/karmesh/kar/cli/background"
+	"github.com/karmesh/kar/gateway"
+	"github.com/karmesh/kar/runtime"
+	"github.com/karmesh/kar/runtime/engine"
+)
+
+// A node is the running gateway as its own management sees it.
+type node struct {
+	cfg     nodeConfig
+	mesh    *engine.Mesh
+	attach  *activator.Activator
+	clients *clientCount
+	started time.Time
+	addrs   []string
+	once    sync.Once
+	stop    chan struct{} // closed when somebody asked for the end
+}
+
+func (n *node) pid() int { return os.Getpid() }
+
+// idle: nobody is connected but for others, and no work is left that could run.
+func (n *node) idle(others int) bool {
+	return n.clients.open() <= others && n.attach.Attached() == 0 && n.mesh.Idle()
+}
+
+// serve returns when the gateway shall end, with nil, or when a door broke.
+func (n *node) serve(ctx context.Context, d *doors, stopping *signals) error {
+	if err := n.cfg.WriteNote(background.Note{
+		PID: n.pid(), Version: n.cfg.Version, Socket: n.cfg.Socket, Started: n.started.UTC().Format(time.RFC3339),
+	}); err != nil {
+		return err
+	}
+	n.cfg.Logger.Info("gateway ready", "version", n.cfg.Version, "pid", n.pid(), "state_dir", n.cfg.Dir,
+		"listen", n.addrs, "ready_in", time.Since(n.started).Round(time.Millisecond))
+	if n.cfg.Background {
+		background.TellReady(nil)
+	}
+	var look <-chan time.Time
+	if n.cfg.IdleStop > 0 {
+		ticker := time.NewTicker(max(min(n.cfg.IdleStop/10, time.Second), time.Millisecond))
+		defer ticker.Stop()
+		look = ticker.C
+	}
+	busy, seen := time.Now(), uint64(0)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case sig := <-stopping.ch:
+			n.cfg.Logger.Info("gateway stops", "signal", sig)
+			return nil
+		case <-n.stop:
+			n.cfg.Logger.Info("gateway stops", "reason", "asked to")
+			return nil
+		case err := <-d.broken:
+			return err
+		case now := <-look:
+			// A short visit between two looks counts as well.
+			if total := n.clients.all(); total != seen || !n.idle(0) {
+				busy, seen = now, total
+			} else if now.Sub(busy) >= n.cfg.IdleStop {
+				n.cfg.Logger.Info("gateway stops", "reason", "idle", "idle_for", n.cfg.IdleStop)
+				return nil
+			}
+		}
+	}
+}
+
+// local serves what only this user may ask: the socket's folder is private.
+func (n *node) local(api http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+background.StatusPath, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(background.Status{
+			PID: n.pid(), Version: n.cfg.Version, Built: background.BuiltAt(), Background: n.cfg.Background,
+			Idle: n.idle(1), Clients: max(n.clients.open()-1, 0), Hosts: len(n.mesh.Hosts("")),
+			Started: n.started.UTC().Format(time.RFC3339), StateDir: n.cfg.Dir, Listen: n.addrs,
+		})
+	})
+	mux.HandleFunc("POST "+background.StopPath, func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusAccepted)
+		n.once.Do(func() { close(n.stop) })
+	})
+	return forPaths(api, mux, background.StatusPath, background.StopPath)
+}
+
+// forPaths sends some exact paths to one handler and all else, untouched, to
+// another: http.ServeMux would clean paths in which users put what they like.
+func forPaths(otherwise, special http.Handler, paths ...string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for _, path := range paths {
+			if r.URL.Path == path {
+				special.ServeHTTP(w, r)
+				return
+			}
+		}
+		otherwise.ServeHTTP(w, r)
+	})
+}
+
+// doors are the listeners and their servers.
+type doors struct {
+	servers []*http.Server
+	broken  chan error
+	wait    sync.WaitGroup
+}
+
+// openDoors opens the socket and, when asked for, the TCP address. It returns
+// doors to be closed in any case.
+func openDoors(cfg nodeConfig, n *node, api http.Handler, attach *activator.Activator, log *slog.Logger) (*doors, error) {
+	d := &doors{broken: make(chan error, 2)}
+	public := forPaths(forPaths(api, attach, "/kar/attach"), http.HandlerFunc(attach.Exit), "/kar/exit")
+	var tcp net.Listener
+	if cfg.Listen != "" {
+		l, err := listen(cfg.Listen)
+		if err != nil {
+			return d, err
+		}
+		tcp = l
+		n.addrs = append(n.addrs, "http://"+l.Addr().String())
+	}
+	// The disk's lock is ours, so a socket file here belongs to a dead gateway.
+	if err := os.Remove(cfg.Socket); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return d, runtime.Errorf(runtime.CodeReadOnly, "the socket of an earlier gateway cannot be removed: %v", err)
+	}
+	socket, err := net.Listen("unix", cfg.Socket)
+	if err != nil {
+		if tcp != nil {
+			_ = tcp.Close()
+		}
+		return d, runtime.Errorf(runtime.CodeReadOnly, "cannot listen on %s: %v", cfg.Socket, rootCause(err))
+	}
+	n.addrs = append(n.addrs, "unix://"+cfg.Socket)
+	d.serve(socket, n.local(public), n.clients, log)
+	if tcp != nil {
+		d.serve(tcp, public, n.clients, log)
+	}
+	return d, nil
+}
+
+func (d *doors) serve(l net.Listener, h http.Handler, clients *clientCount, log *slog.Logger) {
+	server := gateway.NewServer(h, log)
+	server.ConnState = clients.changed
+	d.servers = append(d.servers, server)
+	d.wait.Go(func() {
+		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			d.broken <- runtime.Errorf(runtime.CodeInternal, "the listener %s broke: %v", l.Addr(), err)
+		}
+	})
+}
+
+// close lets requests in flight end for a while. Streams of components break
+// first: they would go on for ever.
+func (d *doors) close(patience time.Duration, attach *activator.Activator, err *error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	var streams sync.WaitGroup
+	var aerr error
+	streams.Go(func() { aerr = attach.Close() })
+	for _, server := range d.servers {
+		if server.Shutdown(ctx) != nil {
+			_ = server.Close()
+		}
+	}
+	streams.Wait()
+	d.wait.Wait()
+	if *err == nil {
+		*err = aerr
+	}
+}
+
+// clientCount counts connections.
+type clientCount struct {
+	now   atomic.Int64
+	total atomic.Uint64
+}
+
+func (c *clientCount) changed(_ net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		c.now.Add(1)
+		c.total.Add(1)
+	case http.StateClosed, http.StateHijacked:
+		c.now.Add(-1)
+	}
+}
+
+func (c *clientCount) open() int   { return int(c.now.Load()) }
+func (c *clientCount) all() uint64 { return c.total.Load() }

@@ -1,0 +1,190 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/karmesh/kar/activator"
+	"github.com/karmesh/kar/cli/background"
+	"github.com/karmesh/kar/events"
+	"github.com/karmesh/kar/gateway"
+	"github.com/karmesh/kar/runtime"
+	"github.com/karmesh/kar/runtime/embedded"
+	"github.com/karmesh/kar/runtime/engine"
+)
+
+// A nodeConfig is everything a gateway of local mode is told.
+type nodeConfig struct {
+	background.Place
+	Version    string
+	Background bool
+	Partitions int    // of a new state folder
+	Listen     string // TCP address, "" for none
+	// IdleStop ends the process this long after the last client when no work is
+	// left; 0 for never.
+	IdleStop        time.Duration
+	BodyLimit       int // bytes
+	Lease           time.Duration
+	IDWindow        time.Duration
+	ResultRetention time.Duration
+	MaxAttempts     int // 0 for no limit
+	Logger          *slog.Logger
+}
+
+// goodbye is how long requests in flight may take to end when the gateway
+// stops; their clients ask the next gateway.
+const goodbye = 2 * time.Second
+
+// runNode is a gateway from its first line to its last. This page is the
+// wiring: what is made from what, in which order, and how it is taken apart.
+func (p *program) runNode(ctx context.Context, cfg nodeConfig) (err error) {
+	log := cfg.Logger
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stopping := catchSignals()
+	defer stopping.stop()
+	started := time.Now()
+	boot := newBoot()
+
+	// 1. The disk: log, store, topics. Its lock makes this gateway the only one.
+	disk, err := openDisk(ctx, cfg)
+	if errors.Is(err, errAlreadyServed) {
+		background.TellReady(nil)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer closing(&err, log, "the disk", disk.Close)
+
+	// 2. The rules, driven: one core for each partition.
+	mesh, err := engine.Open(ctx, engine.Config{
+		Partitions: cfg.Partitions, Node: boot, Mesh: "local",
+		Logs: disk.Log, Store: disk.Store(), Topics: disk.Topics(), Logger: log,
+		Lease: cfg.Lease, IDWindow: cfg.IDWindow, ResultRetention: cfg.ResultRetention,
+		BodyLimit: cfg.BodyLimit, MaxAttempts: cfg.MaxAttempts,
+	})
+	if err != nil {
+		return err
+	}
+	defer closing(&err, log, "the mesh", mesh.Close)
+
+	// 3. The way in, the way out, and events; none knows the others.
+	clients := &clientCount{}
+	api, err := gateway.New(gateway.Config{
+		Mesh: mesh, Topics: disk.Topics(), Version: cfg.Version, Node: boot,
+		BodyLimit: int64(cfg.BodyLimit), Partitions: cfg.Partitions, Logger: log,
+	})
+	if err != nil {
+		return err
+	}
+	attach, err := activator.New(activator.Config{
+		Owners: mesh, API: api.Handler(), Release: mesh.Release, Node: boot, Version: cfg.Version,
+		Partitions: cfg.Partitions, Lease: cfg.Lease, BodyLimit: cfg.BodyLimit, Logger: log,
+	})
+	if err != nil {
+		return err
+	}
+	urls := activator.NewURLHosts(mesh, boot, cfg.BodyLimit, log)
+	pump, err := events.New(events.Config{Mesh: mesh, Topics: disk.Topics(), Logger: log})
+	if err != nil {
+		return err
+	}
+	var rooms sync.WaitGroup
+	rooms.Go(func() { followServices(ctx, mesh, urls) })
+	rooms.Go(func() {
+		if err := pump.Run(ctx); err != nil && ctx.Err() == nil {
+			log.Error("events are no longer delivered", "error", err)
+		}
+	})
+
+	// 4. The doors: the user's socket, and TCP when asked for.
+	node := &node{cfg: cfg, mesh: mesh, attach: attach, clients: clients, started: started, stop: make(chan struct{})}
+	doors, err := openDoors(cfg, node, api.Handler(), attach, log)
+
+	// 5. Serve until told to stop, or until nobody needs it any more.
+	if err == nil {
+		err = node.serve(ctx, doors, stopping)
+	}
+
+	// 6. The way back, in stages. First no new work is taken, and clients hear
+	// so; then the doors close; then what feeds work ends; then the mesh, which
+	// makes everything durable; the disk gives its lock back last.
+	api.Stop()
+	mesh.Pause()
+	doors.close(goodbye, attach, &err)
+	cancel()
+	rooms.Wait()
+	if cerr := urls.Close(); err == nil {
+		err = cerr
+	}
+	cfg.RemoveNote(node.pid())
+	log.Info("gateway stopped", "version", cfg.Version)
+	return err
+}
+
+// closing closes a room at the end of runNode; the first error wins.
+func closing(err *error, log *slog.Logger, what string, closer func() error) {
+	if cerr := closer(); cerr != nil {
+		log.Error("closing failed", "room", what, "error", cerr)
+		if *err == nil {
+			*err = cerr
+		}
+	}
+}
+
+// errAlreadyServed: while this background gateway waited for the folder,
+// another one has come up on it.
+var errAlreadyServed = errors.New("another gateway serves this folder")
+
+// openDisk waits for the folder when a gateway before this one is just ending;
+// in the foreground it refuses at once, unless the other one is idle.
+func openDisk(ctx context.Context, cfg nodeConfig) (*embedded.Disk, error) {
+	patience := time.Now().Add(10 * time.Second)
+	if !cfg.Background {
+		if _, s, ok := cfg.Running(ctx); ok && s.Background && s.Idle {
+			if err := cfg.Stop(ctx); err != nil {
+				return nil, err
+			}
+		} else {
+			patience = time.Now()
+		}
+	}
+	for {
+		disk, err := embedded.Open(cfg.Data(), embedded.Options{Mesh: "local", Partitions: cfg.Partitions, Logger: cfg.Logger})
+		var re *runtime.Error
+		if err == nil || !errors.As(err, &re) || re.Code != runtime.CodeInUse || time.Now().After(patience) {
+			return disk, err
+		}
+		if cfg.Background {
+			if _, _, ok := cfg.Running(ctx); ok {
+				return nil, errAlreadyServed
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// followServices keeps the url hosts as the mesh lists them, until ctx ends.
+func followServices(ctx context.Context, mesh *engine.Mesh, urls *activator.URLHosts) {
+	for {
+		list, changed := mesh.Services("")
+		hosts := make([]activator.URLService, len(list))
+		for i, s := range list {
+			hosts[i] = activator.URLService{App: s.App, Name: s.Name, URL: s.URL, Timeout: s.Timeout}
+		}
+		urls.Set(hosts)
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}

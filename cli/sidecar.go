@@ -1,0 +1,257 @@
+package cli
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/karmesh/kar/activator/host"
+	"github.com/karmesh/kar/cli/guard"
+	"github.com/karmesh/kar/gateway"
+	"github.com/karmesh/kar/runtime"
+)
+
+// A sidecar is the first process of `kar run`: it serves the API to the
+// component, attaches to a gateway, and watches the guard.
+type sidecar struct {
+	p       *program
+	spec    runSpec
+	log     *slog.Logger
+	host    *host.Host
+	boot    string
+	gateway string
+
+	listener net.Listener
+	server   *http.Server
+	signals  *signals
+	prefix   *prefixer
+	waiting  *waitingLog
+	shutdown chan struct{} // closed when the component asked for the end
+
+	mu    sync.Mutex
+	child *guard.Child // nil before the start, and without a command
+
+	ctx    context.Context // of all goroutines below
+	cancel context.CancelFunc
+	wait   sync.WaitGroup
+	ended  chan error // the host's end, when it comes by itself
+}
+
+// newSidecar opens what can fail before the component is started.
+func (p *program) newSidecar(ctx context.Context, c *config, s runSpec) (*sidecar, error) {
+	side := &sidecar{
+		p: p, spec: s, boot: newBoot(),
+		log:      newLogger(p.errout, s.verbose.level()),
+		shutdown: make(chan struct{}),
+		ended:    make(chan error, 1),
+	}
+	side.ctx, side.cancel = context.WithCancel(ctx)
+	side.signals = catchSignals()
+	address, ensure, err := p.gatewayAddress(ctx, c)
+	if err != nil {
+		return nil, errors.Join(err, side.close())
+	}
+	side.gateway = address
+	if err := side.ports(); err != nil {
+		return nil, errors.Join(err, side.close())
+	}
+	side.waiting = &waitingLog{
+		client: clientAt(s.app, address, ensure),
+		out:    p.errout, ctx: side.ctx, said: map[string]time.Time{},
+	}
+	header := runtime.Header(limitHeader(c))
+	if s.cancel {
+		header["Kar-Cancel-With-Caller"] = []string{"true"}
+	}
+	config := host.Config{
+		Info: runtime.HostInfo{
+			Boot: side.boot, App: s.app, Name: hostName(),
+			Service: s.service, Actors: s.actors,
+			Port: side.spec.runtimePort, Idle: s.idle.Milliseconds(),
+		},
+		Gateway: address, Ensure: ensure,
+		AppURL: "http://127.0.0.1:" + strconv.Itoa(side.spec.appPort), H2C: s.h2c,
+		OnShutdown:    func() { close(side.shutdown) },
+		OnWaiting:     func(runtime.ID, runtime.Target, time.Duration) { side.waiting.note() },
+		DefaultHeader: header, Version: p.version, Logger: side.log,
+	}
+	if len(s.command) > 0 {
+		config.Guard = side
+	}
+	if side.host, err = host.New(config); err != nil {
+		return nil, errors.Join(err, side.close())
+	}
+	return side, nil
+}
+
+// ports opens the API's port and settles the component's.
+func (s *sidecar) ports() error {
+	ip := "127.0.0.1"
+	if s.spec.allInterfaces {
+		ip = ""
+	}
+	l, err := listen(net.JoinHostPort(ip, strconv.Itoa(s.spec.runtimePort)))
+	if err != nil {
+		return err
+	}
+	s.listener = l
+	s.spec.runtimePort = l.Addr().(*net.TCPAddr).Port
+	if !s.spec.portAsked && len(s.spec.command) > 0 {
+		s.spec.appPort, err = appPort(s.spec.appPort)
+	}
+	return err
+}
+
+// start serves the API, starts the component, and attaches.
+func (s *sidecar) start() error {
+	s.server = gateway.NewServer(s.host.Handler(), s.log)
+	s.wait.Go(func() { _ = s.server.Serve(s.listener) })
+	if len(s.spec.command) > 0 {
+		if err := s.launch(); err != nil {
+			return err
+		}
+	}
+	s.log.Info("component started", "app", s.spec.app, "offers", s.spec.describe(),
+		"runtime_port", s.spec.runtimePort, "app_port", s.spec.appPort, "gateway", s.gateway)
+	s.wait.Go(func() { s.ended <- s.host.Run(s.ctx) })
+	return nil
+}
+
+// launch starts the command under its guard.
+func (s *sidecar) launch() error {
+	spec := guard.Spec{Command: s.spec.command, Env: s.environment(), Gateway: s.gateway, Boot: s.boot}
+	if s.spec.verbose >= verboseInfo {
+		s.prefix = &prefixer{out: s.p.out, now: time.Now}
+		for label, end := range map[string]**os.File{"STDOUT": &spec.Stdout, "STDERR": &spec.Stderr} {
+			f, err := s.prefix.stream(label)
+			if err != nil {
+				return runtime.Errorf(runtime.CodeInternal, "cannot make a pipe: %v", err)
+			}
+			*end = f
+			defer f.Close() // the guard has its copy
+		}
+	}
+	child, code, err := guard.Start(spec)
+	if err != nil {
+		s.p.code = code
+		return err
+	}
+	s.mu.Lock()
+	s.child = child
+	s.mu.Unlock()
+	s.wait.Go(func() { s.feedGuard(child) })
+	return nil
+}
+
+// environment is ours and what KAR 1.x's SDKs look for.
+func (s *sidecar) environment() []string {
+	return append(os.Environ(),
+		"KAR_RUNTIME_PORT="+strconv.Itoa(s.spec.runtimePort),
+		"KAR_APP_PORT="+strconv.Itoa(s.spec.appPort),
+		"KAR_APP="+s.spec.app,
+		"KAR_REQUEST_TIMEOUT="+strconv.FormatInt(s.spec.requestLimit.Milliseconds(), 10),
+	)
+}
+
+// The guard freezes the component when it has not heard from this process for
+// feedLimit: a stopped sidecar cannot see its lease run out. The sum with the
+// lease stays below the second that owners add before they count a host lost.
+const (
+	feedEvery = 200 * time.Millisecond
+	feedLimit = 800 * time.Millisecond
+)
+
+func (s *sidecar) feedGuard(child *guard.Child) {
+	tick := time.NewTicker(feedEvery)
+	defer tick.Stop()
+	for {
+		child.Lease(guard.BootTime() + feedLimit)
+		select {
+		case <-child.Done():
+			return
+		case <-s.ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// Freeze, Thaw and Kill are what the host asks of the guard.
+func (s *sidecar) Freeze() {
+	if c := s.running(); c != nil {
+		s.log.Warn("no gateway has answered for the length of a lease; the component is stopped until one does")
+		c.Freeze()
+	}
+}
+
+func (s *sidecar) Thaw() {
+	if c := s.running(); c != nil {
+		s.log.Warn("the component goes on")
+		c.Thaw()
+	}
+}
+
+func (s *sidecar) Kill(reason string) {
+	if c := s.running(); c != nil {
+		s.log.Error("the component is killed", "reason", reason)
+		c.Kill(reason)
+	}
+}
+
+func (s *sidecar) running() *guard.Child {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.child
+}
+
+// close ends what is left, in any state; twice is fine.
+func (s *sidecar) close() error {
+	if c := s.running(); c != nil {
+		select {
+		case <-c.Done():
+		default:
+			c.Kill("kar run ends")
+		}
+	}
+	s.cancel()
+	if s.server != nil {
+		_ = s.server.Close()
+	} else if s.listener != nil {
+		_ = s.listener.Close()
+	}
+	s.signals.stop()
+	s.wait.Wait()
+	if s.waiting != nil {
+		s.waiting.wait.Wait()
+	}
+	if s.prefix != nil {
+		s.prefix.wait.Wait()
+	}
+	return nil
+}
+
+// newBoot is a boot id: never used before, never used again.
+func newBoot() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return "node-" + hex.EncodeToString(b[:])
+}
+
+// hostName is for people: this machine and process.
+func hostName() string {
+	name, err := os.Hostname()
+	if err != nil {
+		name = "localhost"
+	}
+	return fmt.Sprintf("%s/%d", name, os.Getpid())
+}
