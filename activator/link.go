@@ -63,6 +63,7 @@ func (l *link) handle(m tunnel.Message) {
 	case *tunnel.Exit:
 		l.exited = true
 		owners.HostDown(boot, m.Reason)
+		l.conn.Send(&tunnel.Up{})
 	}
 }
 

@@ -56,7 +56,7 @@ type Joined struct {
 	Instances []runtime.Actor
 }
 
-// Up says that the owners have taken the join.
+// Up says that the owners have taken the join, or later, the exit.
 type Up struct{}
 
 // Refused ends a stream that cannot be used, with the reason.

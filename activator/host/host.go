@@ -1,0 +1,177 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/karmesh/kar/activator/tunnel"
+	"github.com/karmesh/kar/runtime"
+)
+
+// Host is the host's end of the attach tunnel. Make one with [New].
+type Host struct {
+	cfg    Config
+	base   *url.URL // of the app
+	app    app
+	dialer *http.Client
+
+	// ctx ends everything; stop ends it. The attempts that run then are left
+	// as they are: only the exit of the app says how they ended.
+	ctx  context.Context
+	stop context.CancelFunc
+	wait sync.WaitGroup
+	pool chan *runtime.Invoke
+
+	ready    chan struct{} // the first join was answered and the app listens
+	welcomed chan struct{} // the size of the mesh is known
+	wanted   chan struct{} // the app asked for something before it listened
+	askOnce  sync.Once
+
+	exitTaken chan struct{} // the gateway has the exit report
+
+	mu         sync.Mutex
+	conn       *tunnel.Conn // nil while not joined
+	partitions int
+	lease      time.Duration
+	bodyLimit  int
+	listening  bool
+	draining   bool
+	up         bool
+	exited     bool
+	asked      bool           // for a shutdown
+	lost       *runtime.Error // the verdict
+	changed    chan struct{}  // closed when something that Drain waits for has changed
+
+	attempts  attempts
+	instances map[runtime.Actor]*instance
+	unsent    []tunnel.Message // ended while not joined
+	restarts  restarts
+	leaseInfo leaseState
+	api       pendingCalls
+}
+
+// New checks the configuration. Nothing runs before Run.
+func New(cfg Config) (*Host, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	h := &Host{
+		cfg: cfg, bodyLimit: cfg.BodyLimit, lease: 6 * time.Second,
+		ready: make(chan struct{}), welcomed: make(chan struct{}), wanted: make(chan struct{}), exitTaken: make(chan struct{}),
+		changed: make(chan struct{}), pool: make(chan *runtime.Invoke),
+		instances: map[runtime.Actor]*instance{},
+		attempts:  newAttempts(cfg.KeepLimit),
+		api:       pendingCalls{calls: map[uint64]*apiCall{}},
+	}
+	h.dialer = newDialer(cfg.Gateway)
+	h.ctx, h.stop = context.WithCancel(context.Background())
+	if cfg.serves() {
+		h.base, _ = url.Parse(cfg.AppURL) // validate has parsed it
+		if cfg.H2C {
+			h.app = newH2C(h.base)
+		} else {
+			h.app = newHTTP1(h.base)
+		}
+	}
+	return h, nil
+}
+
+// serves tells hosts that offer anything from clients that only ask.
+func (c *Config) serves() bool { return !c.NoApp && (c.Info.Service != "" || len(c.Info.Actors) > 0) }
+
+// Ready is closed when the app listens and the first join was answered.
+func (h *Host) Ready() <-chan struct{} { return h.ready }
+
+// Run waits for the app, attaches, serves, and attaches again when the stream
+// goes. It returns nil when ctx has ended or Exit was called, an *Error with
+// CodeHostLost when the boot was counted lost, or what makes this gateway
+// unusable. It may be called once; when it returns nothing of it runs any more.
+func (h *Host) Run(ctx context.Context) error {
+	end := context.AfterFunc(ctx, h.stop)
+	defer end()
+	h.wait.Go(h.keepLease)
+	if h.cfg.serves() {
+		h.wait.Go(h.awaitApp)
+		select {
+		case <-h.wanted: // the app needs the gateway before it listens
+		case <-h.listens():
+		case <-h.ctx.Done():
+		}
+	} else {
+		h.setListening()
+	}
+	err := h.attach()
+	h.stop()
+	h.close()
+	h.wait.Wait()
+	return err
+}
+
+func (h *Host) close() {
+	if h.app != nil {
+		h.app.close()
+	}
+	h.dialer.CloseIdleConnections()
+}
+
+// attach dials, joins and serves until there is a reason to end.
+func (h *Host) attach() error {
+	pause := time.Duration(0)
+	for {
+		if !sleep(h.ctx, pause) {
+			return h.verdict()
+		}
+		joined, err := h.stream()
+		if v := h.verdict(); v != nil {
+			return v
+		}
+		if h.ctx.Err() != nil {
+			return nil
+		}
+		var e *runtime.Error
+		if errors.As(err, &e) && e.Code == runtime.CodeGatewayTooOld {
+			return e
+		}
+		if joined {
+			h.cfg.Logger.Info("the stream to the gateway broke, dialling again", "cause", err)
+			pause = h.spread()
+			continue
+		}
+		h.cfg.Logger.Debug("the gateway cannot be reached", "error", err)
+		pause = min(max(2*pause, 10*time.Millisecond), time.Second)
+	}
+}
+
+func (h *Host) verdict() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.lost == nil {
+		return nil
+	}
+	return h.lost
+}
+
+// sleep waits for d or the end of ctx and tells whether to go on.
+func sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// notify wakes Drain; h.mu is held.
+func (h *Host) notify() {
+	close(h.changed)
+	h.changed = make(chan struct{})
+}

@@ -1,0 +1,191 @@
+package host
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/karmesh/kar/activator/tunnel"
+	"github.com/karmesh/kar/runtime"
+)
+
+var (
+	// errLeft ends an attempt without an answer: how it ended is for the exit
+	// report of the app to say.
+	errLeft = errors.New("the attempt was left")
+	// errStopped ends an attempt that has certainly stopped without an answer.
+	errStopped = errors.New("the attempt stopped")
+)
+
+// invoke starts an attempt unless it is known; the reader calls it.
+func (h *Host) invoke(m *runtime.Invoke) {
+	h.mu.Lock()
+	if h.exited || h.app == nil || !h.attempts.admit(m.Attempt.Partition, m.Epoch) {
+		h.mu.Unlock()
+		return
+	}
+	known, run := h.attempts.begin(m.Attempt)
+	if !run {
+		if known.done {
+			h.send(&tunnel.Answer{Answer: known.answer})
+		}
+		h.mu.Unlock()
+		return
+	}
+	h.mu.Unlock()
+	select {
+	case h.pool <- m: // a goroutine with a grown stack waits for work
+	default:
+		h.wait.Go(func() { h.work(m) })
+	}
+}
+
+// work runs attempts one after the other, and ends when none comes for a second.
+func (h *Host) work(m *runtime.Invoke) {
+	idle := time.NewTimer(time.Second)
+	defer idle.Stop()
+	for {
+		h.run(m)
+		idle.Reset(time.Second)
+		select {
+		case m = <-h.pool:
+		case <-idle.C:
+			return
+		case <-h.ctx.Done():
+			return
+		}
+	}
+}
+
+// run does one attempt and reports its end, if it is known.
+func (h *Host) run(m *runtime.Invoke) {
+	answer := runtime.Answer{Attempt: m.Attempt}
+	var err error
+	if m.Target.IsActor() {
+		answer.Outcome, answer.ActivationFailed, err = h.actorCall(m)
+	} else {
+		answer.Outcome, err = h.request(&appRequest{method: m.Method, path: m.Path, header: m.Header, body: m.Body}, nil)
+	}
+	if err != nil && !errors.Is(err, errStopped) {
+		return
+	}
+	if err != nil {
+		answer.Outcome, answer.ActivationFailed = nil, false
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.attempts.end(answer)
+	h.send(&tunnel.Answer{Answer: answer})
+	if h.draining {
+		h.notify()
+	}
+}
+
+// actorCall activates when needed, then invokes. Failed tells that activation
+// was refused with the outcome.
+func (h *Host) actorCall(m *runtime.Invoke) (o *runtime.Outcome, failed bool, err error) {
+	actor := m.Target.Actor()
+	inst, o, err := h.enter(actor, m)
+	if err != nil || o != nil {
+		return o, o != nil, err
+	}
+	defer h.leave(inst)
+	r := &appRequest{method: m.Method, path: actorPath(actor) + withSession(m.Path, m.Session), header: m.Header, body: m.Body}
+	if r.method == "" {
+		r.method = http.MethodPost
+	}
+	if r.header.Get("Content-Type") == "" {
+		r.header = runtime.Header{"Content-Type": {"application/kar+json"}}
+		for k, v := range m.Header {
+			r.header[k] = v
+		}
+	}
+	o, err = h.request(r, inst)
+	if err != nil || o.Status != http.StatusNotFound {
+		return o, false, err
+	}
+	// Either there is no such method, or the app has restarted and knows no
+	// such actor: then activating answers "created", and nothing has run.
+	again, err := h.request(&appRequest{method: http.MethodGet, path: actorPath(actor) + withSession("", m.Session)}, inst)
+	if err != nil {
+		return nil, false, err
+	}
+	switch {
+	case again.Status >= 400:
+		h.forget(actor, inst)
+		return again, true, nil
+	case again.Status == http.StatusCreated:
+		o, err = h.request(r, inst)
+	}
+	return o, false, err
+}
+
+// request sends r to the app and waits for a complete answer. Without one it
+// finds out what that means: see appGone.
+func (h *Host) request(r *appRequest, inst *instance) (*runtime.Outcome, error) {
+	h.mu.Lock()
+	r.limit = h.bodyLimit
+	seen := h.restarts.count
+	h.mu.Unlock()
+	var refused refusals
+	for {
+		o, err := follow(h.ctx, h.app, h.base, r)
+		if err == nil {
+			return o, nil
+		}
+		if h.ctx.Err() != nil {
+			return nil, errLeft
+		}
+		if errors.Is(err, errNotSent) && h.cfg.Guard != nil {
+			// Nothing has run. The process lives, or its exit is about to be reported.
+			if !refused.pause(h) {
+				return nil, errLeft
+			}
+			continue
+		}
+		return nil, h.appGone(err, seen, inst)
+	}
+}
+
+// actorPath is the app's route of an actor; ids may hold any character.
+func actorPath(a runtime.Actor) string {
+	return "/kar/impl/v1/actor/" + segment(a.Type) + "/" + segment(a.ID)
+}
+
+// segment escapes one part of a path. A dot alone would be taken as "this folder".
+func segment(s string) string {
+	switch s {
+	case ".":
+		return "%2E"
+	case "..":
+		return "%2E%2E"
+	}
+	return url.PathEscape(s)
+}
+
+// withSession appends the session to a path that may have a query.
+func withSession(path, session string) string {
+	if session == "" {
+		return path
+	}
+	sep := "?"
+	if strings.Contains(path, "?") {
+		sep = "&"
+	}
+	return path + sep + "session=" + sessionQuery(session)
+}
+
+// sessionQuery leaves the characters of sessions as KAR 1.x sent them, and
+// escapes anything else.
+func sessionQuery(s string) string {
+	for i := range len(s) {
+		c := s[i]
+		plain := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("._:-", c) >= 0
+		if !plain {
+			return url.QueryEscape(s)
+		}
+	}
+	return s
+}

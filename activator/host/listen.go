@@ -1,0 +1,166 @@
+package host
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/karmesh/kar/activator/tunnel"
+	"github.com/karmesh/kar/runtime"
+)
+
+// exitGrace is how long an exit report may take before an app that broke a
+// connection is taken as alive.
+const exitGrace = 500 * time.Millisecond
+
+// awaitApp waits until the app accepts connections, asks once for each actor
+// type, and then lets work come.
+func (h *Host) awaitApp() {
+	var refused refusals
+	for !h.probe() {
+		if !refused.pause(h) {
+			return
+		}
+	}
+	for _, t := range h.cfg.Info.Actors {
+		o, err := h.app.do(h.ctx, &appRequest{method: http.MethodHead, path: "/kar/impl/v1/actor/" + segment(t), limit: 1 << 20})
+		if err == nil && o.Status != http.StatusOK {
+			h.cfg.Logger.Error("actor type "+t+" is not recognized by application process!", "status", o.Status)
+		}
+	}
+	h.setListening()
+}
+
+func (h *Host) setListening() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.listening = true
+	if h.conn != nil {
+		h.conn.Send(&tunnel.Changed{Draining: h.draining})
+	}
+	h.settle()
+	h.notify()
+}
+
+// listens is closed when the app has been found listening.
+func (h *Host) listens() <-chan struct{} {
+	out := make(chan struct{})
+	h.wait.Go(func() {
+		for {
+			h.mu.Lock()
+			now, changed := h.listening, h.changed
+			h.mu.Unlock()
+			if now {
+				close(out)
+				return
+			}
+			select {
+			case <-changed:
+			case <-h.ctx.Done():
+				return
+			}
+		}
+	})
+	return out
+}
+
+// probe tells whether the app accepts connections.
+func (h *Host) probe() bool {
+	ctx, cancel := context.WithTimeout(h.ctx, time.Second)
+	defer cancel()
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "tcp", h.base.Host)
+	if err != nil {
+		return false
+	}
+	_ = c.Close() // it was only a question
+	return true
+}
+
+// refusals paces the attempts to reach an app that does not listen, and says so.
+type refusals struct {
+	began, told time.Time
+	wait        time.Duration
+}
+
+// pause waits from 5 ms growing to 50 ms; false when the host ends.
+func (r *refusals) pause(h *Host) bool {
+	now := time.Now()
+	if r.began.IsZero() {
+		r.began = now
+	}
+	waited := now.Sub(r.began)
+	if waited > time.Second && (r.told.IsZero() || now.Sub(r.told) > 10*time.Second) {
+		e := runtime.Errorf(runtime.CodeNotListening, "the application does not listen on %s (waited %s)", h.base.Host, waited.Round(time.Second))
+		h.cfg.Logger.Warn(e.Detail, "code", string(e.Code), "hint", e.Code.Hint())
+		r.told = now
+	}
+	r.wait = min(max(r.wait*3/2, 5*time.Millisecond), 50*time.Millisecond)
+	return sleep(h.ctx, r.wait)
+}
+
+// restarts counts how often an app without a guard was found anew.
+type restarts struct {
+	count   int
+	pending chan struct{} // closed when the look-out in progress has ended
+}
+
+// appGone decides what a request without a complete answer means; seen is
+// restarts.count when it was sent. errLeft: an exit will tell, or was made to
+// happen. errStopped: the app was found anew, what ran in it has stopped.
+func (h *Host) appGone(cause error, seen int, inst *instance) error {
+	if h.cfg.Guard != nil {
+		// A dead app is reported by whoever saw its exit. A living one may
+		// still run the method: an exit is the only proof that it does not.
+		if sleep(h.ctx, exitGrace) {
+			h.cfg.Logger.Error("the app broke a connection in the middle of a request; it is stopped, since nothing else proves that the request ended", "cause", cause)
+			h.cfg.Guard.Kill(describe(cause))
+		}
+		return errLeft
+	}
+	h.mu.Lock()
+	for h.restarts.count == seen {
+		if h.restarts.pending == nil {
+			h.restarts.pending = make(chan struct{})
+			h.wait.Go(h.lookOut)
+		}
+		done := h.restarts.pending
+		h.mu.Unlock()
+		select {
+		case <-done:
+		case <-h.ctx.Done():
+			return errLeft
+		}
+		h.mu.Lock()
+	}
+	defer h.mu.Unlock()
+	if inst != nil && inst.running <= 1 && inst.state != gone {
+		h.remove(inst)
+		h.send(&tunnel.Deactivated{Actor: inst.actor, Partition: inst.partition})
+	}
+	return errStopped
+}
+
+// lookOut waits until the app listens again; then it is a new boot of the app,
+// without any of the instances that nobody uses.
+func (h *Host) lookOut() {
+	var refused refusals
+	for !h.probe() {
+		if !refused.pause(h) {
+			return
+		}
+	}
+	h.cfg.Logger.Warn("the app was found anew; its actors will be activated again")
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.restarts.count++
+	for _, inst := range h.instances {
+		if inst.state == active && inst.running == 0 {
+			h.remove(inst)
+			h.send(&tunnel.Deactivated{Actor: inst.actor, Partition: inst.partition})
+		}
+	}
+	close(h.restarts.pending)
+	h.restarts.pending = nil
+}

@@ -1,0 +1,95 @@
+package host
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+
+	"github.com/karmesh/kar/activator/tunnel"
+	"github.com/karmesh/kar/runtime"
+)
+
+// Drain tells the owners that this host takes nothing new and waits until what
+// runs has ended and its answers are taken, or ctx ends. The app goes on being
+// served.
+func (h *Host) Drain(ctx context.Context) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.draining {
+		h.draining = true
+		if h.conn != nil {
+			h.conn.Send(&tunnel.Changed{Draining: true})
+		}
+	}
+	for len(h.attempts.table) > 0 {
+		changed := h.changed
+		h.mu.Unlock()
+		var err error
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			err = ctx.Err()
+		case <-h.ctx.Done():
+			err = h.ctx.Err()
+		}
+		h.mu.Lock()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Exit reports that the app's processes have ended: over the stream, or without
+// one in a request of its own. Nothing may follow; Run returns.
+func (h *Host) Exit(ctx context.Context, reason string) error {
+	h.mu.Lock()
+	conn := h.conn
+	h.exited = true
+	h.mu.Unlock()
+	defer h.stop()
+	if conn != nil {
+		// Answers that are on their way count: they must be read before the exit.
+		if err := conn.Flush(ctx); err == nil {
+			conn.Send(&tunnel.Exit{Reason: reason})
+			select {
+			case <-h.exitTaken:
+				return nil
+			case <-conn.Done():
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	}
+	return ReportExit(ctx, h.cfg.Gateway, h.cfg.Info.Boot, reason)
+}
+
+// ReportExit tells a gateway that a boot has ended, without a stream; the guard
+// uses it when the sidecar is gone.
+func ReportExit(ctx context.Context, gateway, boot, reason string) error {
+	body, err := json.Marshal(tunnel.ExitReport{Boot: boot, Reason: reason})
+	if err != nil {
+		return err
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, gatewayURL(gateway)+tunnel.ExitPath, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	r.Header.Set("Content-Type", "application/json")
+	client := newDialer(gateway)
+	defer client.CloseIdleConnections()
+	res, err := client.Do(r)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = res.Body.Close() }() // read to its end
+	if _, err := io.Copy(io.Discard, res.Body); err != nil {
+		return err
+	}
+	if res.StatusCode >= 300 {
+		return runtime.Errorf(runtime.CodeNoGateway, "the gateway answered an exit report with status %d", res.StatusCode)
+	}
+	return nil
+}

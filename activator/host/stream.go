@@ -1,0 +1,243 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/karmesh/kar/activator/tunnel"
+	"github.com/karmesh/kar/runtime"
+)
+
+const handshake = 10 * time.Second
+
+// newDialer is an HTTP client for the gateway's address.
+func newDialer(gateway string) *http.Client {
+	t := &http.Transport{Proxy: http.ProxyFromEnvironment}
+	if path, ok := strings.CutPrefix(gateway, "unix://"); ok {
+		t.Proxy = nil
+		t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", path)
+		}
+	}
+	return &http.Client{Transport: t}
+}
+
+// gatewayURL is the address in the form that an HTTP client takes.
+func gatewayURL(gateway string) string {
+	if strings.HasPrefix(gateway, "unix://") {
+		return "http://kar"
+	}
+	return strings.TrimSuffix(gateway, "/")
+}
+
+// spread keeps the hosts of a lost gateway from coming all at once. A local
+// gateway has few.
+func (h *Host) spread() time.Duration {
+	if strings.HasPrefix(h.cfg.Gateway, "unix://") {
+		return time.Duration(rand.Int64N(int64(5 * time.Millisecond)))
+	}
+	return time.Duration(rand.Int64N(int64(200 * time.Millisecond)))
+}
+
+// stream serves one stream from dial to end.
+func (h *Host) stream() (joined bool, err error) {
+	if h.cfg.Ensure != nil {
+		if err := h.cfg.Ensure(h.ctx); err != nil {
+			h.cfg.Logger.Warn("no gateway", "error", err)
+			return false, err
+		}
+	}
+	ctx, cancel := context.WithTimeout(h.ctx, handshake)
+	defer cancel()
+	ws, _, err := websocket.Dial(ctx, gatewayURL(h.cfg.Gateway)+tunnel.Path, &websocket.DialOptions{
+		HTTPClient: h.dialer, CompressionMode: websocket.CompressionDisabled,
+	})
+	if err != nil {
+		return false, err
+	}
+	h.mu.Lock()
+	limit := h.bodyLimit
+	h.mu.Unlock()
+	c := tunnel.New(ws, tunnel.Limits{Message: max(limit, 64<<20) + 2<<20})
+	defer c.Close()
+	sent, err := h.join(ctx, c)
+	if err != nil {
+		return false, err
+	}
+	cancel()
+	h.joined(c, sent)
+	err = c.Run(h.ctx, h.handle)
+	h.mu.Lock()
+	h.conn = nil
+	h.mu.Unlock()
+	return true, err
+}
+
+// join answers the gateway's question: what has finished, what runs, what is
+// active. It returns when the answer was sent.
+func (h *Host) join(ctx context.Context, c *tunnel.Conn) (sent time.Duration, err error) {
+	m, err := c.Read(ctx)
+	if err != nil {
+		return 0, err
+	}
+	w, ok := m.(*tunnel.Welcome)
+	if !ok {
+		return 0, h.refused(m)
+	}
+	if w.Protocol != tunnel.Protocol {
+		return 0, runtime.Errorf(runtime.CodeGatewayTooOld,
+			"the running gateway (version %s) and this kar (version %s) speak different versions of the tunnel", w.Version, h.cfg.Version)
+	}
+	info, finished, joined := h.snapshot(w)
+	if err := c.Write(ctx, &tunnel.Hello{Protocol: tunnel.Protocol, Version: h.cfg.Version, Info: info}); err != nil {
+		return 0, err
+	}
+	for i := range finished {
+		if err := c.Write(ctx, &tunnel.Answer{Answer: finished[i]}); err != nil {
+			return 0, err
+		}
+	}
+	sent = bootTime()
+	return sent, c.Write(ctx, joined)
+}
+
+// snapshot takes over what the gateway said and says what is to be answered.
+// What ends from then on goes to unsent, so that nothing is told twice or not at all.
+func (h *Host) snapshot(w *tunnel.Welcome) (runtime.HostInfo, []runtime.Answer, *tunnel.Joined) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.partitions == 0 {
+		close(h.welcomed)
+	}
+	h.partitions = max(w.Partitions, 1)
+	h.lease = time.Duration(w.LeaseMillis) * time.Millisecond
+	if w.BodyLimit > 0 {
+		h.bodyLimit = w.BodyLimit
+	}
+	h.attempts.fence(w.Epochs)
+	info := h.cfg.Info
+	info.Grace = w.LeaseMillis
+	info.Draining = h.draining || !h.listening
+	finished, running := h.attempts.snapshot()
+	joined := &tunnel.Joined{Running: running}
+	for a := range h.instances {
+		joined.Instances = append(joined.Instances, a)
+	}
+	h.unsent = nil
+	return info, finished, joined
+}
+
+// joined opens the stream to everybody and tells what ended meanwhile.
+func (h *Host) joined(c *tunnel.Conn, sent time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.up = false
+	h.leaseInfo.restart(sent)
+	for _, m := range h.unsent {
+		c.Send(m)
+	}
+	h.unsent = nil
+	h.conn = c
+	// The snapshot may be older than these.
+	c.Send(&tunnel.Changed{Draining: h.draining || !h.listening})
+	h.beat(c)
+	h.resend(c)
+}
+
+// send tells the owners something that a join would repeat; h.mu is held.
+func (h *Host) send(m tunnel.Message) {
+	if h.conn == nil {
+		h.unsent = append(h.unsent, m)
+		return
+	}
+	h.conn.Send(m)
+}
+
+// handle takes one message of the gateway; the reader calls it, one at a time.
+func (h *Host) handle(m tunnel.Message) {
+	switch m := m.(type) {
+	case *runtime.Invoke:
+		h.invoke(m)
+	case *tunnel.Response:
+		h.response(m)
+	case *runtime.Taken:
+		h.mu.Lock()
+		h.attempts.taken(m.Attempts)
+		h.notify()
+		h.mu.Unlock()
+	case *tunnel.BeatAnswer:
+		h.kept(m)
+	case *runtime.Deactivate:
+		h.deactivate(m)
+	case *runtime.Fence:
+		h.mu.Lock()
+		h.attempts.fence(m.Epochs)
+		h.mu.Unlock()
+	case *tunnel.Up:
+		h.answered()
+	case *runtime.Verdict, *tunnel.Refused:
+		err := h.refused(m)
+		h.cfg.Logger.Error("the gateway refused this host", "error", err)
+	}
+}
+
+// refused acts on a first or later message that ends the stream.
+func (h *Host) refused(m tunnel.Message) error {
+	switch m := m.(type) {
+	case *runtime.Verdict:
+		err := runtime.Errorf(runtime.CodeHostLost, "this host was counted lost: %s", m.Reason)
+		h.mu.Lock()
+		h.lost = err
+		h.mu.Unlock()
+		if h.cfg.Guard != nil {
+			h.cfg.Guard.Kill(err.Detail)
+		}
+		h.stop()
+		return err
+	case *tunnel.Refused:
+		err := runtime.Errorf(m.Code, "%s", m.Detail)
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.conn != nil {
+			h.conn.Close()
+		}
+		return err
+	}
+	return errors.New("the gateway did not begin with a welcome")
+}
+
+// answered takes the gateway's word that it has the join, or after an exit, the exit.
+func (h *Host) answered() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.exited {
+		h.up = true
+		h.settle()
+		return
+	}
+	select {
+	case <-h.exitTaken:
+	default:
+		close(h.exitTaken)
+	}
+}
+
+// settle closes ready once; h.mu is held.
+func (h *Host) settle() {
+	if !h.up || !h.listening {
+		return
+	}
+	select {
+	case <-h.ready:
+	default:
+		close(h.ready)
+	}
+}
