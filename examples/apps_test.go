@@ -14,13 +14,13 @@ func TestDiningPhilosophers(t *testing.T) {
 	dir := node(t, "dining-philosophers")
 	m := newMesh(t)
 	m.run(dir, []string{"-app", "dp", "-actors", "Cafe,Table,Fork,Philosopher"}, "node", "philosophers.js")
-	m.says("Method result: Cafe+de+Flore-1", "invoke", "-app", "dp", "Cafe", "Cafe+de+Flore", "seatTable", "3", "5")
+	m.gives(`"Cafe+de+Flore-1"`, "invoke", "-app", "dp", "Cafe", "Cafe+de+Flore", "seatTable", "3", "5")
 	eventually(t, time.Minute, "the end of the meal", func() bool {
 		return strings.Contains(m.ok("invoke", "-app", "dp", "Cafe", "Cafe+de+Flore", "tables"), "done")
 	})
 	bill := m.ok("invoke", "-app", "dp", "Table", "Cafe+de+Flore-1", "bill")
 	for guest := range 3 {
-		if want := fmt.Sprintf("Cafe+de+Flore-1.%d:5", guest); !strings.Contains(bill, want) {
+		if want := fmt.Sprintf(`"Cafe+de+Flore-1.%d":5`, guest); !strings.Contains(bill, want) {
 			t.Errorf("no %q in %s", want, bill)
 		}
 	}
@@ -40,7 +40,7 @@ func TestPubSub(t *testing.T) {
 	value := func(total, seen int) func() bool {
 		return func() bool {
 			out := m.ok("invoke", "-app", "stocks", "Portfolio", "mine", "value")
-			return strings.Contains(out, fmt.Sprintf("total:%d", total)) && strings.Contains(out, fmt.Sprintf("seen:%d", seen))
+			return strings.TrimSpace(out) == fmt.Sprintf(`{"total":%d,"seen":%d}`, total, seen)
 		}
 	}
 	publish("1")
@@ -100,16 +100,16 @@ func TestLiberty(t *testing.T) {
 	m := newMesh(t)
 	server := filepath.Join(dir, "target", "liberty", "wlp", "bin", "server")
 	c := m.run(dir, []string{"-app", "counter", "-actors", "Counter"}, server, "run", "defaultServer")
-	m.says("Method result: 5", "invoke", "-app", "counter", "Counter", "a", "add", "5")
-	m.says("Method result: 12", "invoke", "-app", "counter", "Counter", "a", "add", "7")
-	m.says("Method result: 12", "invoke", "-app", "counter", "Counter", "a", "ask")
-	m.says("Method result: 3", "invoke", "-app", "counter", "Counter", "a", "forward", "b", "3")
+	m.gives("5", "invoke", "-app", "counter", "Counter", "a", "add", "5")
+	m.gives("12", "invoke", "-app", "counter", "Counter", "a", "add", "7")
+	m.gives("12", "invoke", "-app", "counter", "Counter", "a", "ask")
+	m.gives("3", "invoke", "-app", "counter", "Counter", "a", "forward", "b", "3")
 	if out, errs, code := m.kar("invoke", "-app", "counter", "Counter", "a", "fail", "as told"); code == 0 || !strings.Contains(errs, "as told") {
 		t.Errorf("an exception: exit code %d\n%s%s", code, out, errs)
 	}
 	c.stop()
 	m.run(dir, []string{"-app", "counter", "-actors", "Counter"}, server, "run", "defaultServer")
-	m.says("Method result: 12", "invoke", "-app", "counter", "Counter", "a", "get")
+	m.gives("12", "invoke", "-app", "counter", "Counter", "a", "get")
 }
 
 // filesOf lists the files of an example that make its build.

@@ -111,6 +111,14 @@ func (m *mesh) says(text string, args ...string) {
 	}
 }
 
+// gives fails unless the output of a command is the text and nothing else.
+func (m *mesh) gives(text string, args ...string) {
+	m.t.Helper()
+	if out := strings.TrimSuffix(m.ok(args...), "\n"); out != text {
+		m.t.Fatalf("kar %s: %q, want %q", strings.Join(args, " "), out, text)
+	}
+}
+
 // A component is a kar run with its process tree.
 type component struct {
 	t    *testing.T
