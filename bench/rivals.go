@@ -48,7 +48,7 @@ func (b *bench) restate() error {
 	defer h.end(syscall.SIGKILL)
 	s, err := start(dir, "restate", []string{
 		"RESTATE_BASE_DIR=" + filepath.Join(dir, "data"),
-		"RESTATE_DISABLE_TELEMETRY=1",
+		"RESTATE_DISABLE_TELEMETRY=true",
 		"RESTATE_INGRESS__BIND_ADDRESS=127.0.0.1:" + ingress,
 		"RESTATE_ADMIN__BIND_ADDRESS=127.0.0.1:" + admin,
 		"RESTATE_BIND_ADDRESS=127.0.0.1:" + fabric,
