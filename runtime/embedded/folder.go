@@ -31,7 +31,7 @@ func (f folder) path(name ...string) string {
 // openFolder creates the directory when absent and locks it.
 func openFolder(disk vfs.FS, dir string) (folder, error) {
 	f := folder{fs: disk, dir: dir}
-	if err := disk.MkdirAll(dir, 0o700); err != nil {
+	if err := makeDir(disk, dir); err != nil {
 		return f, fault("create "+dir, err)
 	}
 	lock, err := disk.Lock(f.path("LOCK"))
@@ -44,6 +44,25 @@ func openFolder(disk vfs.FS, dir string) (folder, error) {
 		return f, fault("write "+f.path("PID"), err)
 	}
 	return f, nil
+}
+
+// makeDir creates the directory and what is missing above it, durably: each new
+// name is synced in the directory that holds it.
+func makeDir(disk vfs.FS, dir string) error {
+	_, err := disk.Stat(dir)
+	if err == nil || !isAbsent(err) {
+		return err
+	}
+	parent := disk.PathDir(dir)
+	if parent != dir && parent != "." {
+		if err := makeDir(disk, parent); err != nil {
+			return err
+		}
+	}
+	if err := disk.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return syncDir(disk, parent)
 }
 
 // format is what the FORMAT file says; found is false when there is none.

@@ -101,7 +101,9 @@ func (j *journal) checkSegments() error {
 		j.bytes += s.size
 	}
 	s, w := j.last(), j.witness.state
-	if s.end < w.end || (s.end == w.end && s.sum != w.chain) {
+	same := s.sum == w.chain ||
+		s.end == s.base && s.chain == w.chain // started after the witness was written
+	if s.end < w.end || s.end == w.end && !same {
 		return damaged(s.path, "it ends at record %d, but records up to %d were acknowledged", s.end, w.end)
 	}
 	return nil

@@ -30,7 +30,11 @@ const (
 // Sizes are chosen for a gateway that should be small when it has nothing to do.
 const (
 	viewMemTable = 4 << 20
-	viewCache    = 8 << 20
+	// viewCache includes the memtables: Pebble takes their size off it.
+	viewCache = 16 << 20
+	// viewIndex is large enough that one block of index serves a whole table:
+	// one look-up less for each read.
+	viewIndex = 256 << 10
 )
 
 // A view is the Pebble database, without a log of its own: what it has not
@@ -42,8 +46,8 @@ type view struct {
 }
 
 func viewOptions(fs vfs.FS, logger *slog.Logger, failed func(error)) *pebble.Options {
-	return &pebble.Options{
-		FS:                          fs,
+	o := &pebble.Options{
+		FS:                          orderedFS{fs},
 		DisableWAL:                  true,
 		FormatMajorVersion:          pebble.FormatNewest,
 		MemTableSize:                viewMemTable,
@@ -52,6 +56,10 @@ func viewOptions(fs vfs.FS, logger *slog.Logger, failed func(error)) *pebble.Opt
 		MaxOpenFiles:                256,
 		Logger:                      viewLogger{logger, failed},
 	}
+	for i := range o.Levels {
+		o.Levels[i].IndexBlockSize = viewIndex
+	}
+	return o
 }
 
 // openView opens the database; one that is not fresh must be there. Pebble

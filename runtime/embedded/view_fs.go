@@ -1,0 +1,41 @@
+package embedded
+
+import (
+	"strings"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// An orderedFS makes names durable in the order in which Pebble relies on
+// them. Pebble names its current list of files by creating a marker file and
+// removing the one before, with one sync of the directory at the end; on a
+// file system that keeps such changes in any order, a power loss could leave a
+// marker without its list, or no marker.
+type orderedFS struct {
+	vfs.FS
+}
+
+func (o orderedFS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	if err := o.before(name); err != nil {
+		return nil, err
+	}
+	return o.FS.Create(name, category)
+}
+
+func (o orderedFS) Remove(name string) error {
+	if err := o.before(name); err != nil {
+		return err
+	}
+	return o.FS.Remove(name)
+}
+
+// before syncs the directory ahead of a change to a marker.
+func (o orderedFS) before(name string) error {
+	if !strings.HasPrefix(o.PathBase(name), "marker.") {
+		return nil
+	}
+	return syncDir(o.FS, o.PathDir(name))
+}
+
+// Unwrap is part of vfs.FS: Pebble looks for the disk below.
+func (o orderedFS) Unwrap() vfs.FS { return o.FS }
