@@ -79,6 +79,9 @@ func (h *Host) keepLease() {
 		}
 		h.checkLease()
 		every := min(max(h.lease/24, 5*time.Millisecond), 250*time.Millisecond)
+		if !h.leaseInfo.begun {
+			every = 20 * time.Millisecond // the lease is not known yet
+		}
 		h.flushGot()
 		waiting := h.longWaiting()
 		h.mu.Unlock()

@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"os"
 	"path/filepath"
 	goruntime "runtime"
@@ -130,6 +129,7 @@ type rig struct {
 	api    http.Handler
 	ran    chan error
 	guard  *guard
+	unix   bool // a Unix socket without the proxy that can be cut
 
 	mu       sync.Mutex
 	released []runtime.ID
@@ -165,7 +165,18 @@ func start(t testing.TB, app http.Handler, options ...option) *rig {
 	mux := http.NewServeMux()
 	mux.Handle(tunnel.Path, r.act)
 	mux.HandleFunc(tunnel.ExitPath, r.act.Exit)
-	gw := httptest.NewServer(mux)
+	gw := httptest.NewUnstartedServer(mux)
+	if r.unix {
+		path := socketPath(t)
+		l, err := net.Listen("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = gw.Listener.Close()
+		gw.Listener = l
+		hcfg.Gateway = "unix://" + path
+	}
+	gw.Start()
 	r.proxy = newCutter(t, gw.Listener.Addr().String())
 	if hcfg.Gateway == "" {
 		hcfg.Gateway = "http://" + r.proxy.addr()
@@ -232,6 +243,8 @@ func serviceCall(n int, method, path string, body []byte) *runtime.Invoke {
 		Method: method, Path: path, Header: runtime.Header{"X-Mine": {"1"}}, Body: body,
 	}
 }
+
+func overUnix(r *rig, _ *activator.Config, _ *host.Config) { r.unix = true }
 
 // cutter is a TCP proxy whose connections can be cut.
 type cutter struct {
@@ -317,14 +330,6 @@ func socketPath(t testing.TB) string {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	return filepath.Join(dir, "s")
-}
-
-func mustURL(t testing.TB, s string) *url.URL {
-	u, err := url.Parse(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return u
 }
 
 func body(o *runtime.Outcome) string {

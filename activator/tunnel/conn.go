@@ -212,10 +212,23 @@ func (c *Conn) Room(ctx context.Context, n int) error {
 // Flush waits until everything that was sent has been written.
 func (c *Conn) Flush(ctx context.Context) error { return c.Room(ctx, 0) }
 
-// Read waits for the next message. It belongs to one goroutine.
+// Read waits for the next message before Run. The stream breaks when ctx ends first.
 func (c *Conn) Read(ctx context.Context) (Message, error) {
+	defer c.within(ctx)()
+	return c.next()
+}
+
+// within breaks the stream when ctx ends before the returned function is
+// called. The WebSocket is never given a ctx: it would keep it beyond the call
+// for the rest of a message.
+func (c *Conn) within(ctx context.Context) func() bool {
+	return context.AfterFunc(ctx, func() { c.fail(context.Cause(ctx)) })
+}
+
+// next waits for a message; one goroutine reads.
+func (c *Conn) next() (Message, error) {
 	for {
-		b, err := c.frame(ctx)
+		b, err := c.frame()
 		if err != nil {
 			return nil, err
 		}
@@ -236,10 +249,10 @@ func (c *Conn) Read(ctx context.Context) (Message, error) {
 }
 
 // frame reads one frame into memory of its own.
-func (c *Conn) frame(ctx context.Context) ([]byte, error) {
+func (c *Conn) frame() ([]byte, error) {
 	for {
 		if c.frames == nil {
-			kind, r, err := c.ws.Reader(ctx)
+			kind, r, err := c.ws.Reader(context.Background())
 			if err != nil {
 				return nil, err
 			}

@@ -11,6 +11,7 @@ import (
 
 // Write sends one message before Run; it returns when it has been written.
 func (c *Conn) Write(ctx context.Context, m Message) error {
+	defer c.within(ctx)()
 	c.mu.Lock()
 	c.queue(m)
 	c.mu.Unlock()
@@ -21,7 +22,7 @@ func (c *Conn) Write(ctx context.Context, m Message) error {
 		if n == 0 {
 			return nil
 		}
-		if err := c.ws.Write(ctx, websocket.MessageBinary, b); err != nil {
+		if err := c.ws.Write(context.Background(), websocket.MessageBinary, b); err != nil {
 			return err
 		}
 		c.written(n)
@@ -33,15 +34,14 @@ func (c *Conn) Write(ctx context.Context, m Message) error {
 // the stream runs any more.
 func (c *Conn) Run(ctx context.Context, handle func(Message)) error {
 	ended := make(chan struct{}, 2)
-	stop := context.AfterFunc(ctx, func() { c.fail(context.Cause(ctx)) })
-	defer stop()
+	defer c.within(ctx)()
 	c.mu.Lock()
 	c.heard = time.Now()
 	c.mu.Unlock()
 	go func() { c.write(); ended <- struct{}{} }()
 	go func() { c.watch(); ended <- struct{}{} }()
 	for {
-		m, err := c.Read(context.Background())
+		m, err := c.next()
 		if err != nil {
 			c.fail(err)
 			break
