@@ -20,6 +20,18 @@ type metrics struct {
 }
 
 func newMetrics(routes []*route, cfg Config) (*metrics, error) {
+	m := requestMetrics(routes)
+	registry := prometheus.NewRegistry()
+	for _, c := range []prometheus.Collector{m.requests, newMeshCollector(cfg.Mesh, cfg.Version, cfg.Node)} {
+		if err := registry.Register(c); err != nil {
+			return nil, err
+		}
+	}
+	m.handler = promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
+	return m, nil
+}
+
+func requestMetrics(routes []*route) *metrics {
 	m := &metrics{
 		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "kar_http_request_seconds",
@@ -31,14 +43,7 @@ func newMetrics(routes []*route, cfg Config) (*metrics, error) {
 	for _, r := range append([]*route{nil}, routes...) {
 		m.cells[r] = new([6]atomic.Pointer[prometheus.Observer])
 	}
-	registry := prometheus.NewRegistry()
-	for _, c := range []prometheus.Collector{m.requests, newMeshCollector(cfg.Mesh, cfg.Version, cfg.Node)} {
-		if err := registry.Register(c); err != nil {
-			return nil, err
-		}
-	}
-	m.handler = promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
-	return m, nil
+	return m
 }
 
 // observe counts one request; status 0 is one that was never answered.
