@@ -114,13 +114,15 @@ func (c *Core) Step(now Now, in Input) {
 }
 
 // Take hands over the records to append, in order, and the effects to carry out
-// once those records (and all earlier ones) are durable. The slices are the
-// caller's until Recycle.
+// once those records (and all earlier ones) are durable.
 func (c *Core) Take() (records [][]byte, effects []Effect) {
 	records, effects = c.records, c.effects
 	c.records, c.effects = nil, nil
 	return records, effects
 }
+
+// Pending is how many records Take would hand over.
+func (c *Core) Pending() int { return len(c.records) }
 
 // TakeChanges hands over what the applied records mean for the store.
 func (c *Core) TakeChanges() []StoreChange {

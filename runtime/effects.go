@@ -62,3 +62,50 @@ type StoreChange struct {
 	Seq    uint64
 	Writes []Mutation
 }
+
+// WaiterOf is who waits for the reply to an input, nil for nobody.
+func WaiterOf(in Input) any {
+	switch in := in.(type) {
+	case *Submit:
+		return in.Waiter
+	case *Await:
+		return in.Waiter
+	case *Cancel:
+		return in.Waiter
+	case *CancelAll:
+		return in.Waiter
+	case *Vouch:
+		return in.Waiter
+	case *HostJoined:
+		return in.Waiter
+	case *HostBeat:
+		return in.Waiter
+	case *StateInput:
+		return in.Waiter
+	case *SetReminder:
+		return in.Waiter
+	case *CancelReminders:
+		return in.Waiter
+	case *Subscribe:
+		return in.Waiter
+	case *Unsubscribe:
+		return in.Waiter
+	case *DeliverEvents:
+		return in.Waiter
+	case *Query:
+		return in.Waiter
+	case *Purge:
+		return in.Waiter
+	case *Drain:
+		return in.Waiter
+	case *SetService:
+		return in.Waiter
+	}
+	return nil
+}
+
+// IsHeader tells whether an encoded record is a header, in front of which the log may be cut.
+func IsHeader(b []byte) bool {
+	var e envelope
+	return decode(b, &e) == nil && e.kind == kindHeader
+}

@@ -143,8 +143,14 @@ func (c *Core) gauges() Gauges {
 		if h.known {
 			g.Hosts++
 		}
-		if len(h.running) > 0 || h.linked {
+		if len(h.running) > 0 || h.linked && h.info.URL == "" {
 			g.Idle = false
+		}
+	}
+	for _, e := range c.entries {
+		if len(c.offers[componentOf(e.req.Target)]) > 0 {
+			g.Idle = false
+			break
 		}
 	}
 	for comp, p := range c.parked {

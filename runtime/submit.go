@@ -171,7 +171,7 @@ func (c *Core) answerEnded(id ID, app string, waiter any) bool {
 
 // Await asks for the outcome of an earlier request.
 type Await struct {
-	App    string
+	App    string // "" for any: the question of another partition
 	ID     ID
 	Waiter any
 	// View is what the store said about the outcome (see OutcomeInStore).
@@ -179,12 +179,12 @@ type Await struct {
 }
 
 func (in *Await) decide(c *Core) {
-	if !in.ID.OfApp(in.App) {
+	if in.App != "" && !in.ID.OfApp(in.App) {
 		c.refuse(in.Waiter, &Error{CodeUnknownRequest, "no request of app " + in.App + " has this id", in.ID})
 		return
 	}
 	if e := c.entries[in.ID]; e != nil && e.home == c.cfg.Partition {
-		if e.req.Target.App != in.App {
+		if in.App != "" && e.req.Target.App != in.App {
 			c.refuse(in.Waiter, &Error{CodeUnknownRequest, "no request of app " + in.App + " has this id", in.ID})
 			return
 		}

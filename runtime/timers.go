@@ -86,10 +86,10 @@ func (c *Core) arm(e *entry) {
 		}
 		if !e.hasStarted() && e.phase == queued {
 			if e.req.NoHost > 0 {
-				first(again(e.since+e.req.NoHost))
+				first(again(e.since + e.req.NoHost))
 			}
 			if e.req.Busy > 0 {
-				first(again(e.since+e.req.Busy))
+				first(again(e.since + e.req.Busy))
 			}
 		}
 	}

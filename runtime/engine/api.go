@@ -2,6 +2,8 @@ package engine
 
 import (
 	"context"
+	"crypto/rand"
+	"sort"
 	"time"
 
 	"github.com/karmesh/kar/runtime"
@@ -11,143 +13,229 @@ import (
 // called from any goroutine; every error is a *runtime.Error unless it is
 // ctx's own. A ctx that ends only ends the waiting, never the work.
 
+// NewID makes the id of a request for target (key: its Idempotency-Key or "").
+func (m *Mesh) NewID(t runtime.Target, key string) runtime.ID {
+	return NewID(time.Now(), t, key, len(m.parts))
+}
+
+// NewID makes a request id for a mesh of that many partitions.
+func NewID(now time.Time, t runtime.Target, key string, partitions int) runtime.ID {
+	var rnd [6]byte
+	_, _ = rand.Read(rnd[:]) // crypto/rand.Read does not fail (Go 1.24)
+	id := runtime.NewID(now.UnixMilli(), 0, t.App, rnd)
+	if p := runtime.PartitionOf(t, key, id, partitions); p != 0 {
+		id = runtime.NewID(now.UnixMilli(), p, t.App, rnd)
+	}
+	return id
+}
+
+// door checks what comes from outside and names the partition of a request.
+func (m *Mesh) door(r *runtime.Request) (*partition, error) {
+	if m.paused.Load() && r.Boot == "" && r.Session == "" {
+		return nil, runtime.Errorf(runtime.CodeShutdown, "the gateway is stopping")
+	}
+	if r.ID.IsZero() {
+		r.ID = m.NewID(r.Target, r.Key)
+	}
+	p := runtime.PartitionOf(r.Target, r.Key, r.ID, len(m.parts))
+	if p != r.ID.Partition() || !r.ID.OfApp(r.Target.App) {
+		return nil, &runtime.Error{Code: runtime.CodeBadID, Detail: "the request id was made for another target", ID: r.ID}
+	}
+	return m.part(p), nil
+}
+
+// submit sends a request to its partition until the partition has decided.
+func (m *Mesh) submit(ctx context.Context, r *runtime.Request) (reply, error) {
+	p, err := m.door(r)
+	if err != nil {
+		return reply{}, err
+	}
+	in := &runtime.Submit{Request: *r}
+	var parent *partition
+	if q, ok := runtime.SessionPartition(r.Session); ok && q != p.n && r.Kind == runtime.Call && m.part(q) != nil {
+		parent = m.part(q)
+		if in.Vouched, err = parent.vouch(ctx, r); err != nil {
+			return reply{}, err
+		}
+	}
+	for {
+		if r.Key != "" {
+			if in.View, err = p.keyView(ctx, r); err != nil {
+				return reply{}, err
+			}
+		}
+		w := newWaiter()
+		in.Waiter = w
+		rep, err := p.ask(ctx, w, in)
+		if isAgain(err) {
+			if in.Vouched != nil { // the parent's partition has a new owner
+				if in.Vouched, err = parent.vouch(ctx, r); err != nil {
+					return reply{}, err
+				}
+			}
+			continue
+		}
+		if err != nil && ctx.Err() != nil {
+			p.push(&runtime.Leave{ID: r.ID, Waiter: w})
+			if in.Vouched != nil {
+				parent.watchFor(p, r.ID, in.Vouched.Parents)
+			}
+			return rep, ctx.Err()
+		}
+		if in.Vouched != nil {
+			parent.push(&runtime.ChildClosed{Parents: in.Vouched.Parents, Child: r.ID})
+		}
+		return rep, err
+	}
+}
+
+func isAgain(err error) bool {
+	e, ok := err.(*runtime.Error)
+	return ok && e != nil && e.Code == runtime.CodeAskAgain
+}
+
+// vouch asks the owner of the caller about a nested call.
+func (p *partition) vouch(ctx context.Context, r *runtime.Request) (*runtime.Vouched, error) {
+	w := newWaiter()
+	rep, err := p.ask(ctx, w, &runtime.Vouch{Request: *r, Waiter: w})
+	if err != nil {
+		return nil, err
+	}
+	v, _ := rep.value.(*runtime.Vouched)
+	return v, nil
+}
+
+// watchFor closes a child at its parents when it completes although its caller went away.
+func (p *partition) watchFor(home *partition, child runtime.ID, parents []runtime.ID) {
+	for _, parent := range parents {
+		p.watch(child, parent)
+	}
+}
+
 // Call submits a request and waits for its outcome. A request whose id is
 // already known is not run again: the caller becomes one more waiter. A zero
 // r.ID is filled in (and set in *r before anything else happens).
 func (m *Mesh) Call(ctx context.Context, r *runtime.Request) (*runtime.Outcome, error) {
-	panic("pending")
+	rep, err := m.submit(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return rep.outcome, nil
 }
 
 // Accept submits a request (Tell, Promise or Remove) and returns once it is durable.
 func (m *Mesh) Accept(ctx context.Context, r *runtime.Request) (runtime.ID, error) {
-	panic("pending")
+	rep, err := m.submit(ctx, r)
+	return rep.id, err
 }
 
 // Await waits for the outcome of an earlier request of the app.
 func (m *Mesh) Await(ctx context.Context, app string, id runtime.ID) (*runtime.Outcome, error) {
-	panic("pending")
+	p := m.part(id.Partition())
+	if p == nil {
+		return nil, &runtime.Error{Code: runtime.CodeUnknownRequest, Detail: "no request has this id", ID: id}
+	}
+	for {
+		v, err := p.view(ctx, app, [][]byte{runtime.OutcomeInStore(id)}, nil)
+		if err != nil {
+			return nil, err
+		}
+		w := newWaiter()
+		rep, err := p.ask(ctx, w, &runtime.Await{App: app, ID: id, Waiter: w, View: v})
+		if isAgain(err) {
+			continue
+		}
+		if err != nil {
+			if ctx.Err() != nil {
+				p.push(&runtime.Leave{ID: id, Waiter: w})
+			}
+			return nil, err
+		}
+		return rep.outcome, nil
+	}
 }
 
-// Release says that the outcome of a plain call has reached its caller and need not be kept.
-func (m *Mesh) Release(ids ...runtime.ID) { panic("pending") }
+// Release says that the outcomes of plain calls have reached their callers and need not be kept.
+func (m *Mesh) Release(ids ...runtime.ID) {
+	if len(m.parts) == 1 {
+		m.parts[0].push(&runtime.Release{IDs: ids})
+		return
+	}
+	for _, id := range ids {
+		if p := m.part(id.Partition()); p != nil {
+			p.push(&runtime.Release{IDs: []runtime.ID{id}})
+		}
+	}
+}
 
 // Cancel withdraws a request: before its start it completes as cancelled; a
 // running one goes on, its waiters are answered. The result is "cancelled",
 // "running" or "completed".
 func (m *Mesh) Cancel(ctx context.Context, app string, id runtime.ID) (string, error) {
-	panic("pending")
+	p := m.part(id.Partition())
+	if p == nil {
+		return "", &runtime.Error{Code: runtime.CodeUnknownRequest, Detail: "no request has this id", ID: id}
+	}
+	w := newWaiter()
+	rep, err := p.ask(ctx, w, &runtime.Cancel{App: app, ID: id, Waiter: w})
+	s, _ := rep.value.(string)
+	return s, err
 }
 
 // CancelAll withdraws every request of the app that has not started and returns how many.
-func (m *Mesh) CancelAll(ctx context.Context, app string) (int, error) { panic("pending") }
-
-// State reads or changes an actor's state.
-func (m *Mesh) State(ctx context.Context, op runtime.StateOp) (runtime.StateResult, error) {
-	panic("pending")
+func (m *Mesh) CancelAll(ctx context.Context, app string) (int, error) {
+	return m.sum(ctx, func(w *waiter) runtime.Input { return &runtime.CancelAll{App: app, Waiter: w} })
 }
 
-// SetReminder creates or replaces a reminder.
-func (m *Mesh) SetReminder(ctx context.Context, boot string, r runtime.Reminder) (replaced bool, err error) {
-	panic("pending")
+// sum asks all partitions at once and adds up their numbers.
+func (m *Mesh) sum(ctx context.Context, make func(*waiter) runtime.Input) (int, error) {
+	total := 0
+	var failed error
+	m.all(ctx, make, func(rep reply, err error) {
+		if err != nil {
+			failed = err
+		}
+		n, _ := rep.value.(int)
+		total += n
+	})
+	return total, failed
 }
 
-// Reminders lists the reminders of an actor, sorted by id; all when id is "".
-func (m *Mesh) Reminders(ctx context.Context, a runtime.Actor, id string) ([]runtime.Reminder, error) {
-	panic("pending")
-}
-
-// CancelReminders removes one reminder, or all when id is "".
-func (m *Mesh) CancelReminders(ctx context.Context, boot string, a runtime.Actor, id string) (int, error) {
-	panic("pending")
-}
-
-// Subscribe creates or replaces a subscription. It returns once the offsets
-// from which events count are durable.
-func (m *Mesh) Subscribe(ctx context.Context, s runtime.Subscription) (replaced bool, err error) {
-	panic("pending")
-}
-
-// Subscriptions lists the subscriptions of an actor, sorted by id; all when id is "".
-func (m *Mesh) Subscriptions(ctx context.Context, a runtime.Actor, id string) ([]runtime.Subscription, error) {
-	panic("pending")
-}
-
-// Unsubscribe removes one subscription, or all when id is "".
-func (m *Mesh) Unsubscribe(ctx context.Context, a runtime.Actor, id string) (int, error) {
-	panic("pending")
-}
-
-// Group is what the pump of events/ needs to know: whose turn it is at which offset.
-type Group struct {
-	Key   string // opaque
-	Topic string
-	Next  int64 // offset of the next event to deliver
-}
-
-// Groups lists the consumer groups (a subscription without group is a group of
-// its own); changed is closed when the list is no longer the whole truth.
-func (m *Mesh) Groups() (groups []Group, changed <-chan struct{}) { panic("pending") }
-
-// Deliver turns consecutive events into requests of the group's subscribers,
-// exactly once each; it returns the group's next offset once that is durable,
-// or an error with CodeNotFound when the group is gone. It waits while too
-// much of the group's earlier work is unfinished.
-func (m *Mesh) Deliver(ctx context.Context, group string, events []runtime.Event) (next int64, err error) {
-	panic("pending")
-}
-
-// Hosts lists the live hosts of an app ("" for all), sorted by boot.
-func (m *Mesh) Hosts(app string) []runtime.HostInfo { panic("pending") }
-
-// HostOf is the host info of a live boot.
-func (m *Mesh) HostOf(boot string) (runtime.HostInfo, bool) { panic("pending") }
-
-// Active lists the actors of the app that are active on a host, sorted; "" for all hosts.
-func (m *Mesh) Active(ctx context.Context, app, boot string) ([]runtime.Actor, error) {
-	panic("pending")
-}
-
-// Known lists the actors of the app that are active or have state; typ "" for
-// all types. Sorted.
-func (m *Mesh) Known(ctx context.Context, app, typ string) ([]runtime.Actor, error) {
-	panic("pending")
-}
-
-// Missing is a component that requests wait for and nobody offers.
-type Missing struct {
-	App       string
-	Component string // actor type or service name
-	Actor     bool
-	Waiting   int
-	Since     time.Time
-}
-
-// Missing lists what requests of the app ("" for all) wait for, sorted.
-func (m *Mesh) Missing(app string) []Missing { panic("pending") }
-
-// RequestInfo tells where a request is.
-type RequestInfo struct {
-	ID        string
-	State     string // "waiting", "parked", "running", "retrying", "completed"
-	Target    runtime.Target
-	Attempt   uint32
-	Step      uint32
-	Host      string
-	BlockedBy string // for people: what it waits for
-}
-
-// Request describes a request of the app.
-func (m *Mesh) Request(ctx context.Context, app string, id runtime.ID) (RequestInfo, error) {
-	panic("pending")
+// all asks all partitions at once.
+func (m *Mesh) all(ctx context.Context, make func(*waiter) runtime.Input, each func(reply, error)) {
+	ws := []*waiter{}
+	for _, p := range m.parts {
+		w := newWaiter()
+		ws = append(ws, w)
+		p.push(make(w))
+	}
+	for _, w := range ws {
+		select {
+		case r := <-w.ch:
+			if r.err != nil {
+				each(r, r.err)
+			} else {
+				each(r, nil)
+			}
+		case <-ctx.Done():
+			each(reply{}, ctx.Err())
+		}
+	}
 }
 
 // Purge forgets the app: its work is withdrawn, its state, reminders and
 // subscriptions removed. It returns when nothing of it can come back.
-func (m *Mesh) Purge(ctx context.Context, app string) error { panic("pending") }
+func (m *Mesh) Purge(ctx context.Context, app string) error {
+	w := newWaiter()
+	_, err := m.part(runtime.AppPartition(app, len(m.parts))).ask(ctx, w, &runtime.Purge{App: app, Waiter: w})
+	return err
+}
 
 // Drain withdraws what has not started, waits for the rest, and keeps state,
 // reminders and subscriptions. It returns how many requests were withdrawn.
-func (m *Mesh) Drain(ctx context.Context, app string) (int, error) { panic("pending") }
+func (m *Mesh) Drain(ctx context.Context, app string) (int, error) {
+	return m.sum(ctx, func(w *waiter) runtime.Input { return &runtime.Drain{App: app, Waiter: w} })
+}
 
 // Service is a component that is reached by URL.
 type Service struct {
@@ -157,38 +245,62 @@ type Service struct {
 
 // AddService registers (or replaces) a url component.
 func (m *Mesh) AddService(ctx context.Context, s Service) (replaced bool, err error) {
-	panic("pending")
+	return m.setService(ctx, &runtime.SetService{App: s.App, Name: s.Name, URL: s.URL, Timeout: s.Timeout.Milliseconds()})
 }
 
 // RemoveService removes one.
 func (m *Mesh) RemoveService(ctx context.Context, app, name string) (existed bool, err error) {
-	panic("pending")
+	return m.setService(ctx, &runtime.SetService{App: app, Name: name})
 }
+
+func (m *Mesh) setService(ctx context.Context, in *runtime.SetService) (bool, error) {
+	w := newWaiter()
+	in.Waiter = w
+	rep, err := m.part(runtime.AppPartition(in.App, len(m.parts))).ask(ctx, w, in)
+	had, _ := rep.value.(bool)
+	return had, err
+}
+
+// queryTimeout bounds questions that have no context of their own.
+const queryTimeout = 5 * time.Second
 
 // Services lists the url components of an app ("" for all), sorted; changed is
 // closed when the list is no longer the whole truth.
-func (m *Mesh) Services(app string) (list []Service, changed <-chan struct{}) { panic("pending") }
-
-// Stats are counters for /metrics and status, since the start of the process.
-type Stats struct {
-	Accepted, Completed, Retried, HostsLost, RemindersFired, EventsDelivered uint64
-	Appends, AppendedRecords, AppendedBytes, Trims                           uint64
-	Hosts, ActiveActors, Pending, Parked, Running, Reminders, Subscriptions  int
-	LogBytes                                                                 int64
-	AppendSeconds, RecoverySeconds                                           float64
+func (m *Mesh) Services(app string) (list []Service, changed <-chan struct{}) {
+	changed = m.services.wait()
+	ctx, cancel := context.WithTimeout(context.Background(), queryTimeout)
+	defer cancel()
+	m.query(ctx, runtime.Query{Kind: runtime.QueryServices}, func(v any) {
+		for _, s := range v.([]runtime.ServiceFact) {
+			if app == "" || s.App == app {
+				list = append(list, Service{s.App, s.Name, s.URL, time.Duration(s.Timeout) * time.Millisecond})
+			}
+		}
+	})
+	sort.Slice(list, func(i, j int) bool {
+		a, b := list[i], list[j]
+		return a.App < b.App || a.App == b.App && a.Name < b.Name
+	})
+	return list, changed
 }
 
-// Stats reads the counters of all partitions.
-func (m *Mesh) Stats() Stats { panic("pending") }
-
-// Healthy is nil while every partition can append and the store answers.
-func (m *Mesh) Healthy(ctx context.Context) error { panic("pending") }
-
-// Idle tells that no work is left that could run without somebody asking: no
-// running or runnable request, no reminder with a live or startable host. Used
-// to stop a background gateway.
-func (m *Mesh) Idle() bool { panic("pending") }
+// query asks every partition and visits the answers that came.
+func (m *Mesh) query(ctx context.Context, q runtime.Query, visit func(any)) error {
+	var failed error
+	m.all(ctx, func(w *waiter) runtime.Input {
+		one := q
+		one.Waiter = w
+		return &one
+	}, func(r reply, err error) {
+		if err != nil {
+			failed = err
+			return
+		}
+		visit(r.value)
+	})
+	return failed
+}
 
 // Pause refuses new work from outside with CodeShutdown (callers were told
 // nothing was accepted); what is running goes on.
-func (m *Mesh) Pause() { panic("pending") }
+func (m *Mesh) Pause() { m.paused.Store(true) }

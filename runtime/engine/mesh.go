@@ -4,7 +4,12 @@ package engine
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"io"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/karmesh/kar/runtime"
@@ -14,7 +19,7 @@ import (
 type Config struct {
 	// Partitions of the mesh; 0 means 1.
 	Partitions int
-	// Node is the boot id of this gateway; records carry it.
+	// Node is the boot id of this gateway; records carry it. "" makes one.
 	Node string
 	// Mesh is the name that log and store must carry.
 	Mesh  string
@@ -22,7 +27,7 @@ type Config struct {
 	Store runtime.Store
 	// Topics answers where a new subscription starts.
 	Topics runtime.Topics
-	Logger *slog.Logger
+	Logger *slog.Logger // nil discards
 
 	Lease           time.Duration // of hosts; 0 means 6 s
 	IDWindow        time.Duration // 0 means 10 min
@@ -35,23 +40,151 @@ type Config struct {
 	TrimAt int64
 }
 
+func (c *Config) fill() {
+	c.Partitions = max(c.Partitions, 1)
+	if c.Node == "" {
+		c.Node = "gateway-" + NewBoot()
+	}
+	if c.Mesh == "" {
+		c.Mesh = "local"
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+	}
+	orDuration(&c.Lease, 6*time.Second)
+	orDuration(&c.IDWindow, 10*time.Minute)
+	orDuration(&c.ResultRetention, 24*time.Hour)
+	if c.BodyLimit == 0 {
+		c.BodyLimit = 4 << 20
+	}
+	if c.MailboxLimit == 0 {
+		c.MailboxLimit = 10_000
+	}
+	if c.TrimAt == 0 {
+		c.TrimAt = 32 << 20
+	}
+}
+
+func orDuration(d *time.Duration, def time.Duration) {
+	if *d == 0 {
+		*d = def
+	}
+}
+
+// NewBoot makes a boot id: 128 random bits in hex. Knowing it is the right to
+// speak for the boot.
+func NewBoot() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // crypto/rand.Read does not fail (Go 1.24)
+	return hex.EncodeToString(b[:])
+}
+
 // A Mesh is this node's part of the mesh: the partitions it owns.
-type Mesh struct{}
+type Mesh struct {
+	cfg   Config
+	start time.Time
+	parts []*partition
+
+	mu       sync.Mutex
+	links    map[string]runtime.Link
+	hosts    map[string]runtime.HostInfo
+	groups   *signal
+	services *signal
+
+	paused  atomic.Bool
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+	watches sync.WaitGroup
+	closing sync.Once
+}
 
 // Open claims and recovers the partitions. It returns when all are ready.
-func Open(ctx context.Context, cfg Config) (*Mesh, error) { panic("pending") }
+func Open(ctx context.Context, cfg Config) (*Mesh, error) {
+	cfg.fill()
+	run, cancel := context.WithCancel(context.Background())
+	m := &Mesh{
+		cfg: cfg, start: time.Now(), links: map[string]runtime.Link{}, hosts: map[string]runtime.HostInfo{},
+		groups: newSignal(), services: newSignal(), cancel: cancel,
+	}
+	for p := range cfg.Partitions {
+		log, err := cfg.Logs(uint16(p))
+		if err != nil {
+			m.abandon()
+			return nil, err
+		}
+		x := newPartition(m, uint16(p), log)
+		m.parts = append(m.parts, x)
+	}
+	for _, p := range m.parts {
+		if err := p.recover(ctx); err != nil {
+			m.abandon()
+			return nil, err
+		}
+	}
+	for _, p := range m.parts {
+		m.running.Add(2)
+		go func() { defer m.running.Done(); p.run(run) }()
+		go func() { defer m.running.Done(); p.applier.run(run) }()
+	}
+	return m, nil
+}
+
+func (m *Mesh) abandon() {
+	m.cancel()
+	for _, p := range m.parts {
+		_ = p.log.Close()
+	}
+}
 
 // Close stops: nothing new is accepted, rounds in flight become durable, all
 // goroutines have ended when it returns. Twice is fine.
-func (m *Mesh) Close() error { panic("pending") }
+func (m *Mesh) Close() error {
+	var err error
+	m.closing.Do(func() {
+		m.Pause()
+		m.cancel()
+		m.running.Wait()
+		for _, p := range m.parts {
+			p.stopWaiters()
+			if e := p.log.Close(); e != nil && err == nil {
+				err = e
+			}
+		}
+		m.watches.Wait()
+	})
+	return err
+}
 
-var _ runtime.Owners = (*Mesh)(nil)
+// now is the time for the cores.
+func (m *Mesh) now() runtime.Now {
+	t := time.Now()
+	return runtime.Now{Wall: t.UnixMilli(), Mono: t.Sub(m.start).Milliseconds() + 1}
+}
 
-func (m *Mesh) Epochs() []runtime.PartitionEpoch                                { panic("pending") }
-func (m *Mesh) HostUp(runtime.HostInfo, runtime.JoinAnswer, runtime.Link) error { panic("pending") }
-func (m *Mesh) HostChanged(runtime.HostInfo)                                    { panic("pending") }
-func (m *Mesh) LinkDown(boot string, link runtime.Link)                         { panic("pending") }
-func (m *Mesh) HostDown(boot, reason string)                                    { panic("pending") }
-func (m *Mesh) Beat(boot string) (ok, lost bool)                                { panic("pending") }
-func (m *Mesh) Answered(boot string, a runtime.Answer)                          { panic("pending") }
-func (m *Mesh) Deactivated(boot string, a runtime.Actor, partition uint16)      { panic("pending") }
+func (m *Mesh) part(p uint16) *partition {
+	if int(p) >= len(m.parts) {
+		return nil
+	}
+	return m.parts[p]
+}
+
+// A signal is a channel that is closed when something has changed.
+type signal struct {
+	mu sync.Mutex
+	ch chan struct{}
+}
+
+func newSignal() *signal { return &signal{ch: make(chan struct{})} }
+
+func (s *signal) wait() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ch
+}
+
+func (s *signal) fire() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.ch)
+	s.ch = make(chan struct{})
+}

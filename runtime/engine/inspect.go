@@ -1,0 +1,151 @@
+package engine
+
+import (
+	"context"
+	"sort"
+	"time"
+
+	"github.com/karmesh/kar/runtime"
+)
+
+// Missing is a component that requests wait for and nobody offers.
+type Missing struct {
+	App       string
+	Component string // actor type or service name
+	Actor     bool
+	Waiting   int
+	Since     time.Time
+}
+
+// Missing lists what requests of the app ("" for all) wait for, sorted.
+func (m *Mesh) Missing(app string) []Missing {
+	ctx, cancel := context.WithTimeout(context.Background(), queryTimeout)
+	defer cancel()
+	byName := map[Missing]Missing{}
+	now := time.Now()
+	_ = m.query(ctx, runtime.Query{Kind: runtime.QueryMissing, App: app}, func(v any) {
+		for _, x := range v.([]runtime.MissingComponent) {
+			key := Missing{App: x.App, Component: x.Name, Actor: x.Actor}
+			since := now.Add(-time.Duration(x.Since) * time.Millisecond)
+			sum := byName[key]
+			if sum.Since.IsZero() || since.Before(sum.Since) {
+				sum.Since = since
+			}
+			byName[key] = Missing{x.App, x.Name, x.Actor, sum.Waiting + x.Waiting, sum.Since}
+		}
+	})
+	list := make([]Missing, 0, len(byName))
+	for _, x := range byName {
+		list = append(list, x)
+	}
+	sort.Slice(list, func(i, j int) bool {
+		a, b := list[i], list[j]
+		return a.App < b.App || a.App == b.App && a.Component < b.Component
+	})
+	return list
+}
+
+// RequestInfo tells where a request is.
+type RequestInfo struct {
+	ID        string
+	State     string // "waiting", "parked", "running", "retrying", "completed"
+	Target    runtime.Target
+	Attempt   uint32
+	Step      uint32
+	Host      string
+	BlockedBy string // for people: what it waits for
+}
+
+// Request describes a request of the app.
+func (m *Mesh) Request(ctx context.Context, app string, id runtime.ID) (RequestInfo, error) {
+	unknown := &runtime.Error{Code: runtime.CodeUnknownRequest, Detail: "no request of app " + app + " has this id", ID: id}
+	if !id.OfApp(app) {
+		return RequestInfo{}, unknown
+	}
+	var best runtime.RequestFacts
+	err := m.query(ctx, runtime.Query{Kind: runtime.QueryRequest, App: app, Request: id}, func(v any) {
+		f := v.(runtime.RequestFacts)
+		if f.State != "" && (best.State == "" || best.BlockedBy != "" && f.Step > best.Step) {
+			best = f
+		}
+	})
+	if err != nil {
+		return RequestInfo{}, err
+	}
+	if best.State == "" {
+		return RequestInfo{}, unknown
+	}
+	return RequestInfo{id.String(), best.State, best.Target, best.Attempt, best.Step, best.Host, best.BlockedBy}, nil
+}
+
+// Stats are counters for /metrics and status, since the start of the process.
+type Stats struct {
+	Accepted, Completed, Retried, HostsLost, RemindersFired, EventsDelivered uint64
+	Appends, AppendedRecords, AppendedBytes, Trims                           uint64
+	Hosts, ActiveActors, Pending, Parked, Running, Reminders, Subscriptions  int
+	LogBytes                                                                 int64
+	AppendSeconds, RecoverySeconds                                           float64
+}
+
+// Stats reads the counters of all partitions.
+func (m *Mesh) Stats() Stats {
+	ctx, cancel := context.WithTimeout(context.Background(), queryTimeout)
+	defer cancel()
+	s := Stats{Hosts: len(m.Hosts(""))}
+	for _, p := range m.parts {
+		x := p.stats.Load()
+		s.Appends += x.appends
+		s.AppendedRecords += x.records
+		s.AppendedBytes += x.bytes
+		s.Trims += x.trims
+		s.AppendSeconds += x.appendTime.Seconds()
+		s.RecoverySeconds = max(s.RecoverySeconds, x.recovery.Seconds())
+		s.LogBytes += p.log.Size()
+	}
+	_ = m.query(ctx, runtime.Query{Kind: runtime.QueryGauges}, func(v any) {
+		g := v.(runtime.Gauges)
+		s.Accepted += g.Accepted
+		s.Completed += g.Completed
+		s.Retried += g.Retried
+		s.HostsLost += g.HostsLost
+		s.RemindersFired += g.RemindersFired
+		s.EventsDelivered += g.EventsDelivered
+		s.ActiveActors += g.ActiveActors
+		s.Pending += g.Open
+		s.Parked += g.Parked
+		s.Running += g.Running
+		s.Reminders += g.Reminders
+		s.Subscriptions += g.Subscriptions
+	})
+	return s
+}
+
+// Healthy is nil while every partition can append and the store answers.
+func (m *Mesh) Healthy(ctx context.Context) error {
+	for _, p := range m.parts {
+		if err := p.down.Load(); err != nil {
+			return err
+		}
+		w := newWaiter()
+		if _, err := p.ask(ctx, w, &runtime.Query{Kind: runtime.QueryGeneration, Waiter: w}); err != nil {
+			return err
+		}
+		if _, err := m.cfg.Store.Applied(ctx, p.n); err != nil {
+			return runtime.Errorf(runtime.CodeStoreAway, "the state store does not answer: %v", err)
+		}
+	}
+	return nil
+}
+
+// Idle tells that no work is left that could run without somebody asking: no
+// attached host and no request or reminder whose component is there. Used to
+// stop a background gateway.
+func (m *Mesh) Idle() bool {
+	ctx, cancel := context.WithTimeout(context.Background(), queryTimeout)
+	defer cancel()
+	idle := true
+	err := m.query(ctx, runtime.Query{Kind: runtime.QueryGauges}, func(v any) {
+		idle = idle && v.(runtime.Gauges).Idle
+	})
+	return idle && err == nil
+}

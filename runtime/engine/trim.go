@@ -1,0 +1,106 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"github.com/karmesh/kar/runtime"
+)
+
+// A mark is a header in the log: the log may be cut in front of it once
+// nothing before it is live and the store holds everything that was decided.
+type mark struct{ seq, offset uint64 }
+
+// A trimmer keeps a partition's log small: a header every eighth of the
+// threshold, live entries of the oldest part appended again, the part cut off.
+type trimmer struct {
+	p         *partition
+	marks     []mark
+	threshold int64
+	sinceMark int64
+	// A Mark decided in this round is the last record of it.
+	marked   bool
+	markSeq  uint64
+	markIdx  int
+	keeping  bool
+	keptSize int64 // bytes appended while keeping for the current cut
+	wait     uint64
+}
+
+func (t *trimmer) reset(marks []mark, core *runtime.Core) {
+	*t = trimmer{p: t.p, marks: marks, threshold: max(t.threshold, t.p.m.cfg.TrimAt)}
+}
+
+const keepBatch = 512
+
+// decide adds what trimming needs to the round.
+func (t *trimmer) decide(now runtime.Now) {
+	c := t.p.core
+	if t.sinceMark > t.threshold/8 {
+		t.sinceMark = 0
+		c.Step(now, &runtime.Mark{})
+		t.marked, t.markSeq, t.markIdx = true, c.Seq(), c.Pending()-1
+	}
+	if t.p.log.Size() < t.threshold || len(t.marks) < 2 {
+		return
+	}
+	cut := t.marks[1]
+	if c.OldestLive() < cut.seq {
+		t.keeping = true
+		c.Step(now, &runtime.Keep{Before: cut.seq, Limit: keepBatch})
+		if c.OldestLive() < cut.seq {
+			t.p.push() // wake for the next batch
+			t.nudge()
+		}
+		return
+	}
+	// What was decided so far must be in the store for good: a record whose
+	// context is cut off can still be applied to the partition, but not to the
+	// store.
+	if t.wait == 0 {
+		t.wait = c.Seq()
+	}
+	if t.p.applier.durable(t.wait) {
+		t.cut(cut)
+	}
+}
+
+// nudge makes the loop come round again at once.
+func (t *trimmer) nudge() {
+	select {
+	case t.p.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (t *trimmer) cut(m mark) {
+	before := t.p.log.Size()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := t.p.log.Trim(ctx, m.offset); err != nil {
+		t.p.logger.Warn("the log could not be trimmed", "error", err)
+		return
+	}
+	freed := before - t.p.log.Size()
+	// A log that is mostly live is allowed to be larger: about twice what is live.
+	if t.keptSize > freed/2 {
+		t.threshold += t.threshold / 2
+	} else if t.keptSize < freed/8 {
+		t.threshold = max(t.p.m.cfg.TrimAt, t.threshold*7/8)
+	}
+	t.p.count.trims++
+	t.marks = t.marks[1:]
+	t.keeping, t.keptSize, t.wait = false, 0, 0
+}
+
+// appended notes what a round did to the log.
+func (t *trimmer) appended(first uint64, size int) {
+	t.sinceMark += int64(size)
+	if t.keeping {
+		t.keptSize += int64(size)
+	}
+	if t.marked {
+		t.marked = false
+		t.marks = append(t.marks, mark{t.markSeq, first + uint64(t.markIdx)})
+	}
+}
