@@ -1,0 +1,79 @@
+# Run `make` for the list of targets.
+
+GO      ?= go
+VERSION ?= $(shell git describe --tags --match 'v*' 2>/dev/null)
+LDFLAGS  = -s -w $(if $(VERSION),-X main.version=$(VERSION))
+LINTER   = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+# Packages in which goroutines meet; the race detector costs too much elsewhere.
+RACE = ./activator/... ./cli/... ./events/... ./gateway/... ./runtime/engine/... ./runtime/embedded/...
+
+.PHONY: help
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/kar
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/kar ./cli/kar
+
+.PHONY: demo
+demo: build ## kill a component in the middle of a call and see the one result
+	@sh examples/greeter-go/demo.sh bin/kar
+
+.PHONY: test
+test: vet ## vet, format and all tests; whole applications are skipped, loudly, where their language is missing
+	$(GO) test -race $(RACE)
+	$(GO) test -timeout 20m $$($(GO) list ./... | grep -vE '/(activator|cli|events|gateway|runtime/engine|runtime/embedded)(/|$$)')
+
+.PHONY: vet
+vet:
+	@files=$$(gofmt -l $$(git ls-files '*.go' 2>/dev/null || find . -name '*.go')); \
+	if [ -n "$$files" ]; then echo "not formatted (make fmt):"; echo "$$files"; exit 1; fi
+	$(GO) vet ./...
+	GOOS=darwin $(GO) vet ./cli/... ./activator/... ./gateway/... ./runtime/...
+
+.PHONY: test-race
+test-race: ## all tests with the race detector
+	$(GO) test -race ./...
+
+.PHONY: e2e
+e2e: ## whole applications through the real binary
+	$(GO) test -v -count=1 -timeout 30m ./examples/...
+
+.PHONY: soak
+soak: ## kill everything in turn under load; FOR=10m, SEED=n repeats a run
+	KAR_SOAK=$(or $(FOR),10m) KAR_SEED=$(SEED) $(GO) test -v -count=1 -timeout 24h -run Storm ./examples
+
+.PHONY: sim
+sim: ## the simulator; SEED=n for one run, FOR=1m for how long
+	KAR_SEED=$(SEED) KAR_SIM=$(or $(FOR),1m) $(GO) test -v -count=1 -timeout 24h -run Sim ./runtime/runtimetest/...
+
+.PHONY: bench
+bench: ## the benchmark table, about 45 minutes; ARGS='-run floor,calls -scale 0.1' for less
+	$(GO) run ./bench $(ARGS)
+
+.PHONY: bench-rivals
+bench-rivals: ## KAR beside Restate in one run
+	$(GO) run ./bench -run rivals $(ARGS)
+
+.PHONY: lint
+lint: vet ## vet, format and golangci-lint
+	$(GO) run $(LINTER) run ./...
+
+.PHONY: fmt
+fmt: ## format the code
+	gofmt -w $$(git ls-files '*.go')
+
+.PHONY: release
+release: ## dist/: binaries for linux and darwin with checksums; VERSION=v2.0.0
+	@rm -rf dist && mkdir dist
+	@for os in linux darwin; do for arch in amd64 arm64; do \
+		echo "kar-$$os-$$arch"; \
+		CGO_ENABLED=0 GOOS=$$os GOARCH=$$arch $(GO) build -trimpath -ldflags '$(LDFLAGS)' \
+			-o dist/kar-$$os-$$arch ./cli/kar || exit 1; \
+	done; done
+	@cd dist && { sha256sum kar-* 2>/dev/null || shasum -a 256 kar-*; } > SHA256SUMS && cat SHA256SUMS
+
+.PHONY: clean
+clean: ## remove what make has built
+	rm -rf bin dist
