@@ -310,7 +310,7 @@ func TestLargeBodiesDoNotBlockSmallCalls(t *testing.T) {
 	r := start(t, app)
 	wait(t, "join", r.owners.ups)
 	big := bytes.Repeat([]byte{0, 1, 254, 255}, 1<<20)
-	const n = 8
+	const n = 4
 	for i := range n {
 		r.owners.send(serviceCall(1000+i, "POST", "/big", big))
 	}

@@ -24,7 +24,7 @@ import (
 )
 
 // patience is how long a test waits for something that must happen.
-const patience = 5 * time.Second
+const patience = 20 * time.Second
 
 // owners is a scripted [runtime.Owners]: it records what it is told.
 type owners struct {
