@@ -123,7 +123,8 @@ func (d *Disk) openView(fresh bool) (*view, error) {
 	return openView(d.options.FS, d.viewDir(), fresh, d.options.Logger, d.options.FailedSync)
 }
 
-// open reads the journals before the view is touched: Pebble changes files as it opens.
+// open looks at everything before it changes anything, so that a folder that
+// is refused stays as it is.
 func (d *Disk) open() error {
 	o := d.options
 	for p := range o.Partitions {
@@ -141,6 +142,13 @@ func (d *Disk) open() error {
 		if err = checkView(o.FS, d.viewDir(), o.Logger, d.positions()); err != nil {
 			return err
 		}
+	}
+	for _, j := range append([]*journal{d.events}, d.logs...) {
+		if err = j.writable(); err != nil {
+			return err
+		}
+	}
+	if d.view == nil {
 		if d.view, err = d.openView(false); err != nil {
 			return err
 		}
@@ -181,7 +189,8 @@ func (d *Disk) Close() error {
 		d.cancel()
 		d.sweeper.Wait()
 		d.topics.shutdown()
-		d.closed = d.release()
+		// What is not flushed is only slower to open the next time.
+		d.closed = errors.Join(fault("flush the view", d.view.Flush()), d.release())
 	})
 	return d.closed
 }
@@ -190,7 +199,7 @@ func (d *Disk) Close() error {
 func (d *Disk) release() error {
 	var failures []error
 	if d.view != nil {
-		failures = append(failures, fault("flush the view", d.view.Flush()), fault("close the view", d.view.Close()))
+		failures = append(failures, fault("close the view", d.view.Close()))
 	}
 	for _, j := range d.logs {
 		failures = append(failures, j.shutdown())

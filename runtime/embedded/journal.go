@@ -27,6 +27,7 @@ type journal struct {
 	buf      []byte
 	broken   error // set when nobody knows what the disk holds
 	shut     bool
+	leftover []string // files that are no longer, or never were, part of it
 }
 
 var _ runtime.Log = (*journal)(nil)
@@ -219,6 +220,9 @@ func (j *journal) shutdown() error {
 		return nil
 	}
 	j.shut = true
+	if j.file == nil { // never became writable
+		return fault("close "+j.name, j.witness.file.Close())
+	}
 	err := errors.Join(j.file.Close(), j.witness.file.Sync(), j.witness.file.Close())
 	return fault("close "+j.name, err)
 }

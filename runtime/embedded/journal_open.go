@@ -19,8 +19,7 @@ func createJournal(fs vfs.FS, dir, name string) error {
 }
 
 // openJournal reads every frame, so that damage is found before anything is
-// accepted. Only one thing is mended: the last append, when it was not
-// acknowledged and is not whole, is removed.
+// accepted. It changes nothing; writable has to follow before the first append.
 func openJournal(fs vfs.FS, dir, name string, segBytes int64, failed func(error)) (*journal, error) {
 	j := &journal{fs: fs, dir: dir, name: name, segBytes: segBytes, failed: failed}
 	var err error
@@ -30,14 +29,8 @@ func openJournal(fs vfs.FS, dir, name string, segBytes int64, failed func(error)
 	if err = j.findSegments(); err == nil {
 		err = j.checkSegments()
 	}
-	if err == nil {
-		err = j.writable()
-	}
 	if err != nil {
 		j.witness.file.Close()
-		if j.file != nil {
-			j.file.Close()
-		}
 		return nil, err
 	}
 	return j, nil
@@ -52,14 +45,14 @@ func (j *journal) findSegments() error {
 	for _, name := range names {
 		path := j.fs.PathJoin(j.dir, name)
 		if strings.HasPrefix(name, j.name+"-") && strings.HasSuffix(name, ".log.tmp") {
-			_ = j.fs.Remove(path)
+			j.leftover = append(j.leftover, path)
 		}
 		base, ok := segmentBase(j.name, name)
 		if !ok {
 			continue
 		}
 		if base < j.witness.state.start {
-			_ = j.fs.Remove(path)
+			j.leftover = append(j.leftover, path)
 			continue
 		}
 		j.segments = append(j.segments, segment{header: header{base: base}, path: path})
@@ -170,8 +163,13 @@ func (j *journal) checkTail(s *segment, r *frames, last bool) error {
 
 // writable opens the last segment for appending. What a crash left behind its
 // last whole frame is overwritten with zeros, and all is made durable before
-// anybody may read it: a record that was seen must not go away again.
+// anybody may read it: a record that was seen must not go away again. This is
+// the only thing that is ever mended: an append that was not acknowledged.
 func (j *journal) writable() error {
+	for _, path := range j.leftover {
+		_ = j.fs.Remove(path) // when it fails, the next open tries again
+	}
+	j.leftover = nil
 	s := j.last()
 	f, err := j.fs.OpenReadWrite(s.path, vfs.WriteCategoryUnspecified)
 	if err != nil {

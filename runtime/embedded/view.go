@@ -54,7 +54,7 @@ func viewOptions(fs vfs.FS, logger *slog.Logger, failed func(error)) *pebble.Opt
 		MemTableStopWritesThreshold: 4,
 		CacheSize:                   viewCache,
 		MaxOpenFiles:                256,
-		Logger:                      viewLogger{logger, failed},
+		Logger:                      viewLogger{logger: logger, failed: failed},
 	}
 	for i := range o.Levels {
 		o.Levels[i].IndexBlockSize = viewIndex
@@ -82,12 +82,49 @@ func openView(fs vfs.FS, dir string, fresh bool, logger *slog.Logger, failed fun
 			}
 		},
 	}
-	db, err := pebble.Open(dir, opts)
-	if err != nil {
+	if err := v.open(dir, opts); err != nil {
 		return nil, fault("open the view in "+dir, err)
 	}
-	v.DB = db
 	return v, nil
+}
+
+// open takes what Pebble calls fatal as an error while nothing depends on it
+// yet. Pebble then never returns: its goroutines stay behind, and with them its
+// lock, until the process ends, which is what a failed start leads to.
+func (v *view) open(dir string, opts *pebble.Options) error {
+	logger := opts.Logger.(viewLogger)
+	logger.opening = &opening{fatal: make(chan error, 1)}
+	logger.opening.now.Store(true)
+	opts.Logger = logger
+	type answer struct {
+		db  *pebble.DB
+		err error
+	}
+	opened := make(chan answer, 1)
+	go func() {
+		db, err := pebble.Open(dir, opts)
+		opened <- answer{db, err}
+	}()
+	var a answer
+	select {
+	case a = <-opened:
+	case err := <-logger.opening.fatal:
+		return err
+	}
+	logger.opening.now.Store(false)
+	select {
+	case err := <-logger.opening.fatal:
+		return err
+	default:
+	}
+	v.DB = a.db
+	return a.err
+}
+
+// An opening collects the fatal error of an Open that is under way.
+type opening struct {
+	now   atomic.Bool
+	fatal chan error
 }
 
 // writable is an error while Pebble cannot flush: further writes would pile up
@@ -121,8 +158,9 @@ func number(r pebble.Reader, key []byte) (uint64, error) {
 // viewLogger passes Pebble's words on; what Pebble calls fatal is a failed
 // write or sync of its list of files, which ends the process.
 type viewLogger struct {
-	logger *slog.Logger
-	failed func(error)
+	logger  *slog.Logger
+	failed  func(error)
+	opening *opening
 }
 
 func (l viewLogger) Infof(format string, args ...any) {}
@@ -132,9 +170,31 @@ func (l viewLogger) Errorf(format string, args ...any) {
 }
 
 func (l viewLogger) Fatalf(format string, args ...any) {
-	l.failed(fault("write the view", fmt.Errorf(format, args...)))
+	err := fatalError{text: fmt.Sprintf(format, args...)}
+	for _, arg := range args {
+		if cause, ok := arg.(error); ok {
+			err.cause = cause
+		}
+	}
+	if l.opening != nil && l.opening.now.Load() {
+		select {
+		case l.opening.fatal <- err:
+		default:
+		}
+	} else {
+		l.failed(fault("write the view", err))
+	}
 	select {} // Pebble does not expect an answer; see Options.FailedSync
 }
+
+// fatalError keeps the cause, which says whether the disk is full.
+type fatalError struct {
+	text  string
+	cause error
+}
+
+func (e fatalError) Error() string { return e.text }
+func (e fatalError) Unwrap() error { return e.cause }
 
 // keyAfter is the smallest key behind all keys that start with prefix; nil when there is none.
 func keyAfter(prefix []byte) []byte {
