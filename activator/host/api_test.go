@@ -202,10 +202,9 @@ func TestLocalRoutes(t *testing.T) {
 // TestAppAsksBeforeItListens: its request is served, and no work comes before
 // the app listens.
 func TestAppAsksBeforeItListens(t *testing.T) {
-	dead := httptest.NewServer(http.HandlerFunc(ok))
-	address := dead.URL
-	dead.Close()
-	r := start(t, http.HandlerFunc(ok), func(_ *rig, _ *activator.Config, c *host.Config) { c.AppURL = address })
+	r := start(t, http.HandlerFunc(ok), func(_ *rig, _ *activator.Config, c *host.Config) {
+		c.AppURL = "http://127.0.0.9:1" // nothing else of the tests is at this address
+	})
 	r.api = http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) { _, _ = io.WriteString(w, "here") })
 	s := sidecar(t, r)
 	if _, _, b := do(t, "GET", s.URL+"/kar/v1/system/health", ""); b != "here" {

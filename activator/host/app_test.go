@@ -240,7 +240,7 @@ func TestResetWithoutGuardCountsAsRestart(t *testing.T) {
 // TestLateApp: nobody asks for work before the app listens, and a refused
 // connection later is no end of the attempt.
 func TestLateApp(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", "127.0.0.9:0") // an address that no other server of the tests takes
 	if err != nil {
 		t.Fatal(err)
 	}

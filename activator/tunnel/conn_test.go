@@ -57,18 +57,18 @@ func serve(t testing.TB, c *Conn, handle func(Message)) <-chan error {
 
 func TestSmallMessagesKeepTheirOrderBesideLargeOnes(t *testing.T) {
 	server, client, _ := pair(t, Limits{Message: 8 << 20}, Limits{Message: 8 << 20})
-	big := bytes.Repeat([]byte("0123456789abcdef"), 4<<16)
+	big := bytes.Repeat([]byte("0123456789abcdef"), 4<<15)
 	seen := make(chan Message, 2000)
 	serve(t, server, func(m Message) { seen <- m })
 	serve(t, client, func(Message) {})
-	for i := range 40 {
+	for i := range 24 { // more than share the stream at a time
 		client.Send(&Request{Seq: uint64(i), Body: big})
 		for j := range 10 {
 			client.Send(&Beat{Seq: uint64(i*10 + j)})
 		}
 	}
 	next, large := uint64(0), map[uint64]bool{}
-	for range 440 {
+	for range 264 {
 		select {
 		case m := <-seen:
 			switch m := m.(type) {
@@ -87,7 +87,7 @@ func TestSmallMessagesKeepTheirOrderBesideLargeOnes(t *testing.T) {
 			t.Fatalf("%d small, %d large arrived", next, len(large))
 		}
 	}
-	if next != 400 || len(large) != 40 {
+	if next != 240 || len(large) != 24 {
 		t.Fatalf("%d small, %d large arrived", next, len(large))
 	}
 }

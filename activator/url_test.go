@@ -1,0 +1,212 @@
+package activator
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/karmesh/kar/runtime"
+)
+
+const patience = 20 * time.Second
+
+// owners records what the drivers tell.
+type owners struct {
+	mu      sync.Mutex
+	links   map[string]runtime.Link
+	ups     chan runtime.HostInfo
+	answers chan runtime.Answer
+	changes chan runtime.HostInfo
+	downs   chan string
+	beats   atomic.Int64
+}
+
+func newOwners() *owners {
+	return &owners{
+		links: map[string]runtime.Link{}, ups: make(chan runtime.HostInfo, 100), answers: make(chan runtime.Answer, 100),
+		changes: make(chan runtime.HostInfo, 100), downs: make(chan string, 100),
+	}
+}
+
+func (o *owners) Epochs() []runtime.PartitionEpoch { return nil }
+func (o *owners) HostUp(h runtime.HostInfo, _ runtime.JoinAnswer, l runtime.Link) error {
+	o.mu.Lock()
+	o.links[h.Boot] = l
+	o.mu.Unlock()
+	o.ups <- h
+	return nil
+}
+func (o *owners) HostChanged(h runtime.HostInfo)            { o.changes <- h }
+func (o *owners) LinkDown(string, runtime.Link)             {}
+func (o *owners) HostDown(boot, _ string)                   { o.downs <- boot }
+func (o *owners) Beat(string) (ok, lost bool)               { o.beats.Add(1); return true, false }
+func (o *owners) Answered(_ string, a runtime.Answer)       { o.answers <- a }
+func (o *owners) Deactivated(string, runtime.Actor, uint16) {}
+
+func (o *owners) send(boot string, m runtime.HostMessage) {
+	o.mu.Lock()
+	l := o.links[boot]
+	o.mu.Unlock()
+	l.Send(m)
+}
+
+func wait[T any](t testing.TB, what string, c <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-c:
+		return v
+	case <-time.After(patience):
+		t.Fatalf("no %s within %s", what, patience)
+		panic("unreachable")
+	}
+}
+
+func invoke(n byte, method, path, body string) *runtime.Invoke {
+	return &runtime.Invoke{
+		Attempt: runtime.Attempt{ID: runtime.ID{15: n}, Number: 1}, Target: runtime.Target{App: "a", Service: "s"},
+		Method: method, Path: path, Header: runtime.Header{"X-In": {"1"}}, Body: []byte(body),
+	}
+}
+
+func TestURLHosts(t *testing.T) {
+	var runs atomic.Int64
+	gate := make(chan struct{})
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		runs.Add(1)
+		b, _ := io.ReadAll(r.Body)
+		switch r.URL.Path {
+		case "/base/slow":
+			<-gate
+		case "/base/cut":
+			w.Header().Set("Content-Length", "100")
+			_, _ = w.Write([]byte("half"))
+			return
+		case "/base/moved":
+			http.Redirect(w, r, "/elsewhere", http.StatusFound)
+			return
+		case "/base/huge":
+			_, _ = w.Write(make([]byte, 2000))
+			return
+		}
+		w.Header().Set("X-Out", r.URL.RawQuery+r.Header.Get("X-In"))
+		w.WriteHeader(201)
+		_, _ = fmt.Fprintf(w, "%s %s", r.Method, b)
+	}))
+	defer app.Close()
+	defer close(gate)
+	o := newOwners()
+	u := NewURLHosts(o, "node", 1000, nil)
+	service := URLService{App: "a", Name: "s", URL: app.URL + "/base/", Timeout: 300 * time.Millisecond}
+	u.Set([]URLService{service})
+	u.Set([]URLService{service})
+	info := wait(t, "host", o.ups)
+	if info.Service != "s" || info.Grace != 300 || len(o.ups) != 0 {
+		t.Fatalf("%+v", info)
+	}
+	call := func(n byte, method, path, body string) (runtime.Answer, time.Duration) {
+		began := time.Now()
+		o.send(info.Boot, invoke(n, method, path, body))
+		a := wait(t, "answer", o.answers)
+		return a, time.Since(began)
+	}
+	a, _ := call(1, "PUT", "/x?q=1", "hello\xff")
+	if a.Outcome == nil || a.Outcome.Status != 201 || string(a.Outcome.Body) != "PUT hello\xff" || a.Outcome.Header.Get("X-Out") != "q=11" {
+		t.Fatalf("%+v", a.Outcome)
+	}
+	if a, _ := call(2, "GET", "/moved", ""); a.Outcome.Status != 302 {
+		t.Fatalf("%+v", a.Outcome)
+	}
+	if a, _ := call(3, "GET", "/huge", ""); a.Outcome.Code != runtime.CodeResultTooLarge {
+		t.Fatalf("%+v", a.Outcome)
+	}
+	// A broken answer and one that takes too long prove nothing before the time limit.
+	for n, path := range map[byte]string{4: "/cut", 5: "/slow"} {
+		if a, took := call(n, "GET", path, ""); a.Outcome != nil || took < 300*time.Millisecond {
+			t.Fatalf("%s: %+v after %s", path, a.Outcome, took)
+		}
+	}
+	// Asked twice it runs once.
+	before := runs.Load()
+	m := invoke(6, "POST", "/x", "")
+	o.send(info.Boot, m)
+	o.send(info.Boot, m)
+	wait(t, "answer", o.answers)
+	o.send(info.Boot, m)
+	o.send(info.Boot, &runtime.Taken{Attempts: []runtime.Attempt{m.Attempt}})
+	if runs.Load() != before+1 || len(o.answers) != 0 {
+		t.Fatal("it ran again")
+	}
+	if o.beats.Load() == 0 {
+		t.Fatal("no sign of life")
+	}
+	// A changed service is another boot; the old one drains and goes.
+	service.Timeout = time.Second
+	u.Set([]URLService{service})
+	if h := wait(t, "second host", o.ups); h.Boot == info.Boot {
+		t.Fatal("the same boot")
+	}
+	if h := wait(t, "change", o.changes); h.Boot != info.Boot || !h.Draining {
+		t.Fatalf("%+v", h)
+	}
+	if boot := wait(t, "end", o.downs); boot != info.Boot {
+		t.Fatal(boot)
+	}
+	if err := u.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestURLHostThatRefusesIsRetriedAtOnce(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	_ = l.Close()
+	o := newOwners()
+	u := NewURLHosts(o, "node", 0, nil)
+	defer func() { _ = u.Close() }()
+	u.Set([]URLService{{App: "a", Name: "s", URL: "http://" + address, Timeout: time.Hour}})
+	h := wait(t, "host", o.ups)
+	o.send(h.Boot, invoke(1, "GET", "/", ""))
+	if a := wait(t, "answer", o.answers); a.Outcome != nil {
+		t.Fatalf("%+v", a)
+	}
+}
+
+func TestExitHandler(t *testing.T) {
+	o := newOwners()
+	a, err := New(Config{Owners: o, API: http.NotFoundHandler()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = a.Close() }()
+	s := httptest.NewServer(http.HandlerFunc(a.Exit))
+	defer s.Close()
+	for body, want := range map[string]int{`{"boot":"b","reason":"r"}`: 204, `{}`: 400, `{`: 400} {
+		res, err := http.Post(s.URL, "application/json", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		if res.StatusCode != want {
+			t.Errorf("%s: %d", body, res.StatusCode)
+		}
+	}
+	if got := wait(t, "exit", o.downs); got != "b" || len(o.downs) != 0 {
+		t.Fatal(got)
+	}
+}
+
+func TestConfigIsChecked(t *testing.T) {
+	if _, err := New(Config{}); err == nil {
+		t.Fatal("a configuration without owners was taken")
+	}
+}
