@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net/http"
+	goruntime "runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/karmesh/kar/runtime"
 )
@@ -62,6 +64,12 @@ func TestInformation(t *testing.T) {
 		t.Errorf("debug: %d %v", status, h)
 	}
 	w.expect("PUT", "/actor/U/9/state/k", "1", 201, "")
+	// The list reads the store, which follows the log.
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); goruntime.Gosched() {
+		if len(decodeInto[map[string][]string](t, w, "GET", "/instances?type=U", 200)) > 0 {
+			break
+		}
+	}
 	if got := decodeInto[map[string][]string](t, w, "GET", "/instances", 200); len(got) != 2 || len(got["T"]) != 2 || len(got["U"]) != 1 {
 		t.Errorf("instances %v", got)
 	}
