@@ -335,3 +335,25 @@ func TestBodyLimit(t *testing.T) {
 		}
 	}
 }
+
+// TestPlainOutcomeIsReleasedOnceDelivered holds for a direct client; a sidecar
+// says itself when it has the outcome.
+func TestPlainOutcomeIsReleasedOnceDelivered(t *testing.T) {
+	w := newWorld(t)
+	h := w.host("a", "svc", nil, func(*runtime.Invoke) runtime.Outcome { return value("1") })
+	direct := w.expect("POST", "/service/svc/call/x", "", 200, `{"value":1}`).Get("Kar-Request-Id")
+	for { // the release is not waited for
+		status, _, header := w.send("POST", "/await", direct)
+		if status == 410 && header.Get("Kar-Error") == "outcome_not_kept" {
+			break
+		}
+		if status != 200 {
+			t.Fatalf("%d %v", status, header)
+		}
+	}
+	id := runtime.NewID(time.Now().UnixMilli(), 0, "a", [6]byte{9})
+	w.do(ask{verb: "POST", path: "/service/svc/call/x", caller: runtime.Caller{Boot: h.boot, ID: id}})
+	for range 3 {
+		w.expect("POST", "/await", id.String(), 200, `{"value":1}`)
+	}
+}

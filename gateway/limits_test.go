@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"net/http"
 	"testing"
 	"time"
@@ -53,8 +54,8 @@ func TestLimitsRefuse(t *testing.T) {
 		{"Kar-Missing-Component-Timeout": {"-1s"}}, {"Kar-Actor-Busy-Timeout": {"x"}}, {"Kar-Cancel-With-Caller": {"maybe"}},
 	} {
 		_, err := limitsOf(runtime.Call, h)
-		e, ok := err.(*runtime.Error)
-		if !ok || e.Code != runtime.CodeBadRequest {
+		var e *runtime.Error
+		if !errors.As(err, &e) || e.Code != runtime.CodeBadRequest {
 			t.Errorf("%v: %v", h, err)
 		}
 	}

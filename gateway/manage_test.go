@@ -174,3 +174,28 @@ func TestPanicIsAnsweredAndLoggedOnce(t *testing.T) {
 		t.Errorf("logged %d times: %s", n, log.String())
 	}
 }
+
+// TestGatewayThatStopsRefuses holds that 503 is what a caller sees when nothing
+// was accepted, and that health says so once the mesh is closed.
+func TestGatewayThatStopsRefuses(t *testing.T) {
+	w := newWorld(t)
+	w.host("a", "svc", nil, echo)
+	refused := func(verb, path, code string) {
+		t.Helper()
+		if status, _, h := w.send(verb, path, ""); status != 503 || h.Get("Kar-Error") != code || h.Get("Retry-After") == "" {
+			t.Errorf("%s: %d %v", path, status, h)
+		}
+	}
+	w.mesh.Pause()
+	refused("POST", "/service/svc/call/x", "shutting_down")
+	w.expect("GET", "//kar/health", "", 200, "OK\n")
+	if err := w.mesh.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if status, _, h := w.send("GET", "//kar/health", ""); status != 503 || h.Get("Kar-Error") == "" {
+		t.Errorf("health: %d %v", status, h)
+	}
+	if status, _, h := w.send("GET", "/actor/T/i/state/k", ""); status != 503 {
+		t.Errorf("state: %d %v", status, h)
+	}
+}

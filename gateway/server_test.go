@@ -4,12 +4,14 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,7 +31,7 @@ func (w *world) serve() string {
 		if err := s.Shutdown(context.Background()); err != nil {
 			w.t.Error(err)
 		}
-		if err := <-ended; err != http.ErrServerClosed {
+		if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
 			w.t.Error(err)
 		}
 	})
@@ -160,4 +162,30 @@ func BenchmarkHandler(b *testing.B) {
 		clear(w.header)
 		h.ServeHTTP(w, r)
 	}
+}
+
+// BenchmarkActorCall is a durable call over loopback HTTP to a host in this process.
+func BenchmarkActorCall(b *testing.B) {
+	w := newWorld(b)
+	w.host("a", "", []string{"T"}, func(*runtime.Invoke) runtime.Outcome { return value("1") })
+	addr, next := w.serve(), atomic.Int64{}
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 256}}
+	b.Cleanup(client.CloseIdleConnections)
+	b.ReportAllocs()
+	b.SetParallelism(64)
+	b.RunParallel(func(pb *testing.PB) {
+		url := fmt.Sprintf("http://%s/apps/a/kar/v1/actor/T/%d/call/m", addr, next.Add(1))
+		for pb.Next() {
+			resp, err := client.Post(url, "application/kar+json", strings.NewReader("[1]"))
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			_, _ = io.Copy(io.Discard, resp.Body)
+			resp.Body.Close()
+			if resp.StatusCode != 200 {
+				b.Error(resp.Status)
+			}
+		}
+	})
 }
