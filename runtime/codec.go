@@ -14,7 +14,7 @@ import (
 type codec struct {
 	writing bool
 	out     []byte
-	vals    [maxFields]span
+	vals    *[maxFields]span // reading only
 	set     uint64
 	bad     bool
 }
@@ -37,7 +37,7 @@ func encode(dst []byte, m message) []byte {
 }
 
 func decode(b []byte, m message) error {
-	var c codec
+	c := codec{vals: new([maxFields]span)}
 	if !c.parse(b) {
 		return errCorrupt
 	}
@@ -77,6 +77,24 @@ func (c *codec) parse(b []byte) bool {
 }
 
 func (c *codec) has(num int) bool { return c.set&(1<<num) != 0 }
+
+// nested writes a message in place: its length is put in front once it is known.
+func (c *codec) nested(num int, m message) {
+	c.out = binary.AppendUvarint(c.out, uint64(num)<<1|1)
+	start := len(c.out)
+	m.fields(c)
+	c.prefix(start)
+}
+
+// prefix puts the length of what was written since start in front of it.
+func (c *codec) prefix(start int) {
+	n := len(c.out) - start
+	var l [binary.MaxVarintLen64]byte
+	w := binary.PutUvarint(l[:], uint64(n))
+	c.out = append(c.out, l[:w]...)
+	copy(c.out[start+w:], c.out[start:start+n])
+	copy(c.out[start:], l[:w])
+}
 
 func (c *codec) raw(num int, b []byte) {
 	c.out = binary.AppendUvarint(c.out, uint64(num)<<1|1)
@@ -194,7 +212,7 @@ func (c *codec) ids(num int, p *[]ID) {
 func (c *codec) msg(num int, present *bool, m message) {
 	if c.writing {
 		if *present {
-			c.raw(num, encode(nil, m))
+			c.nested(num, m)
 		}
 		return
 	}
@@ -209,11 +227,12 @@ func (c *codec) strs(num int, p *[]string) {
 		if len(*p) == 0 {
 			return
 		}
-		var b []byte
+		c.out = binary.AppendUvarint(c.out, uint64(num)<<1|1)
+		start := len(c.out)
 		for _, s := range *p {
-			b = appendPart(b, s)
+			c.out = appendPart(c.out, s)
 		}
-		c.raw(num, b)
+		c.prefix(start)
 		return
 	}
 	for b := c.vals[num].b; len(b) > 0; {
@@ -264,13 +283,14 @@ func list[T any, P interface {
 		if len(*p) == 0 {
 			return
 		}
-		var b, one []byte
+		c.out = binary.AppendUvarint(c.out, uint64(num)<<1|1)
+		start := len(c.out)
 		for i := range *p {
-			one = encode(one[:0], P(&(*p)[i]))
-			b = binary.AppendUvarint(b, uint64(len(one)))
-			b = append(b, one...)
+			one := len(c.out)
+			P(&(*p)[i]).fields(c)
+			c.prefix(one)
 		}
-		c.raw(num, b)
+		c.prefix(start)
 		return
 	}
 	for b := c.vals[num].b; len(b) > 0; {

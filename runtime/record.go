@@ -175,7 +175,8 @@ type envelope struct {
 	viaFrom                 uint16
 	viaN                    uint64
 	out                     []OutMessage
-	body                    []byte
+	body                    []byte  // reading
+	message                 message // writing
 }
 
 func (e *envelope) fields(c *codec) {
@@ -187,7 +188,7 @@ func (e *envelope) fields(c *codec) {
 	c.u64(6, &e.viaN)
 	list(c, 7, &e.out)
 	if c.writing {
-		c.raw(8, e.body)
+		c.nested(8, e.message)
 	} else {
 		e.body = c.vals[8].b
 	}
@@ -195,9 +196,21 @@ func (e *envelope) fields(c *codec) {
 
 // EncodeRecord is the record as a log holds it.
 func EncodeRecord(r *Record) []byte {
-	body := encode(make([]byte, 0, 256), r.Body)
-	e := envelope{kindOf(r.Body), r.Epoch, r.Owner, r.Seq, r.ViaFrom, r.ViaN, r.Out, body}
-	return encode(make([]byte, 0, len(body)+48), &e)
+	e := envelope{kind: kindOf(r.Body), epoch: r.Epoch, owner: r.Owner, seq: r.Seq, viaFrom: r.ViaFrom, viaN: r.ViaN, out: r.Out, message: r.Body}
+	return encode(make([]byte, 0, sizeHint(r.Body)), &e)
+}
+
+// sizeHint saves growing the buffer of the common kinds.
+func sizeHint(m message) int {
+	switch m := m.(type) {
+	case *accepted:
+		return 256 + len(m.req.Body)
+	case *completed:
+		return 160 + len(m.outcome.Body)
+	case *continued:
+		return 256 + len(m.body)
+	}
+	return 160
 }
 
 // DecodeRecord reads what EncodeRecord wrote. An unknown kind is an error with
