@@ -213,7 +213,9 @@ func TestDamagedLog(t *testing.T) {
 			}
 		}
 		for at := range end {
-			refused(after[log][:at], "cut at", at)
+			if at%3 == 0 || at > end-30 {
+				refused(after[log][:at], "cut at", at)
+			}
 			flipped := append([]byte(nil), after[log][:end+100]...)
 			flipped[at] ^= 1 << (at % 8)
 			refused(flipped, "bit flipped in", at)
@@ -234,7 +236,7 @@ func TestDamagedLogWithoutWitness(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
 	early := append(encodeWitness(1, witnessState{}), make([]byte, 2*witnessSlot)...)
 	after.with(witness, early).write(t, dir)
-	for at := segmentHeader; at < frameEnd(t, before[log]); at++ {
+	for at := segmentHeader; at < frameEnd(t, before[log]); at += 2 {
 		flipped := append([]byte(nil), after[log][:frameEnd(t, after[log])+100]...)
 		flipped[at] ^= 1 << (at % 8)
 		if err := os.WriteFile(filepath.Join(dir, log), flipped, 0o600); err != nil {
@@ -272,7 +274,7 @@ func TestDamagedView(t *testing.T) {
 		if !strings.HasPrefix(name, "view/") || len(b) == 0 {
 			continue
 		}
-		step := max(1, len(b)/24)
+		step := max(1, len(b)/16)
 		for at := 0; at < len(b); at += step {
 			flipped := append([]byte(nil), b...)
 			flipped[at] ^= 1 << (at % 8)
@@ -297,7 +299,7 @@ func TestDamagedView(t *testing.T) {
 			}
 		}
 	}
-	if refused < 50 {
+	if refused < 30 {
 		t.Errorf("only %d refusals: the test proves little", refused)
 	}
 }

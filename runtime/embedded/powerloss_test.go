@@ -207,7 +207,7 @@ func (c crash) check(t *testing.T, o Options) (*Disk, ledger) {
 // TestPowerLoss cuts the power in the middle of many operations, and again in
 // the middle of the recoveries and of what follows them.
 func TestPowerLoss(t *testing.T) {
-	rounds, every := 250, 25
+	rounds, every := 200, 25
 	if testing.Short() {
 		rounds = 60
 	}
