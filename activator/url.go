@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -36,7 +37,8 @@ type URLHosts struct {
 	client *http.Client
 
 	mu     sync.Mutex
-	hosts  map[string]*urlHost // by boot
+	hosts  map[string]*urlHost // by what boot returns
+	lost   int                 // how many were counted lost; makes the next boot id another
 	closed bool
 	wait   sync.WaitGroup
 }
@@ -97,9 +99,14 @@ func (u *URLHosts) boot(s URLService) string {
 	return "url-" + hex.EncodeToString(sum[:12])
 }
 
-func (u *URLHosts) attach(boot string, s URLService) {
+// attach makes the host; u.mu is held.
+func (u *URLHosts) attach(key string, s URLService) {
+	boot := key
+	if u.lost > 0 {
+		boot += "-" + strconv.Itoa(u.lost)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
-	h := &urlHost{set: u, timeout: s.Timeout, ctx: ctx, cancel: cancel, ran: map[runtime.Attempt]bool{}, beating: make(chan struct{}), info: runtime.HostInfo{
+	h := &urlHost{set: u, key: key, service: s, timeout: s.Timeout, ctx: ctx, cancel: cancel, ran: map[runtime.Attempt]bool{}, info: runtime.HostInfo{
 		Boot: boot, App: s.App, Name: s.URL, Service: s.Name, URL: strings.TrimSuffix(s.URL, "/"),
 		Grace: s.Timeout.Milliseconds(),
 	}}
@@ -108,9 +115,22 @@ func (u *URLHosts) attach(boot string, s URLService) {
 		cancel()
 		return
 	}
-	u.hosts[boot] = h
+	u.hosts[key] = h
 	u.wait.Add(1)
 	go h.beat()
+}
+
+// replace attaches the service of a lost host under a new boot.
+func (u *URLHosts) replace(h *urlHost) {
+	u.log.Error("a url service was counted lost and is attached anew", "service", h.service.Name, "app", h.service.App)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.closed || u.hosts[h.key] != h {
+		return
+	}
+	delete(u.hosts, h.key)
+	u.lost++
+	u.attach(h.key, h.service)
 }
 
 // Close lets the calls in flight end with "unknown", as a lost gateway would,
@@ -132,15 +152,15 @@ func (u *URLHosts) Close() error {
 // urlHost is one service; it is its own [runtime.Link].
 type urlHost struct {
 	set     *URLHosts
+	key     string
+	service URLService
 	info    runtime.HostInfo
 	timeout time.Duration
 	ctx     context.Context
 	cancel  context.CancelFunc
-	beating chan struct{}
 
 	mu    sync.Mutex
 	ran   map[runtime.Attempt]bool // until taken; false while running
-	stop  bool                     // takes nothing new
 	calls sync.WaitGroup
 }
 
@@ -195,9 +215,9 @@ func (h *urlHost) beat() {
 			h.calls.Wait()
 			return
 		case <-t.C:
-			_, lost := h.set.owners.Beat(h.info.Boot)
-			if lost {
-				h.set.log.Error("a url service was counted lost", "service", h.info.Service, "app", h.info.App)
+			if _, lost := h.set.owners.Beat(h.info.Boot); lost {
+				h.cancel()
+				h.set.replace(h)
 			}
 		}
 	}

@@ -26,6 +26,7 @@ type owners struct {
 	changes chan runtime.HostInfo
 	downs   chan string
 	beats   atomic.Int64
+	lose    atomic.Bool
 }
 
 func newOwners() *owners {
@@ -43,10 +44,13 @@ func (o *owners) HostUp(h runtime.HostInfo, _ runtime.JoinAnswer, l runtime.Link
 	o.ups <- h
 	return nil
 }
-func (o *owners) HostChanged(h runtime.HostInfo)            { o.changes <- h }
-func (o *owners) LinkDown(string, runtime.Link)             {}
-func (o *owners) HostDown(boot, _ string)                   { o.downs <- boot }
-func (o *owners) Beat(string) (ok, lost bool)               { o.beats.Add(1); return true, false }
+func (o *owners) HostChanged(h runtime.HostInfo) { o.changes <- h }
+func (o *owners) LinkDown(string, runtime.Link)  {}
+func (o *owners) HostDown(boot, _ string)        { o.downs <- boot }
+func (o *owners) Beat(string) (ok, lost bool) {
+	o.beats.Add(1)
+	return true, o.lose.CompareAndSwap(true, false)
+}
 func (o *owners) Answered(_ string, a runtime.Answer)       { o.answers <- a }
 func (o *owners) Deactivated(string, runtime.Actor, uint16) {}
 
@@ -178,6 +182,18 @@ func TestURLHostThatRefusesIsRetriedAtOnce(t *testing.T) {
 	o.send(h.Boot, invoke(1, "GET", "/", ""))
 	if a := wait(t, "answer", o.answers); a.Outcome != nil {
 		t.Fatalf("%+v", a)
+	}
+}
+
+func TestLostURLHostComesBackAsAnother(t *testing.T) {
+	o := newOwners()
+	u := NewURLHosts(o, "node", 0, nil)
+	defer func() { _ = u.Close() }()
+	u.Set([]URLService{{App: "a", Name: "s", URL: "http://127.0.0.1:1", Timeout: 50 * time.Millisecond}})
+	first := wait(t, "host", o.ups)
+	o.lose.Store(true)
+	if second := wait(t, "new host", o.ups); second.Boot == first.Boot || second.Service != "s" {
+		t.Fatalf("%+v", second)
 	}
 }
 

@@ -23,7 +23,9 @@ type appRequest struct {
 	method string
 	path   string // escaped, with query
 	header runtime.Header
-	body   []byte
+	// kind is the Content-Type when header has none; "" for none.
+	kind string
+	body []byte
 	// limit of the answer's body in bytes.
 	limit int
 }
@@ -57,7 +59,7 @@ func redirect(base *url.URL, r *appRequest, o *runtime.Outcome) (*appRequest, bo
 	switch o.Status {
 	case 301, 302, 303:
 		if r.method != "GET" && r.method != "HEAD" {
-			next.method, next.body = "GET", nil
+			next.method, next.body, next.kind = "GET", nil, ""
 			next.header = make(runtime.Header, len(r.header))
 			for k, v := range r.header {
 				if k != "Content-Type" && k != "Content-Encoding" {

@@ -39,6 +39,9 @@ func (c *h2c) do(ctx context.Context, r *appRequest) (*runtime.Outcome, error) {
 	for k, v := range r.header {
 		q.Header[k] = v
 	}
+	if r.kind != "" && q.Header.Get("Content-Type") == "" {
+		q.Header.Set("Content-Type", r.kind)
+	}
 	tunnel.DropHopByHop(runtime.Header(q.Header))
 	if len(r.body) > 0 {
 		// Without GetBody nothing is sent a second time.

@@ -291,6 +291,11 @@ func appendRequest(b []byte, host string, r *appRequest) []byte {
 			b = append(b, "\r\n"...)
 		}
 	}
+	if r.kind != "" && r.header.Get("Content-Type") == "" {
+		b = append(b, "Content-Type: "...)
+		b = append(b, r.kind...)
+		b = append(b, "\r\n"...)
+	}
 	if len(r.body) > 0 || r.method == "POST" || r.method == "PUT" || r.method == "PATCH" {
 		b = append(b, "Content-Length: "...)
 		b = strconv.AppendInt(b, int64(len(r.body)), 10)

@@ -19,6 +19,9 @@ var (
 	errStopped = errors.New("the attempt stopped")
 )
 
+// actorContent is the Content-Type of arguments.
+const actorContent = "application/kar+json"
+
 // invoke starts an attempt unless it is known; the reader calls it.
 func (h *Host) invoke(m *runtime.Invoke) {
 	h.mu.Lock()
@@ -92,15 +95,9 @@ func (h *Host) actorCall(m *runtime.Invoke) (o *runtime.Outcome, failed bool, er
 		return o, o != nil, err
 	}
 	defer h.leave(inst)
-	r := &appRequest{method: m.Method, path: actorPath(actor) + withSession(m.Path, m.Session), header: m.Header, body: m.Body}
+	r := &appRequest{method: m.Method, path: actorPath(actor) + withSession(m.Path, m.Session), header: m.Header, kind: actorContent, body: m.Body}
 	if r.method == "" {
 		r.method = http.MethodPost
-	}
-	if r.header.Get("Content-Type") == "" {
-		r.header = runtime.Header{"Content-Type": {"application/kar+json"}}
-		for k, v := range m.Header {
-			r.header[k] = v
-		}
 	}
 	o, err = h.request(r, inst)
 	if err != nil || o.Status != http.StatusNotFound {

@@ -68,12 +68,12 @@ func (h *Host) stream() (joined bool, err error) {
 	h.mu.Unlock()
 	c := tunnel.New(ws, tunnel.Limits{Message: max(limit, 64<<20) + 2<<20})
 	defer c.Close()
-	sent, err := h.join(ctx, c)
+	sent, draining, err := h.join(ctx, c)
 	if err != nil {
 		return false, err
 	}
 	cancel()
-	h.joined(c, sent)
+	h.joined(c, sent, draining)
 	err = c.Run(h.ctx, h.handle)
 	h.mu.Lock()
 	h.conn = nil
@@ -82,31 +82,32 @@ func (h *Host) stream() (joined bool, err error) {
 }
 
 // join answers the gateway's question: what has finished, what runs, what is
-// active. It returns when the answer was sent.
-func (h *Host) join(ctx context.Context, c *tunnel.Conn) (sent time.Duration, err error) {
+// active. It returns the boot time at which the answer was sent, and whether
+// that said that nothing new is taken.
+func (h *Host) join(ctx context.Context, c *tunnel.Conn) (sent time.Duration, draining bool, err error) {
 	m, err := c.Read(ctx)
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	w, ok := m.(*tunnel.Welcome)
 	if !ok {
-		return 0, h.refused(m)
+		return 0, false, h.refused(m)
 	}
 	if w.Protocol != tunnel.Protocol {
-		return 0, runtime.Errorf(runtime.CodeGatewayTooOld,
+		return 0, false, runtime.Errorf(runtime.CodeGatewayTooOld,
 			"the running gateway (version %s) and this kar (version %s) speak different versions of the tunnel", w.Version, h.cfg.Version)
 	}
 	info, finished, joined := h.snapshot(w)
 	if err := c.Write(ctx, &tunnel.Hello{Protocol: tunnel.Protocol, Version: h.cfg.Version, Info: info}); err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	for i := range finished {
 		if err := c.Write(ctx, &tunnel.Answer{Answer: finished[i]}); err != nil {
-			return 0, err
+			return 0, false, err
 		}
 	}
 	sent = bootTime()
-	return sent, c.Write(ctx, joined)
+	return sent, info.Draining, c.Write(ctx, joined)
 }
 
 // snapshot takes over what the gateway said and says what is to be answered.
@@ -136,7 +137,7 @@ func (h *Host) snapshot(w *tunnel.Welcome) (runtime.HostInfo, []runtime.Answer, 
 }
 
 // joined opens the stream to everybody and tells what ended meanwhile.
-func (h *Host) joined(c *tunnel.Conn, sent time.Duration) {
+func (h *Host) joined(c *tunnel.Conn, sent time.Duration, draining bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.up = false
@@ -146,8 +147,9 @@ func (h *Host) joined(c *tunnel.Conn, sent time.Duration) {
 	}
 	h.unsent = nil
 	h.conn = c
-	// The snapshot may be older than these.
-	c.Send(&tunnel.Changed{Draining: h.draining || !h.listening})
+	if now := h.draining || !h.listening; now != draining {
+		c.Send(&tunnel.Changed{Draining: now})
+	}
 	h.beat(c)
 	h.resend(c)
 }
