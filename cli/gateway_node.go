@@ -143,15 +143,9 @@ var errAlreadyServed = errors.New("another gateway serves this folder")
 // openDisk waits for the folder when a gateway before this one is just ending;
 // in the foreground it refuses at once, unless the other one is idle.
 func openDisk(ctx context.Context, cfg nodeConfig) (*embedded.Disk, error) {
-	patience := time.Now().Add(10 * time.Second)
-	if !cfg.Background {
-		if _, s, ok := cfg.Running(ctx); ok && s.Background && s.Idle {
-			if err := cfg.Stop(ctx); err != nil {
-				return nil, err
-			}
-		} else {
-			patience = time.Now()
-		}
+	patience := time.Now()
+	if cfg.Background || stopIdle(ctx, cfg) {
+		patience = patience.Add(10 * time.Second)
 	}
 	for {
 		disk, err := embedded.Open(cfg.Data(), embedded.Options{Mesh: "local", Partitions: cfg.Partitions, Logger: cfg.Logger})
@@ -170,6 +164,26 @@ func openDisk(ctx context.Context, cfg nodeConfig) (*embedded.Disk, error) {
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
+}
+
+// stopIdle stops a background gateway that nobody needs. The command that
+// started it may have ended this very moment, so it gets a second look.
+func stopIdle(ctx context.Context, cfg nodeConfig) bool {
+	for giveUp := time.Now().Add(500 * time.Millisecond); time.Now().Before(giveUp); {
+		_, s, ok := cfg.Running(ctx)
+		switch {
+		case !ok || !s.Background || s.Hosts > 0:
+			return false
+		case s.Idle:
+			return cfg.Stop(ctx) == nil
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	return false
 }
 
 // followServices keeps the url hosts as the mesh lists them, until ctx ends.

@@ -47,6 +47,9 @@ var builtOnce = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
+	if dir := os.Getenv("KAR_TEST_COMPONENT"); dir != "" {
+		playComponent(dir)
+	}
 	code := m.Run()
 	if bin, err := builtOnce(); err == nil {
 		_ = os.RemoveAll(filepath.Dir(bin))
@@ -138,6 +141,11 @@ func (p *process) wait() ended {
 // says waits until the process has printed the text.
 func (p *process) says(text string) {
 	p.t.Helper()
+	p.t.Cleanup(func() {
+		if p.t.Failed() {
+			p.t.Logf("%v said:\n%s%s", p.cmd.Args, p.out, p.errout)
+		}
+	})
 	eventually(p.t, "it prints "+text, func() bool {
 		return strings.Contains(p.out.String()+p.errout.String(), text)
 	})
