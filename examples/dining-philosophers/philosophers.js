@@ -32,8 +32,8 @@ class Philosopher {
     Object.assign(this, await actor.state.getAll(this))
   }
 
-  async join (table, first, second, target) {
-    const seat = { table, first, second, target, eaten: 0 }
+  async join (table, low, high, target) {
+    const seat = { table, low, high, target, eaten: 0 }
     await actor.state.setMultiple(this, seat)
     Object.assign(this, seat)
     await this.later('hungry')
@@ -45,20 +45,20 @@ class Philosopher {
   }
 
   async hungry () {
-    if (!await actor.call(this, actor.proxy('Fork', this.first), 'pickUp', this.kar.id)) return this.later('hungry')
-    return actor.tailCall(this, 'second')
+    if (!await actor.call(this, actor.proxy('Fork', this.low), 'pickUp', this.kar.id)) return this.later('hungry')
+    return actor.tailCall(this, 'reach')
   }
 
-  async second () {
-    if (!await actor.call(this, actor.proxy('Fork', this.second), 'pickUp', this.kar.id)) return this.later('second')
+  async reach () {
+    if (!await actor.call(this, actor.proxy('Fork', this.high), 'pickUp', this.kar.id)) return this.later('reach')
     return actor.tailCall(this, 'eat', this.eaten + 1)
   }
 
   async eat (serving) {
     await actor.state.set(this, 'eaten', serving)
     this.eaten = serving
-    await actor.call(this, actor.proxy('Fork', this.second), 'putDown', this.kar.id)
-    await actor.call(this, actor.proxy('Fork', this.first), 'putDown', this.kar.id)
+    await actor.call(this, actor.proxy('Fork', this.high), 'putDown', this.kar.id)
+    await actor.call(this, actor.proxy('Fork', this.low), 'putDown', this.kar.id)
     if (serving < this.target) return this.later('hungry')
     return actor.tailCall(actor.proxy('Table', this.table), 'leave', this.kar.id, serving)
   }
@@ -74,9 +74,9 @@ class Table {
     Object.assign(this, { cafe, guests })
     for (let i = 0; i < guests; i++) {
       // Everybody takes the lower fork first, so that nobody waits in a circle.
-      const [first, second] = [i, (i + 1) % guests].sort((a, b) => a - b)
+      const [low, high] = [i, (i + 1) % guests].sort((a, b) => a - b)
       await actor.call(this, actor.proxy('Philosopher', `${this.kar.id}.${i}`), 'join',
-        this.kar.id, `${this.kar.id}.${first}`, `${this.kar.id}.${second}`, servings)
+        this.kar.id, `${this.kar.id}.${low}`, `${this.kar.id}.${high}`, servings)
     }
     return this.kar.id
   }

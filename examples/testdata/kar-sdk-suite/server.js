@@ -191,6 +191,7 @@ const checks = {
   system: async () => {
     const sidecars = await sys.get('sidecars')
     assert.ok(Object.values(sidecars).some(c => c.actors.includes('Probe') && c.services.includes('suite')))
+    await actor.call(a, 'nothing')
     assert.ok((await sys.get('actors')).Probe.includes('a'))
     assert.ok((await sys.get('id')).id.length > 4)
   }
