@@ -117,8 +117,8 @@ func (c *Core) applyApp(seq uint64, b *appChanged) {
 	}
 	for _, act := range sortedActors(c.reminders) {
 		if act.App == b.app {
-			for _, id := range sortedKeys(c.reminders[act]) {
-				c.dropReminder(act, id)
+			for _, r := range append(reminderList(nil), c.reminders[act]...) {
+				c.dropReminder(act, r.ID)
 			}
 		}
 	}

@@ -43,7 +43,7 @@ type Core struct {
 	hosts     map[string]*hostEntry
 	offers    map[component][]*hostEntry // sorted by boot
 	lost      map[string]int64           // boot → wall clock
-	reminders map[Actor]map[string]*reminderEntry
+	reminders map[Actor]reminderList
 	remCount  int
 	due       reminderHeap
 	subs      map[Actor]map[string]*subEntry
@@ -96,7 +96,7 @@ func New(cfg Config) *Core {
 		keys: map[string]ID{}, flows: map[ID][]*entry{}, actors: map[Actor]*actorEntry{},
 		parked: map[component]*parking{}, hosts: map[string]*hostEntry{},
 		offers: map[component][]*hostEntry{}, lost: map[string]int64{},
-		reminders: map[Actor]map[string]*reminderEntry{}, subs: map[Actor]map[string]*subEntry{},
+		reminders: map[Actor]reminderList{}, subs: map[Actor]map[string]*subEntry{},
 		groups: map[string]*groupEntry{}, apps: map[string]*appEntry{},
 		out: map[uint16]*outbox{}, in: map[uint16]uint64{}, fences: map[uint16]uint64{},
 		fenceWait: map[uint16]bool{}, blocked: map[string][]any{},

@@ -285,12 +285,12 @@ func (k *keptReminder) fields(c *codec) {
 }
 
 func (c *Core) applyKeptReminder(seq uint64, k *keptReminder) {
-	if x := c.reminders[k.r.Actor][k.r.ID]; x != nil {
+	if x := c.reminders[k.r.Actor].find(k.r.ID); x != nil {
 		c.keep.place(&x.node, seq, x)
 		return
 	}
 	c.applyReminderSet(seq, k.r)
-	c.reminders[k.r.Actor][k.r.ID].firing = k.firing
+	c.reminders[k.r.Actor].find(k.r.ID).firing = k.firing
 }
 
 type keptGroup struct {

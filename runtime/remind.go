@@ -2,7 +2,8 @@ package runtime
 
 import (
 	"container/heap"
-	"sort"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -55,6 +56,21 @@ func (h *reminderHeap) remove(r *reminderEntry) {
 	}
 }
 
+// A reminderList is an actor's reminders sorted by id. A slice, since there may
+// be a million actors with one each.
+type reminderList []*reminderEntry
+
+func (l reminderList) index(id string) (int, bool) {
+	return slices.BinarySearchFunc(l, id, func(r *reminderEntry, id string) int { return strings.Compare(r.ID, id) })
+}
+
+func (l reminderList) find(id string) *reminderEntry {
+	if i, ok := l.index(id); ok {
+		return l[i]
+	}
+	return nil
+}
+
 // maxReminderYear keeps times that RFC 3339 can write.
 const maxReminderYear = 9999
 
@@ -81,40 +97,38 @@ func (in *SetReminder) decide(c *Core) {
 	if r.Period > 0 && r.Period < int64(time.Millisecond) {
 		r.Period = int64(time.Millisecond)
 	}
-	_, replaced := c.reminders[r.Actor][r.ID]
+	replaced := c.reminders[r.Actor].find(r.ID) != nil
 	c.emit(&reminderSet{*r})
 	c.replyValue(in.Waiter, replaced)
 	c.fireReminders(fireBatch)
 }
 
 func (c *Core) applyReminderSet(seq uint64, r Reminder) {
-	byID := c.reminders[r.Actor]
-	if byID == nil {
-		byID = map[string]*reminderEntry{}
-		c.reminders[r.Actor] = byID
-	}
-	x := byID[r.ID]
-	if x == nil {
-		x = &reminderEntry{}
-		byID[r.ID] = x
+	list := c.reminders[r.Actor]
+	i, found := list.index(r.ID)
+	if !found {
+		c.reminders[r.Actor] = slices.Insert(list, i, &reminderEntry{})
 		c.remCount++
 	}
+	x := c.reminders[r.Actor][i]
 	x.Reminder, x.firing = r, ID{}
 	c.keep.place(&x.node, seq, x)
 	c.due.put(x)
 }
 
 func (c *Core) dropReminder(a Actor, id string) {
-	x := c.reminders[a][id]
-	if x == nil {
+	list := c.reminders[a]
+	i, found := list.index(id)
+	if !found {
 		return
 	}
-	c.due.remove(x)
-	c.keep.remove(&x.node)
+	c.due.remove(list[i])
+	c.keep.remove(&list[i].node)
 	c.remCount--
-	delete(c.reminders[a], id)
-	if len(c.reminders[a]) == 0 {
+	if list = slices.Delete(list, i, i+1); len(list) == 0 {
 		delete(c.reminders, a)
+	} else {
+		c.reminders[a] = list
 	}
 }
 
@@ -130,21 +144,14 @@ func (in *CancelReminders) decide(c *Core) {
 	if c.refuseLost(in.Boot, in.Actor, in.Waiter) {
 		return
 	}
-	ids := pick(c.reminders[in.Actor], in.ID)
+	var ids []string
+	for _, r := range c.remindersOf(in.Actor, in.ID) {
+		ids = append(ids, r.ID)
+	}
 	if len(ids) > 0 {
 		c.emit(&reminderGone{in.Actor, ids})
 	}
 	c.replyValue(in.Waiter, len(ids))
-}
-
-func pick[V any](m map[string]V, id string) []string {
-	if id == "" {
-		return sortedKeys(m)
-	}
-	if _, ok := m[id]; ok {
-		return []string{id}
-	}
-	return nil
 }
 
 // fireReminders turns due times into tells (P8). A due time that passes while
@@ -210,7 +217,7 @@ func (c *Core) makeID(app string) ID {
 }
 
 func (c *Core) applyFired(b *accepted) {
-	r := c.reminders[b.req.Target.Actor()][b.reminder]
+	r := c.reminders[b.req.Target.Actor()].find(b.reminder)
 	if r == nil || b.due == 0 {
 		return
 	}
@@ -224,7 +231,7 @@ func (c *Core) applyFired(b *accepted) {
 }
 
 func (c *Core) firingEnded(a Actor, reminder string, id ID) {
-	if r := c.reminders[a][reminder]; r != nil && r.firing == id {
+	if r := c.reminders[a].find(reminder); r != nil && r.firing == id {
 		r.firing = ID{}
 		c.due.put(r)
 	}
@@ -232,10 +239,11 @@ func (c *Core) firingEnded(a Actor, reminder string, id ID) {
 
 func (c *Core) remindersOf(a Actor, id string) []Reminder {
 	var rs []Reminder
-	for _, k := range pick(c.reminders[a], id) {
-		rs = append(rs, c.reminders[a][k].Reminder)
+	for _, r := range c.reminders[a] {
+		if id == "" || r.ID == id {
+			rs = append(rs, r.Reminder)
+		}
 	}
-	sort.Slice(rs, func(i, j int) bool { return rs[i].ID < rs[j].ID })
 	return rs
 }
 

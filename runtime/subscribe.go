@@ -139,6 +139,16 @@ func (in *Unsubscribe) decide(c *Core) {
 	c.replyValue(in.Waiter, len(ids))
 }
 
+func pick[V any](m map[string]V, id string) []string {
+	if id == "" {
+		return sortedKeys(m)
+	}
+	if _, ok := m[id]; ok {
+		return []string{id}
+	}
+	return nil
+}
+
 func (c *Core) subscriptionsOf(a Actor, id string) []Subscription {
 	var ss []Subscription
 	for _, k := range pick(c.subs[a], id) {
