@@ -8,11 +8,21 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/karmesh/kar/runtime"
 )
+
+// cpu is what this process has used: both ends, the app and the caller.
+func cpu(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
 
 func echoApp() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -56,7 +66,7 @@ func roundTrips(b *testing.B, clients, size int) {
 	}
 	b.ReportAllocs()
 	b.ResetTimer()
-	began := time.Now()
+	began, before := time.Now(), cpu(b)
 	var left atomic.Int64
 	left.Store(int64(b.N))
 	var wg sync.WaitGroup
@@ -70,6 +80,7 @@ func roundTrips(b *testing.B, clients, size int) {
 	}
 	wg.Wait()
 	b.ReportMetric(float64(b.N)/time.Since(began).Seconds(), "calls/s")
+	b.ReportMetric(float64((cpu(b)-before).Nanoseconds())/1000/float64(b.N), "cpu-us/op")
 	b.StopTimer()
 }
 
@@ -86,7 +97,7 @@ func BenchmarkAPIRoundTrip(b *testing.B) {
 			defer client.CloseIdleConnections()
 			b.ReportAllocs()
 			b.ResetTimer()
-			began := time.Now()
+			began, before := time.Now(), cpu(b)
 			var left atomic.Int64
 			left.Store(int64(b.N))
 			var wg sync.WaitGroup
@@ -105,6 +116,7 @@ func BenchmarkAPIRoundTrip(b *testing.B) {
 			}
 			wg.Wait()
 			b.ReportMetric(float64(b.N)/time.Since(began).Seconds(), "calls/s")
+			b.ReportMetric(float64((cpu(b)-before).Nanoseconds())/1000/float64(b.N), "cpu-us/op")
 		})
 	}
 }
