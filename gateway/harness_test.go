@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -28,12 +27,16 @@ type world struct {
 
 func newWorld(t testing.TB, change ...func(*Config)) *world {
 	t.Helper()
-	disk, err := embedded.Open(t.TempDir(), embedded.Options{})
+	cfg := Config{Version: "test", Node: "gateway-under-test", Partitions: 1}
+	for _, c := range change {
+		c(&cfg)
+	}
+	disk, err := embedded.Open(t.TempDir(), embedded.Options{Partitions: cfg.Partitions})
 	if err != nil {
 		t.Fatal(err)
 	}
 	mesh, err := engine.Open(context.Background(), engine.Config{
-		Node: "gateway-under-test", Mesh: "local", Logs: disk.Log, Store: disk.Store(), Topics: disk.Topics(),
+		Partitions: cfg.Partitions, Node: cfg.Node, Mesh: "local", Logs: disk.Log, Store: disk.Store(), Topics: disk.Topics(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -46,10 +49,7 @@ func newWorld(t testing.TB, change ...func(*Config)) *world {
 			t.Error(err)
 		}
 	})
-	cfg := Config{Mesh: mesh, Topics: disk.Topics(), Version: "test", Node: "gateway-under-test"}
-	for _, c := range change {
-		c(&cfg)
-	}
+	cfg.Mesh, cfg.Topics = mesh, disk.Topics()
 	gw, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -93,7 +93,7 @@ func (w *world) do(a ask) *http.Response {
 	return rec.Result()
 }
 
-// get is do for a path, with the body as text.
+// send is do for a request without header; the body comes as text.
 func (w *world) send(verb, path, body string) (status int, text string, header http.Header) {
 	w.t.Helper()
 	resp := w.do(ask{verb: verb, path: path, body: body})
@@ -198,13 +198,4 @@ func everyByte() []byte {
 		b.WriteByte(byte(i))
 	}
 	return b.Bytes()
-}
-
-func atoi(t testing.TB, s string) int {
-	t.Helper()
-	n, err := strconv.Atoi(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
 }

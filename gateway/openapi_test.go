@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -121,7 +122,13 @@ func exercises(id string, caller runtime.Caller) []exercise {
 // TestEveryOperationFitsTheDocument sends requests for every operation and
 // checks requests and answers against the document.
 func TestEveryOperationFitsTheDocument(t *testing.T) {
-	doc, w := loadDocument(t), newWorld(t)
+	for _, partitions := range []int{1, 4} {
+		t.Run(strconv.Itoa(partitions)+" partitions", func(t *testing.T) { everyOperation(t, partitions) })
+	}
+}
+
+func everyOperation(t *testing.T, partitions int) {
+	doc, w := loadDocument(t), newWorld(t, func(c *Config) { c.Partitions = partitions })
 	h := w.host("a", "svc", []string{"T"}, echo)
 	promise := w.do(ask{verb: "POST", path: "/actor/T/i/call/m", header: http.Header{"Pragma": {"promise"}}})
 	seen := map[string]bool{}
