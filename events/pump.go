@@ -13,7 +13,7 @@ import (
 	"github.com/karmesh/kar/runtime/engine"
 )
 
-// Config wires a Pump.
+// Config wires a Pump; all fields are needed.
 type Config struct {
 	Mesh   *engine.Mesh
 	Topics runtime.Topics
@@ -31,85 +31,156 @@ func New(cfg Config) (*Pump, error) {
 	return &Pump{cfg}, nil
 }
 
-// batch is how many events are fetched and handed over at once.
-const batch = 100
+// lookAgain is how long a list of groups is believed without a word of a
+// change: one that was read in a bad moment may lack a group.
+const lookAgain = 5 * time.Second
 
 // Run follows the list of groups until ctx ends; it returns when every group's
 // goroutine has ended.
 func (p *Pump) Run(ctx context.Context) error {
-	var running sync.WaitGroup
-	defer running.Wait()
-	type pumped struct {
-		topic  string
-		cancel context.CancelFunc
-	}
-	active := map[string]pumped{}
+	active := map[string]*follower{}
+	ended := make(chan *follower)
+	defer func() {
+		for _, f := range active {
+			f.cancel()
+		}
+		for len(active) > 0 {
+			delete(active, (<-ended).group.Key)
+		}
+	}()
+	again := time.NewTicker(lookAgain)
+	defer again.Stop()
 	for {
-		groups, changed := p.cfg.Mesh.Groups()
-		seen := map[string]bool{}
-		for _, g := range groups {
-			seen[g.Key] = true
-			if _, ok := active[g.Key]; ok {
-				continue
-			}
-			gctx, cancel := context.WithCancel(ctx)
-			active[g.Key] = pumped{g.Topic, cancel}
-			running.Go(func() { p.follow(gctx, g) })
-		}
-		for key, g := range active {
-			if !seen[key] {
-				g.cancel()
-				delete(active, key)
-			}
-		}
+		changed := p.match(ctx, active, ended)
 		select {
 		case <-ctx.Done():
-			for _, g := range active {
-				g.cancel()
-			}
 			return nil
+		case f := <-ended: // its group went away, and may have come back by now
+			delete(active, f.group.Key)
 		case <-changed:
+		case <-again.C:
 		}
 	}
 }
 
-// retryPause is the first pause after a failed fetch or delivery; it doubles up to maxPause.
+// match starts a follower for each group that has none, and stops those whose
+// group has gone or is no longer the one they follow; the latter start anew
+// once they have ended.
+func (p *Pump) match(ctx context.Context, active map[string]*follower, ended chan<- *follower) <-chan struct{} {
+	reached := map[string]int64{} // read first: a cursor behind it later has been set back
+	for key, f := range active {
+		reached[key] = f.reached()
+	}
+	groups, changed := p.cfg.Mesh.Groups()
+	listed := map[string]bool{}
+	for _, g := range groups {
+		listed[g.Key] = true
+		f := active[g.Key]
+		if f == nil {
+			active[g.Key] = p.start(ctx, g, ended)
+		} else if f.group.Topic != g.Topic || g.Next < reached[g.Key] {
+			f.cancel()
+		}
+	}
+	for key, f := range active {
+		if !listed[key] {
+			f.cancel()
+		}
+	}
+	return changed
+}
+
+func (p *Pump) start(ctx context.Context, g engine.Group, ended chan<- *follower) *follower {
+	ctx, cancel := context.WithCancel(ctx)
+	f := &follower{pump: p, group: g, cancel: cancel, next: g.Next}
+	go func() {
+		f.follow(ctx)
+		cancel()
+		ended <- f
+	}()
+	return f
+}
+
+// A follower feeds one group.
+type follower struct {
+	pump   *Pump
+	group  engine.Group
+	cancel context.CancelFunc
+
+	mu   sync.Mutex
+	next int64 // offset of the next event to hand over
+}
+
+func (f *follower) reached() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.next
+}
+
+func (f *follower) reach(next int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.next = next
+}
+
 const (
+	// batch is how many events are fetched and handed over at once.
+	batch = 100
+	// retryPause is the first pause after a failure; it doubles up to maxPause,
+	// which is also how soon a topic that came back is noticed.
 	retryPause = 50 * time.Millisecond
-	maxPause   = 2 * time.Second
+	maxPause   = time.Second
 )
 
-// follow hands the events of one group over until the group is gone. An event
-// is fetched again until it is delivered, and the core counts each offset once.
-func (p *Pump) follow(ctx context.Context, g engine.Group) {
-	next, pause := g.Next, retryPause
+// follow hands events over until the group is gone or ctx ends. An event is
+// fetched again until it is delivered; the core counts each offset once.
+func (f *follower) follow(ctx context.Context) {
+	pause := retryPause
 	for ctx.Err() == nil {
-		events, err := p.cfg.Topics.Fetch(ctx, g.Topic, next, batch)
-		if err == nil && len(events) > 0 {
-			var at int64
-			at, err = p.cfg.Mesh.Deliver(ctx, g.Key, events)
-			if err == nil {
-				next, pause = at, retryPause
-				continue
-			}
+		err := f.step(ctx)
+		if err == nil {
+			pause = retryPause
+			continue
 		}
 		if ctx.Err() != nil || codeOf(err) == runtime.CodeNotFound {
 			return
 		}
-		if err != nil && codeOf(err) != runtime.CodeTopicMissing {
-			p.cfg.Logger.Warn("events wait", "topic", g.Topic, "offset", next, "error", err)
+		if codeOf(err) != runtime.CodeTopicMissing { // that one waits for a create, silently
+			f.pump.cfg.Logger.Warn("events wait", "topic", f.group.Topic, "offset", f.next, "error", err)
 		}
-		if err != nil {
-			// A topic that is missing may be created; any other trouble may end.
-			timer := time.NewTimer(pause)
-			select {
-			case <-ctx.Done():
-				timer.Stop()
-				return
-			case <-timer.C:
-			}
-			pause = min(2*pause, maxPause)
+		if !sleep(ctx, pause) {
+			return
 		}
+		pause = min(2*pause, maxPause)
+	}
+}
+
+// step waits for events and hands one batch over.
+func (f *follower) step(ctx context.Context) error {
+	events, err := f.pump.cfg.Topics.Fetch(ctx, f.group.Topic, f.next, batch)
+	if err != nil || len(events) == 0 {
+		return err
+	}
+	if at := events[0].Offset; at > f.next {
+		f.pump.cfg.Logger.Warn("events are missing: the topic no longer holds them",
+			"topic", f.group.Topic, "from", f.next, "to", at-1)
+	}
+	next, err := f.pump.cfg.Mesh.Deliver(ctx, f.group.Key, events)
+	if err == nil {
+		f.reach(next)
+	}
+	return err
+}
+
+// sleep is false when ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
 	}
 }
 

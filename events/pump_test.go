@@ -1,0 +1,213 @@
+package events
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/karmesh/kar/runtime"
+	"github.com/karmesh/kar/runtime/embedded"
+	"github.com/karmesh/kar/runtime/engine"
+)
+
+// A bench is a mesh on a folder with a pump, and a host that notes what it is asked.
+type bench struct {
+	t    *testing.T
+	dir  string
+	boot string
+	disk *embedded.Disk
+	mesh *engine.Mesh
+	stop context.CancelFunc
+	ran  sync.WaitGroup
+
+	mu   sync.Mutex
+	got  map[string][]string // by path and actor id: the bodies, in order
+	news chan struct{}
+}
+
+func newBench(t *testing.T) *bench {
+	b := &bench{t: t, dir: t.TempDir(), got: map[string][]string{}, news: make(chan struct{}, 1)}
+	b.start("boot1")
+	t.Cleanup(b.end)
+	return b
+}
+
+func (b *bench) start(boot string) {
+	b.t.Helper()
+	d, err := embedded.Open(b.dir, embedded.Options{})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	m, err := engine.Open(b.t.Context(), engine.Config{Mesh: "local", Node: boot, Logs: d.Log, Store: d.Store(), Topics: d.Topics()})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.disk, b.mesh, b.boot = d, m, boot
+	if err := m.HostUp(runtime.HostInfo{Boot: boot, App: "app", Actors: []string{"A"}}, runtime.JoinAnswer{}, b); err != nil {
+		b.t.Fatal(err)
+	}
+	p, err := New(Config{Mesh: m, Topics: d.Topics(), Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(b.t.Context())
+	b.stop = cancel
+	b.ran.Go(func() {
+		if err := p.Run(ctx); err != nil {
+			b.t.Error(err)
+		}
+	})
+}
+
+func (b *bench) end() {
+	b.stop()
+	b.ran.Wait()
+	_ = b.mesh.Close()
+	_ = b.disk.Close()
+}
+
+// Send is the host's link: each invocation is noted and answered.
+func (b *bench) Send(m runtime.HostMessage) {
+	switch m := m.(type) {
+	case *runtime.Invoke:
+		b.mu.Lock()
+		key := m.Path + " " + m.Target.ID
+		b.got[key] = append(b.got[key], string(m.Body))
+		b.mu.Unlock()
+		select {
+		case b.news <- struct{}{}:
+		default:
+		}
+		mesh, boot := b.mesh, b.boot
+		go mesh.Answered(boot, runtime.Answer{Attempt: m.Attempt, Outcome: &runtime.Outcome{Status: 204}})
+	case *runtime.Deactivate:
+		b.mesh.Deactivated(b.boot, m.Actor, m.Partition)
+	}
+}
+
+func (b *bench) subscribe(id, topic string, oldest bool) runtime.Actor {
+	b.t.Helper()
+	a := runtime.Actor{App: "app", Type: "A", ID: id}
+	s := runtime.Subscription{Actor: a, ID: "s", Path: "/on", Topic: topic, ContentType: "application/json", Oldest: oldest}
+	if _, err := b.mesh.Subscribe(b.t.Context(), s); err != nil {
+		b.t.Fatal(err)
+	}
+	return a
+}
+
+func (b *bench) publish(topic string, from, to int) {
+	b.t.Helper()
+	for i := from; i < to; i++ {
+		if _, err := b.disk.Topics().Publish(b.t.Context(), topic, runtime.Event{Body: fmt.Append(nil, i)}); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+}
+
+func (b *bench) create(topic string) {
+	b.t.Helper()
+	if _, err := b.disk.Topics().Create(b.t.Context(), topic); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// want waits until the actor has been told exactly the events from from to to, in order.
+func (b *bench) want(id string, from, to int) {
+	b.t.Helper()
+	var want []string
+	for i := from; i < to; i++ {
+		want = append(want, fmt.Sprintf("[%d]", i))
+	}
+	deadline := time.After(15 * time.Second)
+	for {
+		b.mu.Lock()
+		got := append([]string(nil), b.got["/on "+id]...)
+		b.mu.Unlock()
+		if len(got) >= len(want) {
+			if strings.Join(got, " ") != strings.Join(want, " ") {
+				b.t.Fatalf("actor %s got %v, want %v", id, got, want)
+			}
+			return
+		}
+		select {
+		case <-b.news:
+		case <-deadline:
+			b.t.Fatalf("actor %s got %d events, want %d: %v", id, len(got), len(want), got)
+		}
+	}
+}
+
+func TestEachSubscriptionGetsEachEventInOrder(t *testing.T) {
+	b := newBench(t)
+	b.create("t")
+	b.publish("t", 0, 3)
+	b.subscribe("late", "t", false)
+	b.subscribe("old", "t", true)
+	b.publish("t", 3, 250)
+	b.want("old", 0, 250)
+	b.want("late", 3, 250)
+}
+
+func TestGoesOnAfterRestart(t *testing.T) {
+	b := newBench(t)
+	b.create("t")
+	b.subscribe("a", "t", false)
+	b.publish("t", 0, 20)
+	b.want("a", 0, 20)
+	b.end()
+	b.start("boot2")
+	b.mesh.HostDown("boot1", "exited") // nobody else can say so here
+	b.publish("t", 20, 40)
+	b.want("a", 0, 40)
+}
+
+func TestUnsubscribeAndSubscribeAgain(t *testing.T) {
+	b := newBench(t)
+	b.create("t")
+	at := 0
+	for round := range 10 {
+		a := b.subscribe("a", "t", false)
+		b.publish("t", at, at+5)
+		b.want("a", 0, at+5)
+		at += 5
+		if round%2 == 0 {
+			if n, err := b.mesh.Unsubscribe(t.Context(), a, "s"); err != nil || n != 1 {
+				t.Fatal(n, err)
+			}
+		}
+	}
+}
+
+func TestTopicDeletedAndCreatedAgain(t *testing.T) {
+	b := newBench(t)
+	b.create("t")
+	b.subscribe("a", "t", false)
+	b.publish("t", 0, 5)
+	b.want("a", 0, 5)
+	if existed, err := b.disk.Topics().Delete(t.Context(), "t"); err != nil || !existed {
+		t.Fatal(existed, err)
+	}
+	b.create("t")
+	b.publish("t", 5, 10)
+	b.want("a", 0, 10)
+}
+
+func TestOldestAgainStartsOver(t *testing.T) {
+	b := newBench(t)
+	b.create("t")
+	a := b.subscribe("a", "t", true)
+	b.publish("t", 0, 5)
+	b.want("a", 0, 5)
+	if _, err := b.mesh.Unsubscribe(t.Context(), a, "s"); err != nil {
+		t.Fatal(err)
+	}
+	b.mu.Lock()
+	b.got = map[string][]string{}
+	b.mu.Unlock()
+	b.subscribe("a", "t", true)
+	b.want("a", 0, 5)
+}
