@@ -316,8 +316,10 @@ func (in *Deactivated) decide(c *Core) {
 	if a == nil || a.host != in.Boot {
 		return
 	}
-	if !a.deactivating && a.running() {
-		return // an old confirmation; the instance is in use again
+	if !a.deactivating {
+		// An old confirmation: the actor may be active there again by now. One
+		// that is not keeps its place, and the host activates it when needed.
+		return
 	}
 	c.emit(&unplaced{in.Actor})
 	if a := c.actors[in.Actor]; a != nil {

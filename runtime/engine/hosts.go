@@ -133,6 +133,10 @@ func (m *Mesh) HostDown(boot, reason string) {
 func (m *Mesh) lost(boot, reason string) {
 	m.cfg.Logger.Warn("host lost", "boot", boot, "reason", reason)
 	m.send(boot, &runtime.Verdict{Reason: reason})
+	m.mu.Lock()
+	delete(m.links, boot)
+	delete(m.hosts, boot)
+	m.mu.Unlock()
 }
 
 // beatTimeout is how long a beat waits for the owners to prove that they are.
