@@ -16,10 +16,12 @@ const pieceLimit = 1 << 20
 // line of either stream goes to one writer behind time and [STDOUT] or
 // [STDERR]. Lines may have any length, and the last one may lack its newline.
 type prefixer struct {
-	mu   sync.Mutex
 	out  io.Writer
 	now  func() time.Time
 	wait sync.WaitGroup
+
+	mu   sync.Mutex
+	open string // label of the stream whose line has not ended yet, "" for none
 }
 
 // stream returns the end to give to a command; the reading goroutine ends when
@@ -39,38 +41,55 @@ func (p *prefixer) stream(label string) (*os.File, error) {
 func (p *prefixer) pump(r io.Reader, label string) {
 	buf := make([]byte, 32<<10)
 	var line []byte
-	open := false // the start of the line has been written
 	for {
 		n, err := r.Read(buf)
 		for data := buf[:n]; len(data) > 0; {
 			i := bytes.IndexByte(data, '\n')
 			if i < 0 {
-				line = append(line, data...)
-				data = nil
-			} else {
-				line = append(line, data[:i+1]...)
-				data = data[i+1:]
+				i = len(data) - 1
 			}
-			if i >= 0 || len(line) >= pieceLimit {
-				p.emit(label, line, !open)
-				open = i < 0
+			line = append(line, data[:i+1]...)
+			data = data[i+1:]
+			if line[len(line)-1] == '\n' || len(line) >= pieceLimit {
+				p.emit(label, line)
 				line = line[:0]
 			}
 		}
 		if err != nil {
-			if len(line) > 0 || open {
-				p.emit(label, append(line, '\n'), !open)
+			if len(line) > 0 {
+				p.emit(label, line)
 			}
+			p.endLine(label)
 			return
 		}
 	}
 }
 
-func (p *prefixer) emit(label string, line []byte, start bool) {
+// emit writes a line or a piece of one. A long line into which the other
+// stream writes is broken there and goes on behind a new prefix.
+func (p *prefixer) emit(label string, piece []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if start {
-		line = append([]byte(p.now().Format(logTime)+" ["+label+"] "), line...)
+	var b []byte
+	if p.open != label {
+		if p.open != "" {
+			b = append(b, '\n')
+		}
+		b = append(b, p.now().Format(logTime)+" ["+label+"] "...)
 	}
-	_, _ = p.out.Write(line) // nobody is left to tell
+	p.open = label
+	if piece[len(piece)-1] == '\n' {
+		p.open = ""
+	}
+	_, _ = p.out.Write(append(b, piece...)) // nobody is left to tell
+}
+
+// endLine ends a last line that lacked its newline.
+func (p *prefixer) endLine(label string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.open == label {
+		p.open = ""
+		_, _ = p.out.Write([]byte{'\n'})
+	}
 }

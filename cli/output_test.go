@@ -38,6 +38,18 @@ func TestPrefixOnceForALongLine(t *testing.T) {
 	}
 }
 
+func TestLongLineIsBrokenByTheOtherStream(t *testing.T) {
+	var out bytes.Buffer
+	p := newPrefixer(&out)
+	p.emit("STDOUT", []byte("begin"))
+	p.emit("STDERR", []byte("other\n"))
+	p.emit("STDOUT", []byte("end\n"))
+	got := strings.ReplaceAll(out.String(), "2030/01/02 03:04:05.678901 ", "")
+	if want := "[STDOUT] begin\n[STDERR] other\n[STDOUT] end\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func TestLogLine(t *testing.T) {
 	var out bytes.Buffer
 	log := newLogger(&out, slog.LevelInfo)
