@@ -12,6 +12,7 @@ func TestStateOfOneKey(t *testing.T) {
 	const s = "/actor/T/i/state"
 	w.expect("GET", s+"/k", "", 404, "Not Found\n")
 	w.expect("HEAD", s+"/k", "", 404, "")
+	w.expect("HEAD", s+"/k?nilOnAbsent=true", "", 404, "")
 	h := w.expect("GET", s+"/k?nilOnAbsent=true", "", 200, "")
 	if h["Content-Type"] != nil {
 		t.Errorf("absent value has Content-Type %q", h["Content-Type"])
