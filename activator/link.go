@@ -43,12 +43,12 @@ func (l *link) handle(m tunnel.Message) {
 		l.a.cfg.Release(m.IDs...)
 	case *tunnel.Beat:
 		ok, lost := owners.Beat(boot)
-		switch {
-		case lost:
+		if lost {
 			l.conn.Send(&runtime.Verdict{Reason: "it was not heard of for longer than its lease"})
-		case ok:
-			l.conn.Send(&tunnel.BeatAnswer{Seq: m.Seq, Kept: true})
+			return
 		}
+		// An answer that renews nothing still says that the stream is whole.
+		l.conn.Send(&tunnel.BeatAnswer{Seq: m.Seq, Kept: ok})
 	case *tunnel.Deactivated:
 		owners.Deactivated(boot, m.Actor, m.Partition)
 	case *tunnel.Cancel:

@@ -205,6 +205,31 @@ func TestRestartedAppIsActivatedAgain(t *testing.T) {
 	}
 }
 
+// TestAlwaysCreated: an app that answers every activation with "created" runs
+// a method that answers 404 twice at most once, not each time.
+func TestAlwaysCreated(t *testing.T) {
+	var runs atomic.Int64
+	r := start(t, http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		switch q.Method {
+		case "GET":
+			w.WriteHeader(http.StatusCreated)
+		case "POST":
+			runs.Add(1)
+			http.Error(w, "no", 404)
+		}
+	}))
+	wait(t, "join", r.owners.ups)
+	for n := range 4 {
+		r.owners.send(actorCall(n+1, "x", "/m", "[]"))
+		if a := wait(t, "answer", r.owners.answers); body(a.Outcome) != "404 no" {
+			t.Fatal(body(a.Outcome))
+		}
+	}
+	if runs.Load() != 5 {
+		t.Fatalf("%d runs of 4 calls", runs.Load())
+	}
+}
+
 func TestDeactivate(t *testing.T) {
 	app := newScriptApp(ok)
 	r := start(t, app)

@@ -48,6 +48,7 @@ type Host struct {
 
 	attempts  attempts
 	instances map[runtime.Actor]*instance
+	created   map[string]bool  // types for which "created" says nothing, see actorCall
 	unsent    []tunnel.Message // ended while not joined
 	restarts  restarts
 	leaseInfo leaseState
@@ -64,6 +65,7 @@ func New(cfg Config) (*Host, error) {
 		ready: make(chan struct{}), welcomed: make(chan struct{}), wanted: make(chan struct{}), exitTaken: make(chan struct{}),
 		changed: make(chan struct{}), pool: make(chan *runtime.Invoke),
 		instances: map[runtime.Actor]*instance{},
+		created:   map[string]bool{},
 		attempts:  newAttempts(cfg.KeepLimit),
 		api:       pendingCalls{calls: map[uint64]*apiCall{}},
 	}
@@ -121,6 +123,7 @@ func (h *Host) close() {
 // attach dials, joins and serves until there is a reason to end.
 func (h *Host) attach() error {
 	pause := time.Duration(0)
+	var since, told time.Time // of not reaching a gateway
 	for {
 		if !sleep(h.ctx, pause) {
 			return h.verdict()
@@ -138,10 +141,17 @@ func (h *Host) attach() error {
 		}
 		if joined {
 			h.cfg.Logger.Info("the stream to the gateway broke, dialling again", "cause", err)
-			pause = h.spread()
+			pause, since = h.spread(), time.Time{}
 			continue
 		}
-		h.cfg.Logger.Debug("the gateway cannot be reached", "error", err)
+		now := time.Now()
+		if since.IsZero() {
+			since = now
+		}
+		if now.Sub(since) > time.Second && now.Sub(told) > 10*time.Second {
+			h.cfg.Logger.Warn("the gateway cannot be reached, trying on", "gateway", h.cfg.Gateway, "error", err)
+			told = now
+		}
 		pause = min(max(2*pause, 10*time.Millisecond), time.Second)
 	}
 }

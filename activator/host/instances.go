@@ -88,7 +88,7 @@ func (h *Host) leave(inst *instance) {
 }
 
 // forget removes an instance that turned out not to be active.
-func (h *Host) forget(actor runtime.Actor, inst *instance) {
+func (h *Host) forget(inst *instance) {
 	h.mu.Lock()
 	h.remove(inst)
 	h.mu.Unlock()

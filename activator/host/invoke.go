@@ -103,18 +103,36 @@ func (h *Host) actorCall(m *runtime.Invoke) (o *runtime.Outcome, failed bool, er
 	if err != nil || o.Status != http.StatusNotFound {
 		return o, false, err
 	}
-	// Either there is no such method, or the app has restarted and knows no
-	// such actor: then activating answers "created", and nothing has run.
-	again, err := h.request(&appRequest{method: http.MethodGet, path: actorPath(actor) + withSession("", m.Session)}, inst)
-	if err != nil {
-		return nil, false, err
+	return h.unknown(inst, r, m.Session, o)
+}
+
+// unknown decides what a 404 for an active actor means. Either there is no
+// such method, or the app has restarted and knows no such actor: then
+// activating answers "created", and nothing has run. An app that says "created"
+// always is believed once for each type.
+func (h *Host) unknown(inst *instance, r *appRequest, session string, first *runtime.Outcome) (o *runtime.Outcome, failed bool, err error) {
+	actor := inst.actor
+	h.mu.Lock()
+	pointless := h.created[actor.Type]
+	h.mu.Unlock()
+	if pointless {
+		return first, false, nil
 	}
+	again, err := h.request(&appRequest{method: http.MethodGet, path: actorPath(actor) + withSession("", session)}, inst)
 	switch {
+	case err != nil:
+		return nil, false, err
 	case again.Status >= 400:
-		h.forget(actor, inst)
+		h.forget(inst)
 		return again, true, nil
-	case again.Status == http.StatusCreated:
-		o, err = h.request(r, inst)
+	case again.Status != http.StatusCreated:
+		return first, false, nil
+	}
+	o, err = h.request(r, inst)
+	if err == nil && o.Status == http.StatusNotFound {
+		h.mu.Lock()
+		h.created[actor.Type] = true
+		h.mu.Unlock()
 	}
 	return o, false, err
 }

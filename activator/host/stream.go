@@ -73,6 +73,9 @@ func (h *Host) stream() (joined bool, err error) {
 		return false, err
 	}
 	cancel()
+	h.mu.Lock()
+	c.ExpectWithin(max(3*h.lease, time.Second)) // every beat is answered
+	h.mu.Unlock()
 	h.joined(c, sent, draining)
 	err = c.Run(h.ctx, h.handle)
 	h.mu.Lock()

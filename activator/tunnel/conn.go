@@ -3,9 +3,7 @@ package tunnel
 import (
 	"bufio"
 	"context"
-	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"sync"
 	"time"
@@ -93,6 +91,9 @@ func New(ws *websocket.Conn, limits Limits) *Conn {
 		wake: make(chan struct{}, 1), done: make(chan struct{}), heard: time.Now(),
 	}
 }
+
+// ExpectWithin sets the limit of silence before Run.
+func (c *Conn) ExpectWithin(d time.Duration) { c.limits.Silence = d }
 
 // Done is closed when the stream is broken, Err says why.
 func (c *Conn) Done() <-chan struct{} { return c.done }
@@ -211,107 +212,3 @@ func (c *Conn) Room(ctx context.Context, n int) error {
 
 // Flush waits until everything that was sent has been written.
 func (c *Conn) Flush(ctx context.Context) error { return c.Room(ctx, 0) }
-
-// Read waits for the next message before Run. The stream breaks when ctx ends first.
-func (c *Conn) Read(ctx context.Context) (Message, error) {
-	defer c.within(ctx)()
-	return c.next()
-}
-
-// within breaks the stream when ctx ends before the returned function is
-// called. The WebSocket is never given a ctx: it would keep it beyond the call
-// for the rest of a message.
-func (c *Conn) within(ctx context.Context) func() bool {
-	return context.AfterFunc(ctx, func() { c.fail(context.Cause(ctx)) })
-}
-
-// next waits for a message; one goroutine reads.
-func (c *Conn) next() (Message, error) {
-	for {
-		b, err := c.frame()
-		if err != nil {
-			return nil, err
-		}
-		if b, err = c.join(b); err != nil || b == nil {
-			if err != nil {
-				return nil, err
-			}
-			continue
-		}
-		m, err := decode(b)
-		if err != nil {
-			return nil, err
-		}
-		if m != nil {
-			return m, nil
-		}
-	}
-}
-
-// frame reads one frame into memory of its own.
-func (c *Conn) frame() ([]byte, error) {
-	for {
-		if c.frames == nil {
-			kind, r, err := c.ws.Reader(context.Background())
-			if err != nil {
-				return nil, err
-			}
-			if kind != websocket.MessageBinary {
-				return nil, fmt.Errorf("tunnel: a text message on a stream of binary ones")
-			}
-			c.frames = r
-			c.in.Reset(r)
-		}
-		n, err := binary.ReadUvarint(c.in)
-		if err == io.EOF {
-			c.frames = nil
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		if n == 0 || n > maxFrame {
-			return nil, errMalformed
-		}
-		b := make([]byte, n)
-		_, err = io.ReadFull(c.in, b)
-		return b, err
-	}
-}
-
-// join collects pieces; it returns nil until a message is whole.
-func (c *Conn) join(b []byte) ([]byte, error) {
-	if b[0] != kindFirstPiece && b[0] != kindPiece {
-		return b, nil
-	}
-	id, n := binary.Uvarint(b[1:])
-	if n <= 0 {
-		return nil, errMalformed
-	}
-	rest := b[1+n:]
-	p := c.parts[id]
-	if b[0] == kindFirstPiece {
-		total, m := binary.Uvarint(rest)
-		if m <= 0 || p != nil || len(c.parts) >= inFlight {
-			return nil, errMalformed
-		}
-		if total > uint64(c.limits.Message) {
-			return nil, fmt.Errorf("tunnel: a message of %d bytes is over the limit of %d", total, c.limits.Message)
-		}
-		rest = rest[m:]
-		p = &partial{total: int(total), data: make([]byte, 0, total)}
-		c.parts[id] = p
-	}
-	if p == nil || len(p.data)+len(rest) > p.total {
-		return nil, errMalformed
-	}
-	p.data = append(p.data, rest...)
-	if len(p.data) < p.total {
-		return nil, nil
-	}
-	delete(c.parts, id)
-	if len(p.data) == 0 {
-		return nil, errMalformed
-	}
-	return p.data, nil
-}
