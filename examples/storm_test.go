@@ -354,3 +354,23 @@ func TestBank(t *testing.T) {
 	m.gives(`"refused"`, "invoke", "-app", "bank", "Account", "alice", "withdraw", "t2", "bob", "71")
 	m.gives(`{"total":150,"open":0}`, "rest", "-app", "bank", "post", "bank", "audit", `["alice","bob"]`)
 }
+
+// TestRepeatedKeyOfChain: a chain that ends on another actor than the one it
+// began on is found again under its Idempotency-Key.
+func TestRepeatedKeyOfChain(t *testing.T) {
+	s := newStorm(t)
+	w := newWitness(t)
+	s.start(w.port)
+	client := &http.Client{Timeout: 30 * time.Second}
+	s.open(client)
+	for range 3 {
+		if got := s.call(client, "a0", "withdraw", "once", `["once","a1",7]`); got != `"done"` {
+			t.Errorf("answer %q", got)
+		}
+	}
+	s.count(client, []map[string]int{{"a0": -7, "a1": 7}})
+	s.finish()
+	if steps, _ := w.close(); steps != 4 {
+		t.Errorf("%d steps were run for one transfer of four", steps)
+	}
+}
