@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -73,4 +74,67 @@ func TestTopicsSuite(t *testing.T) {
 		h := newHome(t, 1)
 		return func(t *testing.T) runtime.Topics { return h.open(t).Topics() }
 	})
+}
+
+// TestSweep: what has expired is removed from the disk too, what was written
+// anew is not.
+func TestSweep(t *testing.T) {
+	h := newHome(t, 1)
+	d := h.open(t)
+	soon := h.options.Now().Unix() + 10
+	var writes []runtime.Mutation
+	for i := range 50 {
+		writes = append(writes, runtime.Mutation{Key: []byte{byte(i)}, Value: []byte("v"), Expires: soon})
+	}
+	apply := func(from, to uint64, writes ...runtime.Mutation) {
+		t.Helper()
+		if got, err := d.Store().Apply(t.Context(), 0, from, to, writes); err != nil || got != to {
+			t.Fatal(got, err)
+		}
+	}
+	apply(0, 1, writes...)
+	apply(1, 2, runtime.Mutation{Key: []byte{7}, Value: []byte("kept"), Expires: soon + 1000}, runtime.Mutation{Key: []byte{8}, Value: []byte("kept")})
+	for _, want := range []int{0, 30, 20, 0} {
+		if n, err := d.store.Sweep(t.Context(), 30); err != nil || n != want {
+			t.Fatalf("swept %d, %v; want %d", n, err, want)
+		}
+		h.clock.Store(20)
+	}
+	entries := 0
+	it, err := d.view.NewIter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for ok := it.First(); ok; ok = it.Next() {
+		if it.Key()[0] == entryKey || it.Key()[0] == expiryKey {
+			entries++
+		}
+	}
+	if err := it.Close(); err != nil || entries != 3 { // two entries and one note
+		t.Fatalf("%d entries and notes are left, %v", entries, err)
+	}
+}
+
+// TestTrimFreesSpace: what is trimmed is gone from the size and from the folder.
+func TestTrimFreesSpace(t *testing.T) {
+	h := newHome(t, 1)
+	l := h.openLog(t)
+	for i := range 100 {
+		if _, err := l.Append(t.Context(), [][]byte{make([]byte, 2000)}); err != nil {
+			t.Fatal(i, err)
+		}
+	}
+	if err := l.Trim(t.Context(), 100); err != nil {
+		t.Fatal(err)
+	}
+	if l.Size() > 2*h.options.SegmentBytes {
+		t.Errorf("size is %d after everything was trimmed", l.Size())
+	}
+	files, err := filepath.Glob(filepath.Join(h.dir, "log", "p0000-*.log"))
+	if err != nil || len(files) != 1 {
+		t.Errorf("files %q, %v", files, err)
+	}
+	if s := h.disk.Sizes(); s.Log != l.Size() || s.Topics == 0 || s.View == 0 {
+		t.Errorf("sizes %+v", s)
+	}
 }

@@ -47,7 +47,7 @@ type view struct {
 
 func viewOptions(fs vfs.FS, logger *slog.Logger, failed func(error)) *pebble.Options {
 	o := &pebble.Options{
-		FS:                          orderedFS{fs},
+		FS:                          fs,
 		DisableWAL:                  true,
 		FormatMajorVersion:          pebble.FormatNewest,
 		MemTableSize:                viewMemTable,
@@ -67,11 +67,13 @@ func viewOptions(fs vfs.FS, logger *slog.Logger, failed func(error)) *pebble.Opt
 func openView(fs vfs.FS, dir string, fresh bool, logger *slog.Logger, failed func(error)) (*view, error) {
 	v := &view{}
 	opts := viewOptions(fs, logger, failed)
+	opts.FS = orderedFS{fs, func() bool { return v.flushFault.Load() != nil }}
 	opts.ErrorIfNotExists = !fresh
 	opts.EventListener = &pebble.EventListener{
 		BackgroundError: func(err error) {
-			logger.Warn("the view could not be written; it is tried again", "error", err)
-			v.flushFault.Store(&err)
+			if v.flushFault.Swap(&err) == nil {
+				logger.Warn("the view could not be written; it is tried again until it can", "error", err)
+			}
 		},
 		DataCorruption: func(info pebble.DataCorruptionInfo) {
 			logger.Error("a file of the view is damaged", "file", info.Path, "error", info.Details)

@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"strings"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -13,9 +14,17 @@ import (
 // marker without its list, or no marker.
 type orderedFS struct {
 	vfs.FS
+	faulty func() bool // the last flush failed
 }
 
+// flushPause is the time between two attempts to flush to a disk that is full:
+// Pebble tries again at once, for ever.
+const flushPause = 100 * time.Millisecond
+
 func (o orderedFS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	if strings.HasSuffix(name, ".sst") && o.faulty() {
+		time.Sleep(flushPause)
+	}
 	if err := o.before(name); err != nil {
 		return nil, err
 	}
