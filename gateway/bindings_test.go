@@ -103,6 +103,7 @@ func TestTopicsAndSubscriptions(t *testing.T) {
 		events[0].Header.Get("Content-Type") != "a/b" || events[0].Header.Get("Ce-Id") != "1" || len(events[0].Header) != 2 {
 		t.Errorf("%v %v", events, err)
 	}
+	w.expect("PUT", e+"/early", `{"path":"/m","topic":"not.yet"}`, 204, "") // waits for its topic
 	w.expect("DELETE", "/event/t.1", "", 200, "OK")
 	w.expect("DELETE", "/event/t.1", "", 200, "OK")
 	if status, _, h := w.send("POST", "/event/t.1/publish", "x"); status != 400 || h.Get("Kar-Error") != "topic_missing" {
