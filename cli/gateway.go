@@ -84,7 +84,7 @@ func (p *program) gateway(ctx context.Context, cmd *cobra.Command, c *config, in
 	if cfg.BodyLimit <= 0 || cfg.Lease <= 0 || partitions < 1 || partitions > 1024 {
 		return runtime.Errorf(runtime.CodeBadFlag, "--body-limit and --lease must be positive, --partitions from 1 to 1024")
 	}
-	var out io.Writer = p.errout
+	out := p.errout
 	if err := place.Prepare(); err != nil {
 		return err
 	}

@@ -138,7 +138,7 @@ func openDoors(cfg nodeConfig, n *node, api http.Handler, attach *activator.Acti
 	if err := os.Remove(cfg.Socket); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return d, runtime.Errorf(runtime.CodeReadOnly, "the socket of an earlier gateway cannot be removed: %v", err)
 	}
-	socket, err := net.Listen("unix", cfg.Socket)
+	socket, err := new(net.ListenConfig).Listen(context.Background(), "unix", cfg.Socket)
 	if err != nil {
 		if tcp != nil {
 			_ = tcp.Close()

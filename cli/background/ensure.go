@@ -3,6 +3,7 @@ package background
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -120,7 +121,8 @@ func (e Ensurer) start(ctx context.Context) error {
 	}
 	defer ready.Close()
 
-	cmd := exec.Command(program, append([]string{"gateway", "--background", "--state-dir", e.Dir, "--socket", e.Socket}, e.Args...)...)
+	args := append([]string{"gateway", "--background", "--state-dir", e.Dir, "--socket", e.Socket}, e.Args...)
+	cmd := exec.Command(program, args...) //nolint:noctx // it outlives ctx by intention
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{theirs} // descriptor 3: the gateway says there that it is ready
@@ -169,7 +171,7 @@ func TellReady(err error) {
 	r := readiness{Ready: err == nil}
 	if err != nil {
 		r.Code, r.Error = runtime.CodeNoGateway, err.Error()
-		if re, ok := err.(*runtime.Error); ok {
+		if re := (*runtime.Error)(nil); errors.As(err, &re) {
 			r.Code, r.Error = re.Code, re.Detail
 		}
 	}

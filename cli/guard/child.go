@@ -82,7 +82,7 @@ func Start(spec Spec) (*Child, int, error) {
 	if err != nil {
 		return nil, 1, runtime.Errorf(runtime.CodeInternal, "cannot find the kar program: %v", err)
 	}
-	cmd := exec.Command(self, "guard")
+	cmd := exec.Command(self, "guard") //nolint:noctx // Child.Kill ends it, with proof
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = or(spec.Stdin, os.Stdin), or(spec.Stdout, os.Stdout), or(spec.Stderr, os.Stderr)
 	cmd.ExtraFiles = []*os.File{theirs}
 	// A group of its own: who kills the sidecar's group leaves the guard to clean up.
