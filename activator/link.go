@@ -28,6 +28,10 @@ type link struct {
 // Send queues a message for the host.
 func (l *link) Send(m runtime.HostMessage) { l.conn.Send(m) }
 
+// Rejoin breaks the stream: the host dials again and says what it runs and
+// holds. The engine asks for it after it has rebuilt a partition.
+func (l *link) Rejoin() { l.conn.Close() }
+
 // handle takes one message of the host; the reader calls it, one at a time.
 func (l *link) handle(m tunnel.Message) {
 	owners, boot := l.a.cfg.Owners, l.info.Boot

@@ -1,0 +1,126 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+
+	"github.com/karmesh/kar/runtime"
+	"github.com/karmesh/kar/runtime/engine"
+)
+
+// A brokenLog refuses appends while broken, or answers "unknown" although the
+// batch landed.
+type brokenLog struct {
+	runtime.Log
+	broken  atomic.Bool
+	unknown atomic.Int32
+}
+
+func (l *brokenLog) Append(ctx context.Context, batch [][]byte) (uint64, error) {
+	if l.broken.Load() {
+		return 0, runtime.Errorf(runtime.CodeDiskFull, "no space left")
+	}
+	first, err := l.Log.Append(ctx, batch)
+	if err == nil && l.unknown.Add(-1) >= 0 {
+		return 0, &runtime.UnknownError{Cause: errors.New("connection lost")}
+	}
+	return first, err
+}
+
+// rejoining is a host whose stream the engine may break.
+type rejoining struct {
+	*fakeHost
+	again func()
+}
+
+func (h *rejoining) Rejoin() { go h.again() }
+
+func TestFullDiskRefusesAndComesBack(t *testing.T) {
+	var log *brokenLog
+	n := open(t, t.TempDir(), 1, func(c *engine.Config) {
+		logs := c.Logs
+		c.Logs = func(p uint16) (runtime.Log, error) {
+			l, err := logs(p)
+			log = &brokenLog{Log: l}
+			return log, err
+		}
+	})
+	serve := func(*runtime.Invoke) *runtime.Outcome { return ok(`{"value":1}`) }
+	joined := make(chan struct{}, 10)
+	h := &rejoining{fakeHost: &fakeHost{owners: n.Mesh, serve: serve, info: runtime.HostInfo{Boot: "b", App: "app", Actors: []string{"A"}}}}
+	join := func() {
+		if err := n.HostUp(h.info, runtime.JoinAnswer{}, h); err == nil {
+			joined <- struct{}{}
+		}
+	}
+	h.again = join
+	join()
+	<-joined
+	promise := call("app", "A", "1", "m")
+	promise.Kind = runtime.Promise
+	id, err := n.Accept(within(t), promise)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.Await(within(t), "app", id); err != nil {
+		t.Fatal(err)
+	}
+	log.broken.Store(true)
+	_, err = n.Call(within(t), call("app", "A", "1", "m"))
+	var e *runtime.Error
+	if !errors.As(err, &e) || e.Code != runtime.CodeUnavailable {
+		t.Fatalf("with a full disk: %v", err)
+	}
+	if n.Healthy(within(t)) == nil {
+		t.Fatal("healthy with a full disk")
+	}
+	log.broken.Store(false)
+	<-joined
+	if _, err := n.Call(within(t), call("app", "A", "1", "m")); err != nil {
+		t.Fatalf("after the disk has room: %v", err)
+	}
+	if o, err := n.Await(within(t), "app", id); err != nil || o.Status != 200 {
+		t.Fatalf("the promise of before: %v %v", o, err)
+	}
+	h.wg.Wait()
+}
+
+// append-unknown: the batch landed, the answer did not. The same bytes land
+// again; they count once.
+func TestUnknownAppendCountsOnce(t *testing.T) {
+	var log *brokenLog
+	dir := t.TempDir()
+	wrap := func(c *engine.Config) {
+		logs := c.Logs
+		c.Logs = func(p uint16) (runtime.Log, error) {
+			l, err := logs(p)
+			log = &brokenLog{Log: l}
+			return log, err
+		}
+	}
+	n := open(t, dir, 1, wrap)
+	var runs atomic.Int32
+	attach(t, n.Mesh, runtime.HostInfo{Boot: "b", App: "app", Actors: []string{"A"}}, func(*runtime.Invoke) *runtime.Outcome {
+		runs.Add(1)
+		return ok(`{"value":1}`)
+	})
+	log.unknown.Store(3)
+	if _, err := n.Call(within(t), call("app", "A", "1", "m")); err != nil {
+		t.Fatal(err)
+	}
+	a := runtime.Actor{App: "app", Type: "A", ID: "1"}
+	log.unknown.Store(1)
+	if r, err := n.State(within(t), runtime.StateOp{Actor: a, Verb: runtime.StateSet, Key: "k", Value: []byte("1")}); err != nil || !r.Created {
+		t.Fatalf("%+v %v", r, err)
+	}
+	n.close()
+	n = open(t, dir, 1, wrap)
+	if r, err := n.State(within(t), runtime.StateOp{Actor: a, Verb: runtime.StateGet, Key: "k"}); err != nil || string(r.Value) != "1" {
+		t.Fatalf("%+v %v", r, err)
+	}
+	if runs.Load() != 1 {
+		t.Fatalf("%d runs", runs.Load())
+	}
+}
