@@ -30,7 +30,9 @@ type Core struct {
 	owner   uint64
 	seq     uint64
 	sawHead bool
-	owned   bool // this core has applied the log up to its own valid claim
+	trimmed bool   // the first record that counted was a header
+	skipped uint64 // highest epoch claimed in front of it
+	owned   bool   // this core has applied the log up to its own valid claim
 
 	entries   map[ID]*entry
 	homes     map[ID]*homeEntry

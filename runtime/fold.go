@@ -23,16 +23,31 @@ func (c *Core) Fold(b []byte) (valid bool, err error) {
 		if err := c.sameMesh(body.mesh, body.partitions); err != nil {
 			return false, err
 		}
+		if !c.sawHead && r.Epoch > 1 {
+			// What a trim has left in front of its header: where this claim
+			// stands in the sequence is not known before the header says so.
+			c.skipped = max(c.skipped, r.Epoch)
+			return false, nil
+		}
 		c.epoch, c.owner, c.sawHead = r.Epoch, r.Owner, true
 		c.seq++
 		c.owned = false
 		return true, nil
 	case *header:
+		if c.sawHead && c.trimmed && r.Epoch == c.epoch && r.Owner == c.owner && r.Seq > c.seq+1 {
+			// The reader began at a record that landed a second time, long after
+			// its first: whatever is live is behind this header.
+			*c = *New(c.cfg)
+		}
 		if !c.sawHead { // the log has been trimmed up to here
+			if r.Epoch < c.skipped {
+				return false, nil // of an owner that was deposed before
+			}
 			if err := c.sameMesh(body.mesh, body.partitions); err != nil {
 				return false, err
 			}
 			c.epoch, c.owner, c.seq, c.sawHead = r.Epoch, r.Owner, r.Seq, true
+			c.trimmed = true
 			body.restore(c)
 			return true, nil
 		}
