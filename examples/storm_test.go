@@ -110,7 +110,7 @@ func TestBankStorm(t *testing.T) {
 		defer close(ended)
 		s.kill(time.Now().Add(length))
 	}()
-	var sent atomic.Int64
+	var sent, slowest atomic.Int64
 	moved := make([]map[string]int, 6) // by client: what each account should have gained
 	var clients sync.WaitGroup
 	for i := range moved {
@@ -120,8 +120,11 @@ func TestBankStorm(t *testing.T) {
 			defer clients.Done()
 			rng := rand.New(rand.NewPCG(s.seed, uint64(i)))
 			for n := 0; !closed(ended); n++ {
+				t0 := time.Now()
 				s.transfer(client, rng, fmt.Sprintf("t%d-%d", i, n), moved[i])
 				sent.Add(1)
+				for took, old := int64(time.Since(t0)), slowest.Load(); took > old && !slowest.CompareAndSwap(old, took); old = slowest.Load() {
+				}
 			}
 		}()
 	}
@@ -132,7 +135,9 @@ func TestBankStorm(t *testing.T) {
 	for _, o := range overlaps {
 		t.Error(o)
 	}
-	t.Logf("%d transfers, %d steps begun, kills %v", sent.Load(), steps, s.kills)
+	lost := strings.Count(s.gateway.out.String(), "no sign of life")
+	t.Logf("%d transfers, the slowest took %s, %d steps begun, %d hosts lost by lease, kills %v",
+		sent.Load(), time.Duration(slowest.Load()).Round(time.Millisecond), steps, lost, s.kills)
 	if sent.Load() < 20 || steps < 4*int(sent.Load()) {
 		t.Errorf("only %d transfers with %d steps: nothing was tested", sent.Load(), steps)
 	}

@@ -4,9 +4,9 @@ import (
 	"bufio"
 	"errors"
 	"net"
-	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -22,7 +22,7 @@ type witness struct {
 	wg   sync.WaitGroup
 
 	mu       sync.Mutex
-	running  map[string]net.Conn // by account
+	running  map[string]*net.TCPConn // by account
 	steps    int
 	overlaps []string
 }
@@ -33,7 +33,7 @@ func newWitness(t *testing.T) *witness {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &witness{t: t, l: l, running: map[string]net.Conn{}}
+	w := &witness{t: t, l: l, running: map[string]*net.TCPConn{}}
 	_, w.port, _ = net.SplitHostPort(l.Addr().String())
 	w.wg.Add(1)
 	go func() {
@@ -46,14 +46,14 @@ func newWitness(t *testing.T) *witness {
 			w.wg.Add(1)
 			go func() {
 				defer w.wg.Done()
-				w.watch(c)
+				w.watch(c.(*net.TCPConn))
 			}()
 		}
 	}()
 	return w
 }
 
-func (w *witness) watch(c net.Conn) {
+func (w *witness) watch(c *net.TCPConn) {
 	line, err := bufio.NewReader(c).ReadString('\n')
 	if err != nil {
 		c.Close()
@@ -65,7 +65,7 @@ func (w *witness) watch(c net.Conn) {
 }
 
 // begin notes that a step of the account runs from now on, and looks whether the last one still does.
-func (w *witness) begin(account, step string, c net.Conn) {
+func (w *witness) begin(account, step string, c *net.TCPConn) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if last := w.running[account]; last != nil {
@@ -76,14 +76,30 @@ func (w *witness) begin(account, step string, c net.Conn) {
 }
 
 // end finds out whether the step that held the connection goes on: it has ended
-// when the process has closed the connection or has died with it.
-func (w *witness) end(last net.Conn, next string) {
-	last.SetReadDeadline(time.Now().Add(time.Millisecond))
-	_, err := last.Read(make([]byte, 1))
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		w.overlaps = append(w.overlaps, "a step of the account was running when this one began: "+next)
+// when the process has closed the connection or has died with it. The look does
+// not wait; it is repeated for some milliseconds, since the packets of two
+// connections may pass each other between two cores.
+func (w *witness) end(last *net.TCPConn, next string) {
+	defer last.Close()
+	raw, err := last.SyscallConn()
+	if err != nil {
+		return
 	}
-	last.Close()
+	for end := time.Now().Add(5 * time.Millisecond); ; time.Sleep(time.Millisecond) {
+		open := false
+		err := raw.Read(func(fd uintptr) bool {
+			_, err := syscall.Read(int(fd), make([]byte, 1))
+			open = errors.Is(err, syscall.EAGAIN)
+			return true
+		})
+		if err != nil || !open {
+			return
+		}
+		if time.Now().After(end) {
+			w.overlaps = append(w.overlaps, "a step of the account was running when this one began: "+next)
+			return
+		}
+	}
 }
 
 // close ends the observation and returns what was seen.
