@@ -51,6 +51,9 @@ func (c *Core) afterPurge(app string) {
 			c.touch(x)
 		}
 	}
+	for _, key := range sortedKeys(c.blocked) {
+		c.unblockGroup(key)
+	}
 	c.effect(Effect{Kind: GroupsChanged})
 }
 
@@ -98,12 +101,16 @@ func (c *Core) applyApp(seq uint64, b *appChanged) {
 			x.zombies = append(x.zombies, z)
 		}
 	}
-	for id, h := range c.homes {
+	for _, id := range sortedIDs(c.homes) {
+		h := c.homes[id]
 		if h.req.Target.App != b.app {
 			continue
 		}
 		for _, w := range h.waiters {
 			c.reply(w, (&Error{CodePurged, "the app was purged", id}).Outcome(), id)
+		}
+		if h.req.Key != "" {
+			delete(c.keys, keyOf(&h.req))
 		}
 		c.keep.remove(&h.node)
 		delete(c.homes, id)
@@ -155,6 +162,17 @@ func (c *Core) zombieEnded(boot string, at Attempt) {
 			}
 		}
 	}
+}
+
+// joinZombies: what the boot does not run any more has ended while nobody listened.
+func (c *Core) joinZombies(a *actorEntry, boot string, runs map[ID]Attempt) {
+	keep := a.zombies[:0]
+	for _, z := range a.zombies {
+		if r, ok := runs[z.id]; z.host != boot || ok && r.Number == z.attempt {
+			keep = append(keep, z)
+		}
+	}
+	a.zombies = keep
 }
 
 // Drain withdraws what has not started and replies, with the number of those,

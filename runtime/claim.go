@@ -106,6 +106,7 @@ func (c *Core) Own(now Now, storeSeq uint64) bool {
 	for _, g := range c.groups {
 		g.pending = 0
 	}
+	c.linkChildren()
 	old := false
 	for _, e := range c.openEntries() {
 		e.since = now.Mono
@@ -145,8 +146,8 @@ func (c *Core) StepDown() {
 			c.refuse(w, again)
 		}
 	}
-	for _, h := range c.homes {
-		for _, w := range h.waiters {
+	for _, id := range sortedIDs(c.homes) {
+		for _, w := range c.homes[id].waiters {
 			c.refuse(w, again)
 		}
 	}
@@ -156,8 +157,8 @@ func (c *Core) StepDown() {
 	for _, p := range c.purges {
 		c.refuse(p.waiter, again)
 	}
-	for _, ws := range c.blocked {
-		for _, w := range ws {
+	for _, key := range sortedKeys(c.blocked) {
+		for _, w := range c.blocked[key] {
 			c.refuse(w, again)
 		}
 	}

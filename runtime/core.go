@@ -47,6 +47,7 @@ type Core struct {
 	lost      map[string]int64           // boot → wall clock
 	reminders map[Actor]reminderList
 	remCount  int
+	firings   map[ID]*reminderEntry // by the request of the unfinished firing
 	due       reminderHeap
 	subs      map[Actor]map[string]*subEntry
 	groups    map[string]*groupEntry
@@ -99,7 +100,8 @@ func New(cfg Config) *Core {
 		parked: map[component]*parking{}, hosts: map[string]*hostEntry{},
 		offers: map[component][]*hostEntry{}, lost: map[string]int64{},
 		reminders: map[Actor]reminderList{}, subs: map[Actor]map[string]*subEntry{},
-		groups: map[string]*groupEntry{}, apps: map[string]*appEntry{},
+		firings: map[ID]*reminderEntry{},
+		groups:  map[string]*groupEntry{}, apps: map[string]*appEntry{},
 		out: map[uint16]*outbox{}, in: map[uint16]uint64{}, fences: map[uint16]uint64{},
 		fenceWait: map[uint16]bool{}, blocked: map[string][]any{},
 	}
@@ -236,6 +238,9 @@ func (c *Core) actorEntry(a Actor) *actorEntry {
 // dropActor forgets an actor that has neither work nor place.
 func (c *Core) dropActor(a *actorEntry) {
 	if a.empty() {
+		if a.parked {
+			c.unparkActor(Target{App: a.actor.App, Type: a.actor.Type, ID: a.actor.ID})
+		}
 		c.keep.remove(&a.node)
 		delete(c.actors, a.actor)
 	}

@@ -71,6 +71,7 @@ type ending struct {
 	id      ID
 	app     string
 	outcome *Outcome
+	at      int64 // wall clock of the end
 	size    int
 }
 

@@ -53,14 +53,18 @@ func (c *Core) endOn(e *entry, o *Outcome, unplaced bool) {
 		o = (&Error{CodeResultTooLarge, "the result has more bytes than the limit allows", e.req.ID}).Outcome()
 	}
 	target, comp := e.req.Target, componentOf(e.req.Target)
-	if e.req.Kind != Call && (o.Status >= 400 || isException(o)) {
+	if o.Code == "" && e.req.Kind != Call && (o.Status >= 400 || isException(o)) {
 		c.effect(Effect{Kind: AppError, ID: e.req.ID, Outcome: o, Target: target})
 	}
 	if e.home != c.cfg.Partition {
 		m := &parcel{kind: msgOutcome, id: e.req.ID, outcome: *o}
 		c.emit(&completed{id: e.req.ID, none: true, unplaced: unplaced, actor: placeOf(target), at: c.now.Wall}, OutMessage{To: e.home, Payload: encode(nil, m)})
 	} else {
-		c.emitOutcome(e.req.ID, &e.req, o, unplaced)
+		req := &e.req
+		if h := c.homes[e.req.ID]; h != nil {
+			req = &h.req // the chain has come home; its key stayed there
+		}
+		c.emitOutcome(e.req.ID, req, o, placeOf(target), unplaced)
 	}
 	if e.group != "" {
 		c.unblockGroup(e.group)
@@ -74,8 +78,9 @@ func (c *Core) endOn(e *entry, o *Outcome, unplaced bool) {
 	}
 }
 
-func (c *Core) emitOutcome(id ID, req *Request, o *Outcome, unplaced bool) {
-	b := &completed{id: id, outcome: *o, unplaced: unplaced, actor: placeOf(req.Target), at: c.now.Wall}
+// emitOutcome ends req, as it was accepted; actor is where its last step ran.
+func (c *Core) emitOutcome(id ID, req *Request, o *Outcome, actor Actor, unplaced bool) {
+	b := &completed{id: id, outcome: *o, unplaced: unplaced, actor: actor, at: c.now.Wall}
 	switch {
 	case req.Key != "" || req.Kind == Promise:
 		b.storeTTL = c.cfg.ResultRetention

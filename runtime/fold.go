@@ -92,6 +92,7 @@ func (c *Core) apply(r *Record) {
 	case *unplaced:
 		if a := c.actors[b.actor]; a != nil {
 			c.unplace(a)
+			a.zombies = nil // a host deactivates what runs nothing
 			c.dropActor(a)
 		}
 	case *hostLost:
@@ -322,9 +323,6 @@ func (c *Core) applyCompleted(r *Record, b *completed) {
 		waiters, req = e.waiters, &e.req
 		c.dropEntry(e)
 		c.childEnded(e.parents, b.id)
-		if e.reminder != "" {
-			c.firingEnded(e.req.Target.Actor(), e.reminder, b.id)
-		}
 	}
 	if b.unplaced || b.removed {
 		if a := c.actors[b.actor]; a != nil {
@@ -346,6 +344,7 @@ func (c *Core) applyCompleted(r *Record, b *completed) {
 		c.keep.remove(&h.node)
 		c.childEnded(h.parents, b.id)
 	}
+	c.firingEnded(b.id)
 	c.ended.add(c, b.id, r.Seq)
 	c.Counts.Completed++
 	if req != nil && req.Key != "" {
@@ -358,7 +357,7 @@ func (c *Core) applyCompleted(r *Record, b *completed) {
 		return
 	}
 	if b.storeTTL == 0 {
-		c.keepEnding(r.Seq, b.id, b.app, &b.outcome)
+		c.keepEnding(r.Seq, b.id, b.app, &b.outcome, b.at)
 	} else if req != nil {
 		c.storeOutcome(r.Seq, req, b)
 	}
@@ -384,11 +383,11 @@ func (c *Core) applyContinued(seq uint64, b *continued) {
 			c.keep.replace(&e.node, &h.node, h) // the record of acceptance stays needed
 		}
 		c.dropEntry(e)
-		if e.reminder != "" {
-			c.firingEnded(t.Actor(), e.reminder, b.id)
-		}
 		if t.IsActor() {
 			c.dropActor(c.actorEntry(t.Actor()))
+		}
+		if h := c.homes[b.id]; h != nil && !isHome { // it had come home and leaves again
+			h.waiters = append(h.waiters, waiters...)
 		}
 		if isHome {
 			h.req.Body, h.req.Header = nil, nil

@@ -21,6 +21,7 @@ func (in *HostJoined) decide(c *Core) {
 		return
 	}
 	h := c.host(boot)
+	first := !h.known
 	c.removeOffers(h)
 	h.info, h.known, h.linked, h.contact = in.Info, true, true, c.now.Mono
 	if in.Info.Grace > h.grace {
@@ -36,7 +37,7 @@ func (in *HostJoined) decide(c *Core) {
 	for _, a := range in.Join.Running {
 		runs[a.ID] = a
 	}
-	for _, id := range sortedRunning(h) {
+	for _, id := range sortedIDs(h.running) {
 		e := h.running[id]
 		if r, ok := runs[id]; !ok || r.Step != e.step || r.Number != e.attempt {
 			c.invoke(e) // never arrived, or only in part: the same attempt again
@@ -54,15 +55,18 @@ func (in *HostJoined) decide(c *Core) {
 		x := h.actors[a]
 		if x.deactivating {
 			c.deactivate(x) // the question or its answer was lost
+		} else if first {
+			x.idle = false // counted from now, by this host's interval
 		}
+		c.joinZombies(x, boot, runs)
 		c.touch(x)
 	}
 	c.touchOffers(h)
 }
 
-func sortedRunning(h *hostEntry) []ID {
-	ids := make([]ID, 0, len(h.running))
-	for id := range h.running {
+func sortedIDs[V any](m map[ID]V) []ID {
+	ids := make([]ID, 0, len(m))
+	for id := range m {
 		ids = append(ids, id)
 	}
 	sortIDs(ids)
@@ -194,7 +198,7 @@ func (c *Core) loseHost(boot, reason string) {
 		c.lost[boot] = c.now.Wall
 		return
 	}
-	ids := sortedRunning(h)
+	ids := sortedIDs(h.running)
 	actors := sortedActors(h.actors)
 	c.emit(&hostLost{boot, reason, c.now.Wall})
 	c.Counts.HostsLost++
@@ -236,16 +240,35 @@ func (c *Core) withdrawCallsOf(boot string) {
 // after 1 s doubling to 60 s, so that a method which kills its process is no
 // hot loop. A reminder's firing never waits for it.
 func (c *Core) interrupted(e *entry) {
-	if m := c.cfg.MaxAttempts; m > 0 && int(e.attempt) >= m && len(e.children) == 0 {
-		c.end(e, (&Error{CodeBadAnswer, "the request was attempted " + utoa(uint64(e.attempt)) + " times without a complete answer", e.req.ID}).Outcome())
-		return
-	}
-	if e.attempt >= 3 && e.reminder == "" {
+	if e.attempt >= 3 && e.reminder == "" && !c.exhausted(e) {
 		back := int64(1000) << min(e.attempt-3, 6)
 		e.retryAt = c.now.Mono + min(back, 60_000)
 		c.timers.set(&e.timer, e, e.retryAt)
 	}
 	c.touchTarget(e)
+}
+
+// exhausted: attempts are counted in the log, so work that kills its gateway
+// reaches the limit too.
+func (c *Core) exhausted(e *entry) bool {
+	return c.cfg.MaxAttempts > 0 && int(e.attempt) >= c.cfg.MaxAttempts
+}
+
+// giveUp ends an interrupted request that gets no further attempt, once the
+// calls of its last one have ended.
+func (c *Core) giveUp(e *entry) bool {
+	if e.phase != stopped || len(e.children) > 0 || e.epoch < c.epoch && len(c.fenceWait) > 0 {
+		return false
+	}
+	switch {
+	case e.cancelled:
+		c.end(e, (&Error{CodeCancelled, "the request was cancelled", e.req.ID}).Outcome())
+	case c.exhausted(e):
+		c.end(e, (&Error{CodeBadAnswer, "the request was attempted " + utoa(uint64(e.attempt)) + " times without a complete answer", e.req.ID}).Outcome())
+	default:
+		return false
+	}
+	return true
 }
 
 // checkHosts counts hosts lost whose last contact is too long ago.

@@ -130,7 +130,7 @@ func (c *Core) keepOne(n *node) {
 	case *homeEntry:
 		c.emit(&keptRequest{accepted: accepted{req: o.req, flow: o.flow, home: c.cfg.Partition, parents: o.parents, at: o.at}, phase: uint64(gone), away: true})
 	case *ending:
-		c.emit(&keptRequest{accepted: accepted{req: Request{ID: o.id, Target: Target{App: o.app}}}, phase: uint64(gone), ended: true, outcome: *o.outcome})
+		c.emit(&keptRequest{accepted: accepted{req: Request{ID: o.id, Target: Target{App: o.app}}, at: o.at}, phase: uint64(gone), ended: true, outcome: *o.outcome})
 	case *actorEntry:
 		c.emit(&keptActor{o.actor, o.host, o.zombies, o.stale})
 	case *reminderEntry:
@@ -201,7 +201,7 @@ func (c *Core) applyKeptRequest(seq uint64, k *keptRequest) {
 			c.keep.placeEnding(&x.node, seq, x)
 			return
 		}
-		c.keepEnding(seq, id, k.req.Target.App, &k.outcome)
+		c.keepEnding(seq, id, k.req.Target.App, &k.outcome, k.at)
 		c.ended.add(c, id, seq)
 	case k.away:
 		h := c.homes[id]
@@ -219,6 +219,7 @@ func (c *Core) applyKeptRequest(seq uint64, k *keptRequest) {
 	default:
 		if e := c.entries[id]; e != nil {
 			c.keep.place(&e.node, seq, e)
+			c.catchUp(e, phase(k.phase))
 			return
 		}
 		e := &entry{
@@ -241,6 +242,21 @@ func (c *Core) applyKeptRequest(seq uint64, k *keptRequest) {
 				g.pending++
 			}
 		}
+	}
+}
+
+// catchUp brings a fold to what the owner knew without a record: that an
+// attempt has stopped, or that the time of a delayed request has come.
+func (c *Core) catchUp(e *entry, p phase) {
+	switch {
+	case e.phase == running && p == stopped:
+		if h := c.hosts[e.host]; h != nil {
+			delete(h.running, e.req.ID)
+		}
+		c.stop(e)
+	case e.phase == delayed && p == queued:
+		e.phase = queued
+		c.place(e)
 	}
 }
 
@@ -290,7 +306,11 @@ func (c *Core) applyKeptReminder(seq uint64, k *keptReminder) {
 		return
 	}
 	c.applyReminderSet(seq, k.r)
-	c.reminders[k.r.Actor].find(k.r.ID).firing = k.firing
+	if !k.firing.IsZero() {
+		x := c.reminders[k.r.Actor].find(k.r.ID)
+		x.firing = k.firing
+		c.firings[k.firing] = x
+	}
 }
 
 type keptGroup struct {

@@ -129,7 +129,7 @@ func (c *Core) deliver(m *parcel) {
 		c.accept(&accepted{req: m.req, flow: m.flow, home: c.cfg.Partition, at: c.now.Wall}, nil)
 	case msgOutcome:
 		if h := c.homes[m.id]; h != nil {
-			c.emitOutcome(m.id, &h.req, &m.outcome, false)
+			c.emitOutcome(m.id, &h.req, &m.outcome, Actor{}, false)
 		}
 	case msgApp:
 		c.changeApp(&m.app)

@@ -99,14 +99,6 @@ func (c *Core) repeatOfKey(in *Submit) bool {
 	r := &in.Request
 	reused := &Error{CodeKeyReused, "the Idempotency-Key was used for another request", r.ID}
 	if id, ok := c.keys[keyOf(r)]; ok {
-		if e := c.entries[id]; e != nil && e.home == c.cfg.Partition {
-			if e.req.bodySum() != bodyHash(r) {
-				c.refuse(in.Waiter, reused)
-			} else {
-				c.wait(e, in.Waiter)
-			}
-			return true
-		}
 		if h := c.homes[id]; h != nil {
 			if h.req.sum != bodyHash(r) {
 				c.refuse(in.Waiter, reused)
@@ -114,6 +106,14 @@ func (c *Core) repeatOfKey(in *Submit) bool {
 				c.reply(in.Waiter, nil, id)
 			} else {
 				h.waiters = append(h.waiters, in.Waiter)
+			}
+			return true
+		}
+		if e := c.entries[id]; e != nil && e.home == c.cfg.Partition {
+			if e.req.bodySum() != bodyHash(r) {
+				c.refuse(in.Waiter, reused)
+			} else {
+				c.wait(e, in.Waiter)
 			}
 			return true
 		}
@@ -150,8 +150,8 @@ func (c *Core) repeatOfKey(in *Submit) bool {
 
 // keepEnding keeps a plain outcome until its caller has it; under pressure the
 // oldest go first.
-func (c *Core) keepEnding(seq uint64, id ID, app string, o *Outcome) {
-	x := &ending{id: id, app: app, outcome: o, size: len(o.Body) + 256}
+func (c *Core) keepEnding(seq uint64, id ID, app string, o *Outcome, at int64) {
+	x := &ending{id: id, app: app, outcome: o, at: at, size: len(o.Body) + 256}
 	c.endings[id] = x
 	c.keep.placeEnding(&x.node, seq, x)
 	c.endSize += x.size

@@ -74,6 +74,9 @@ func (l reminderList) find(id string) *reminderEntry {
 // maxReminderYear keeps times that RFC 3339 can write.
 const maxReminderYear = 9999
 
+// maxPeriod, in nanoseconds (146 years), leaves room for sums.
+const maxPeriod = 1 << 62
+
 // SetReminder creates or replaces a reminder; the reply's Value is whether it replaced one.
 type SetReminder struct {
 	Reminder Reminder
@@ -94,8 +97,8 @@ func (in *SetReminder) decide(c *Core) {
 		c.refuse(in.Waiter, Errorf(CodeBadReminder, "the period is negative"))
 		return
 	}
-	if r.Period > 0 && r.Period < int64(time.Millisecond) {
-		r.Period = int64(time.Millisecond)
+	if r.Period > 0 {
+		r.Period = min(max(r.Period, int64(time.Millisecond)), maxPeriod)
 	}
 	replaced := c.reminders[r.Actor].find(r.ID) != nil
 	c.emit(&reminderSet{*r})
@@ -111,6 +114,7 @@ func (c *Core) applyReminderSet(seq uint64, r Reminder) {
 		c.remCount++
 	}
 	x := c.reminders[r.Actor][i]
+	delete(c.firings, x.firing)
 	x.Reminder, x.firing = r, ID{}
 	c.keep.place(&x.node, seq, x)
 	c.due.put(x)
@@ -124,6 +128,7 @@ func (c *Core) dropReminder(a Actor, id string) {
 	}
 	c.due.remove(list[i])
 	c.keep.remove(&list[i].node)
+	delete(c.firings, list[i].firing)
 	c.remCount--
 	if list = slices.Delete(list, i, i+1); len(list) == 0 {
 		delete(c.reminders, a)
@@ -218,7 +223,7 @@ func (c *Core) makeID(app string) ID {
 
 func (c *Core) applyFired(b *accepted) {
 	r := c.reminders[b.req.Target.Actor()].find(b.reminder)
-	if r == nil || b.due == 0 {
+	if r == nil {
 		return
 	}
 	if !b.nextExists {
@@ -226,12 +231,16 @@ func (c *Core) applyFired(b *accepted) {
 		return
 	}
 	r.firing = b.req.ID
+	c.firings[r.firing] = r
 	r.Due, r.TargetNS = b.nextDue, b.nextNS
 	c.due.put(r)
 }
 
-func (c *Core) firingEnded(a Actor, reminder string, id ID) {
-	if r := c.reminders[a].find(reminder); r != nil && r.firing == id {
+// firingEnded: the request, or the chain that it became, is over. The chain may
+// have left the reminder's actor, so only the id tells whose firing it was.
+func (c *Core) firingEnded(id ID) {
+	if r := c.firings[id]; r != nil {
+		delete(c.firings, id)
 		r.firing = ID{}
 		c.due.put(r)
 	}

@@ -65,9 +65,10 @@ func (c *Core) pumpParked(comp component) {
 	}
 	p.dirty = false
 	for _, e := range p.ready(c) {
-		if e.cancelled && len(e.children) == 0 {
-			c.end(e, (&Error{CodeCancelled, "the request was cancelled", e.req.ID}).Outcome())
-		} else if h := c.hostForService(comp, e.req.ID); h != nil && c.mayRetry(e) {
+		if c.giveUp(e) {
+			continue
+		}
+		if h := c.hostForService(comp, e.req.ID); h != nil && c.mayRetry(e) {
 			c.start(e, h)
 		}
 	}
@@ -94,7 +95,7 @@ func (c *Core) pumpParked(comp component) {
 func (p *parking) ready(c *Core) []*entry {
 	var es []*entry
 	for _, e := range p.interrupted {
-		if c.mayRetry(e) || e.cancelled {
+		if c.mayRetry(e) || e.cancelled || c.exhausted(e) {
 			es = append(es, e)
 		}
 	}
@@ -126,9 +127,10 @@ func (c *Core) pumpActor(a *actorEntry) {
 		// Ready ones only: a retried caller waits for its children, so nested
 		// work comes first by itself.
 		for _, e := range append([]*entry(nil), a.holders...) {
-			if e.cancelled && e.phase == stopped && len(e.children) == 0 {
-				c.end(e, (&Error{CodeCancelled, "the request was cancelled", e.req.ID}).Outcome())
-			} else if e.phase == held || e.phase == stopped && c.mayRetry(e) {
+			if c.giveUp(e) {
+				continue
+			}
+			if e.phase == held || e.phase == stopped && c.mayRetry(e) {
 				if !c.startOnActor(e, a) {
 					return
 				}

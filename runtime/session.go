@@ -159,6 +159,21 @@ func (c *Core) addChild(parent, child ID) {
 	}
 }
 
+// linkChildren finds the children of every request anew: in a trimmed log a
+// child may stand in front of the record that keeps its parent.
+func (c *Core) linkChildren() {
+	for id, e := range c.entries {
+		for _, p := range e.parents {
+			c.addChild(p, id)
+		}
+	}
+	for id, h := range c.homes {
+		for _, p := range h.parents {
+			c.addChild(p, id)
+		}
+	}
+}
+
 func (c *Core) childEnded(parents []ID, child ID) {
 	for _, p := range parents {
 		if e := c.entries[p]; e != nil {

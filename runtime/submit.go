@@ -27,14 +27,18 @@ func (in *Submit) decide(c *Core) {
 		c.wait(e, in.Waiter)
 		return
 	}
+	if r.Key != "" && c.repeatOfKey(in) {
+		return
+	}
+	if r.Kind != Call && c.ended.has(r.ID) { // it waited for the id only
+		c.reply(in.Waiter, nil, r.ID)
+		return
+	}
 	if c.answerEnded(r.ID, r.Target.App, in.Waiter) {
 		return
 	}
 	if err := c.idAge(r.ID); err != nil {
 		c.refuse(in.Waiter, err)
-		return
-	}
-	if r.Key != "" && c.repeatOfKey(in) {
 		return
 	}
 	if r.Boot != "" {
@@ -195,7 +199,9 @@ func (in *Await) decide(c *Core) {
 		h.waiters = append(h.waiters, in.Waiter)
 		return
 	}
-	if o, again := c.storedOutcome(in.View, in.ID, in.App); again {
+	if in.App == "" {
+		// Another partition wants to know that it has ended, not how.
+	} else if o, again := c.storedOutcome(in.View, in.ID, in.App); again {
 		c.reread(in.Waiter)
 		return
 	} else if o != nil {

@@ -184,7 +184,7 @@ func (in *Tick) decide(c *Core) {
 // forget drops what is older than the id window; it needs no record.
 func (c *Core) forget() {
 	c.ended.prune(c, c.now.Wall-c.cfg.IDWindow)
-	for n := c.keep.oldestEnding(); n != nil && c.now.Wall-n.id.Millis() > c.cfg.IDWindow; n = c.keep.oldestEnding() {
+	for n := c.keep.oldestEnding(); n != nil && c.now.Wall-n.at > c.cfg.IDWindow; n = c.keep.oldestEnding() {
 		c.dropEnding(n.id)
 	}
 	for boot, at := range c.lost {

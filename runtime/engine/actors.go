@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"sort"
 
 	"github.com/karmesh/kar/runtime"
@@ -135,12 +136,17 @@ func (m *Mesh) CancelReminders(ctx context.Context, boot string, a runtime.Actor
 func (m *Mesh) Subscribe(ctx context.Context, s runtime.Subscription) (replaced bool, err error) {
 	if m.cfg.Topics != nil {
 		start, end, err := m.cfg.Topics.Bounds(ctx, s.Topic)
-		if err == nil {
+		var e *runtime.Error
+		switch {
+		case err == nil && s.Oldest:
+			s.Next = start
+		case err == nil:
 			s.Next = end
-			if s.Oldest {
-				s.Next = start
-			}
-		} // a topic that does not exist yet: every event that it will have
+		case errors.As(err, &e) && e.Code == runtime.CodeTopicMissing:
+			// Not there yet: every event that it will have.
+		default:
+			return false, err
+		}
 	}
 	w := newWaiter()
 	rep, err := m.actorPart(s.Actor).ask(ctx, w, &runtime.Subscribe{Subscription: s, Waiter: w})
@@ -256,6 +262,9 @@ func (m *Mesh) Known(ctx context.Context, app, typ string) ([]runtime.Actor, err
 	for _, p := range m.parts {
 		gen, err := p.generation(ctx, app, true)
 		if err != nil {
+			return nil, err
+		}
+		if err := p.applier.caughtUp(ctx); err != nil {
 			return nil, err
 		}
 		err = m.cfg.Store.Read(ctx, p.n, func(s runtime.Snapshot) error {

@@ -114,11 +114,15 @@ func (p *partition) watchFor(home *partition, child runtime.ID, parents []runtim
 
 // Call submits a request and waits for its outcome. A request whose id is
 // already known is not run again: the caller becomes one more waiter. A zero
-// r.ID is filled in (and set in *r before anything else happens).
+// r.ID is filled in (and set in *r before anything else happens); when the
+// Idempotency-Key was used before it becomes the id of that request.
 func (m *Mesh) Call(ctx context.Context, r *runtime.Request) (*runtime.Outcome, error) {
 	rep, err := m.submit(ctx, r)
 	if err != nil {
 		return nil, err
+	}
+	if !rep.id.IsZero() {
+		r.ID = rep.id // of the request that used the Idempotency-Key first
 	}
 	return rep.outcome, nil
 }

@@ -15,14 +15,18 @@ type applier struct {
 
 	mu      sync.Mutex
 	changes []runtime.StoreChange
+	busy    bool   // changes were taken and are not in the store yet
 	upTo    uint64 // everything up to here is in changes or in the store
 	applied uint64
 	synced  uint64
 	want    uint64 // somebody wants this to be durable in the store
 	wake    chan struct{}
+	moved   *signal // applied has grown
 }
 
-func newApplier(p *partition) *applier { return &applier{p: p, wake: make(chan struct{}, 1)} }
+func newApplier(p *partition) *applier {
+	return &applier{p: p, wake: make(chan struct{}, 1), moved: newSignal()}
+}
 
 func (a *applier) reset(applied uint64, changes []runtime.StoreChange) {
 	a.mu.Lock()
@@ -65,6 +69,28 @@ func (a *applier) durable(seq uint64) bool {
 	return false
 }
 
+// caughtUp waits until the store holds every change that was durable at the call.
+func (a *applier) caughtUp(ctx context.Context) error {
+	target := uint64(0)
+	for {
+		moved := a.moved.wait()
+		a.mu.Lock()
+		if target == 0 {
+			target = a.upTo
+		}
+		done := a.applied >= target || len(a.changes) == 0 && !a.busy
+		a.mu.Unlock()
+		if done {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-moved:
+		}
+	}
+}
+
 func (a *applier) run(ctx context.Context) {
 	for {
 		select {
@@ -88,8 +114,14 @@ func (a *applier) step(ctx context.Context) bool {
 	a.mu.Lock()
 	changes, from, to := a.changes, a.applied, a.upTo
 	want, synced := a.want, a.synced
-	a.changes = nil
+	a.changes, a.busy = nil, true
 	a.mu.Unlock()
+	defer func() {
+		a.mu.Lock()
+		a.busy = false
+		a.mu.Unlock()
+		a.moved.fire()
+	}()
 	put := func() {
 		a.mu.Lock()
 		a.changes = append(changes, a.changes...)
@@ -126,6 +158,7 @@ func (a *applier) step(ctx context.Context) bool {
 		a.applied = to
 		a.mu.Unlock()
 		a.p.push(&runtime.StoreApplied{Seq: to})
+		a.moved.fire()
 	}
 	if want > synced {
 		d, err := a.p.m.cfg.Store.Sync(ctx, a.p.n)
