@@ -165,7 +165,7 @@ func (f *follower) step(ctx context.Context) error {
 		f.pump.cfg.Logger.Warn("events are missing: the topic no longer holds them",
 			"topic", f.group.Topic, "from", f.next, "to", at-1)
 	}
-	next, err := f.pump.cfg.Mesh.Deliver(ctx, f.group.Key, events)
+	next, err := f.pump.cfg.Mesh.Deliver(ctx, f.group.Key, f.next, events)
 	if err == nil {
 		f.reach(next)
 	}

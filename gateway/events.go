@@ -175,6 +175,11 @@ func (x *exchange) publish() error {
 	if err != nil {
 		return err
 	}
+	if boot := x.caller.Boot; boot != "" {
+		if _, live := x.mesh.HostOf(boot); !live {
+			return runtime.Errorf(runtime.CodeHostLost, "the host that publishes was counted as lost")
+		}
+	}
 	event := runtime.Event{Body: body, Header: runtime.Header{}}
 	for name, values := range x.r.Header {
 		if name == "Content-Type" || strings.HasPrefix(name, "Ce-") {

@@ -180,7 +180,11 @@ const groupLimit = 1000
 // one member, in the record that moves the cursor (P9). The reply's Value is
 // the next offset.
 type DeliverEvents struct {
-	Group  string
+	Group string
+	// From is the offset from which the events were asked for. When the cursor
+	// is behind it, they belong to an earlier life of the group: nothing is
+	// delivered, and the reply says where to go on.
+	From   int64
 	Events []Event
 	Waiter any
 }
@@ -193,6 +197,10 @@ func (in *DeliverEvents) decide(c *Core) {
 	}
 	if g.pending >= groupLimit {
 		c.blocked[in.Group] = append(c.blocked[in.Group], in.Waiter)
+		return
+	}
+	if in.From > g.next {
+		c.replyValue(in.Waiter, g.next)
 		return
 	}
 	for i := range in.Events {

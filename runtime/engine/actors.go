@@ -200,9 +200,11 @@ func (m *Mesh) Groups() (groups []Group, changed <-chan struct{}) {
 
 // Deliver turns consecutive events into requests of the group's subscribers,
 // exactly once each; it returns the group's next offset once that is durable,
-// or an error with CodeNotFound when the group is gone. It waits while too
-// much of the group's earlier work is unfinished.
-func (m *Mesh) Deliver(ctx context.Context, group string, events []runtime.Event) (next int64, err error) {
+// or an error with CodeNotFound when the group is gone. From is the offset that
+// the events were fetched from: when the group's cursor is behind it nothing is
+// delivered and the answer says where to go on. Deliver waits while too much of
+// the group's earlier work is unfinished.
+func (m *Mesh) Deliver(ctx context.Context, group string, from int64, events []runtime.Event) (next int64, err error) {
 	if group == "" {
 		return 0, runtime.Errorf(runtime.CodeNotFound, "no group")
 	}
@@ -212,7 +214,7 @@ func (m *Mesh) Deliver(ctx context.Context, group string, events []runtime.Event
 	}
 	for {
 		w := newWaiter()
-		rep, err := p.ask(ctx, w, &runtime.DeliverEvents{Group: group[1:], Events: events, Waiter: w})
+		rep, err := p.ask(ctx, w, &runtime.DeliverEvents{Group: group[1:], From: from, Events: events, Waiter: w})
 		if isAgain(err) {
 			continue
 		}
