@@ -10,7 +10,7 @@ import (
 // thing, in an order of its own: two cores that folded the same decisions
 // describe themselves alike. Memory of the owner (waiters, timers, links) is
 // left out, and so is what needs no record to be forgotten (ended ids,
-// outcomes that were taken).
+// outcomes that were taken, messages that were confirmed).
 func (c *Core) Describe() string {
 	var lines []string
 	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
@@ -58,9 +58,6 @@ func (c *Core) Describe() string {
 	}
 	for p, o := range c.out {
 		add("outbox to %d next %d", p, o.next)
-		for _, e := range o.pending {
-			add("outbox to %d holds %06d", p, e.n)
-		}
 	}
 	for p, n := range c.in {
 		add("inbox from %d at %d", p, n)

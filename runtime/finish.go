@@ -121,7 +121,7 @@ func (c *Core) next(e *entry, tc *tailCall) {
 		c.touchTarget(e)
 	} else {
 		b.away = true
-		m := &parcel{kind: msgStep, id: e.req.ID, home: e.home, step: b.step, flow: e.flow, req: Request{
+		m := &parcel{kind: msgStep, id: e.req.ID, gen: c.generation(t.App), home: e.home, step: b.step, flow: e.flow, req: Request{
 			ID: e.req.ID, Kind: e.req.Kind, Target: t, Method: b.method, Path: b.path, Header: b.header, Body: b.body,
 		}}
 		c.emit(b, OutMessage{To: to, Payload: encode(nil, m)})

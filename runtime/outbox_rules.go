@@ -26,6 +26,7 @@ type parcel struct {
 	app     appChanged
 	sub     Subscription
 	group   string
+	gen     uint64 // generation of the app, with msgStep and msgTell
 }
 
 func (m *parcel) fields(c *codec) {
@@ -43,6 +44,7 @@ func (m *parcel) fields(c *codec) {
 	has = m.kind == msgJoin || m.kind == msgLeave
 	c.msg(9, &has, &m.sub)
 	c.str(10, &m.group)
+	c.u64(11, &m.gen)
 }
 
 func (c *Core) outboxTo(p uint16) *outbox {
@@ -112,6 +114,7 @@ func (in *Deliver) decide(c *Core) {
 		if decode(in.Payload, &m) != nil {
 			m = parcel{}
 		}
+		c.catchUpWithPurge(&m)
 		c.via = via{in.From, in.N}
 		c.deliver(&m)
 		if c.via.n != 0 { // nothing had to be recorded but the number
@@ -121,7 +124,20 @@ func (in *Deliver) decide(c *Core) {
 	c.effect(Effect{Kind: AckPartition, Partition: in.From, N: c.in[in.From]})
 }
 
+// catchUpWithPurge: messages of two partitions overtake each other, so work of
+// a new generation may be here before the news of the purge. It must not be
+// taken for work of the old one. A record of its own: the message's number is
+// recorded with the work.
+func (c *Core) catchUpWithPurge(m *parcel) {
+	if m.kind == msgStep || m.kind == msgTell {
+		c.changeApp(&appChanged{app: m.req.Target.App, generation: m.gen})
+	}
+}
+
 func (c *Core) deliver(m *parcel) {
+	if (m.kind == msgStep || m.kind == msgTell) && m.gen < c.generation(m.req.Target.App) {
+		return // purged on its way
+	}
 	switch m.kind {
 	case msgStep:
 		c.accept(&accepted{req: m.req, flow: m.flow, home: m.home, step: m.step, at: c.now.Wall}, nil)

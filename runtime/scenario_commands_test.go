@@ -85,6 +85,14 @@ func (w *world) command(line string) {
 		for _, p := range w.parts {
 			w.trim(p, int(w.num(ws.opts["leave"])))
 		}
+	case "mark": // the next cut is here
+		for _, p := range w.parts {
+			w.beginTrim(p)
+		}
+	case "cut":
+		for _, p := range w.parts {
+			w.endTrim(p, int(w.num(ws.opts["leave"])))
+		}
 	case "hold":
 		w.held = true
 	case "release":
@@ -145,7 +153,10 @@ func (w *world) submit(ws words) {
 	if of := ws.opts["session"]; of != "" {
 		in.Request.Session = w.session(of)
 		if q, ok := SessionPartition(in.Request.Session); ok && q != n && r.Kind == Call {
-			in.Vouched = w.vouch(q, in.Request)
+			var ok bool
+			if in.Vouched, ok = w.vouch(q, in.Request); !ok {
+				return
+			}
 		}
 	}
 	w.step(n, in)
@@ -172,7 +183,7 @@ func (w *world) session(of string) string {
 	return fmt.Sprintf("%s:%s:%d.0.1.1", id, id, id.Partition())
 }
 
-func (w *world) vouch(q uint16, r Request) *Vouched {
+func (w *world) vouch(q uint16, r Request) (*Vouched, bool) {
 	p := w.parts[q]
 	p.core.Step(w.now, &Vouch{Request: r, Waiter: "vouch"})
 	records, effects := p.core.Take()
@@ -181,10 +192,10 @@ func (w *world) vouch(q uint16, r Request) *Vouched {
 		if effects[i].Kind == Reply {
 			w.say("= %s%s", w.mark(q), w.effectText(&effects[i]))
 			v, _ := effects[i].Value.(*Vouched)
-			return v
+			return v, effects[i].Err == nil
 		}
 	}
-	return nil
+	return nil, false
 }
 
 func (w *world) hostCommand(ws words) {

@@ -36,6 +36,8 @@ type worldPart struct {
 	changes []StoreChange
 	store   map[string][]byte
 	applied uint64
+	cut     uint64
+	cutAt   int
 }
 
 type posted struct {
@@ -175,6 +177,9 @@ func (w *world) pump() {
 func (w *world) carry(p *worldPart, e *Effect, mark string) {
 	switch e.Kind {
 	case ToPartition:
+		if w.held && e.N <= w.parts[e.Partition].core.in[p.n]+uint64(len(w.queue)) {
+			return // sent again while it waits
+		}
 		w.queue = append(w.queue, posted{e.Partition, &Deliver{From: p.n, N: e.N, Payload: e.Payload}, fmt.Sprintf("p%d → p%d message %d", p.n, e.Partition, e.N)})
 	case AckPartition:
 		if !w.held {
@@ -235,11 +240,21 @@ func (w *world) advance(d time.Duration) {
 
 // trim keeps what is live, cuts the log, and checks that both logs tell the same.
 func (w *world) trim(p *worldPart, leave int) {
+	w.beginTrim(p)
+	w.endTrim(p, leave)
+}
+
+func (w *world) beginTrim(p *worldPart) {
 	w.quiet = true
 	p.core.Step(w.now, &Mark{})
-	cut := p.core.Seq()
 	w.finish(p, "")
-	at := len(p.log) - 1
+	w.quiet = false
+	p.cut, p.cutAt = p.core.Seq(), len(p.log)-1
+}
+
+func (w *world) endTrim(p *worldPart, leave int) {
+	w.quiet = true
+	cut, at := p.cut, p.cutAt
 	for p.core.OldestLive() < cut {
 		p.core.Step(w.now, &Keep{Before: cut, Limit: 3})
 		w.finish(p, "")

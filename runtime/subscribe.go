@@ -219,7 +219,7 @@ func (in *DeliverEvents) decide(c *Core) {
 		if to == c.cfg.Partition {
 			c.accept(&accepted{req: req, flow: req.ID, home: c.cfg.Partition, at: c.now.Wall, group: g.key, offset: ev.Offset}, nil)
 		} else {
-			p := &parcel{kind: msgTell, flow: req.ID, req: req}
+			p := &parcel{kind: msgTell, flow: req.ID, gen: c.generation(m.Actor.App), req: req}
 			c.emit(&delivered{g.key, ev.Offset + 1}, OutMessage{To: to, Payload: encode(nil, p)})
 		}
 	}
