@@ -68,6 +68,7 @@ func (p *program) gateway(ctx context.Context, cmd *cobra.Command, c *config, in
 	if err != nil {
 		return err
 	}
+	p.relaxCollector()
 	cfg := nodeConfig{
 		Place: place, Version: p.version, Background: inBackground, Partitions: partitions,
 		Listen: c.text("listen"), BodyLimit: c.integer("body-limit"), Lease: c.span("lease"),

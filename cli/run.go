@@ -95,6 +95,7 @@ func (p *program) run(ctx context.Context, c *config, s runSpec) error {
 			return err
 		}
 	}
+	p.relaxCollector()
 	side, err := p.newSidecar(ctx, c, s)
 	if err != nil {
 		return err
