@@ -65,7 +65,12 @@ func (b *bench) mesh(name string) (*mesh, error) {
 	return m, nil
 }
 
-func (m *mesh) env() []string { return []string{"KAR_STATE_DIR=" + m.state} }
+// env names folder and socket. A component that is told its gateway starts none
+// by itself, so that a killed gateway comes back when the benchmark says so.
+func (m *mesh) env() []string {
+	socket := filepath.Join(m.dir, "s")
+	return []string{"KAR_STATE_DIR=" + m.state, "KAR_SOCKET=" + socket, "KAR_GATEWAY=unix://" + socket}
+}
 
 // startGateway starts the gateway and returns how long it took until it was ready.
 func (m *mesh) startGateway() (time.Duration, error) {
