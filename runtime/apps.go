@@ -99,6 +99,7 @@ func (c *Core) applyApp(seq uint64, b *appChanged) {
 		if run && t.IsActor() {
 			x := c.actorEntry(t.Actor())
 			x.zombies = append(x.zombies, z)
+			c.haunted[x.actor] = x
 		}
 	}
 	for _, id := range sortedIDs(c.homes) {
@@ -153,10 +154,11 @@ func (c *Core) applyApp(seq uint64, b *appChanged) {
 // zombieEnded: an attempt of an earlier generation has ended; when none is
 // left the actor can be deactivated and used anew.
 func (c *Core) zombieEnded(boot string, at Attempt) {
-	for _, x := range c.actors {
+	for _, x := range c.haunted {
 		for i, z := range x.zombies {
 			if z.id == at.ID && z.host == boot && z.attempt == at.Number {
 				x.zombies = append(x.zombies[:i:i], x.zombies[i+1:]...)
+				c.exorcised(x)
 				c.touch(x)
 				return
 			}

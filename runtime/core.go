@@ -16,6 +16,10 @@ type Config struct {
 	MaxAttempts     int
 	// OutcomeBytes bounds the outcomes kept for callers that have not taken them.
 	OutcomeBytes int
+	// HostLimit and HostBytes bound what one host is given at a time, in
+	// attempts and in bytes of their bodies; 0 means no bound.
+	HostLimit int
+	HostBytes int
 }
 
 // A Core is the state and the rules of one partition. It is not safe for
@@ -41,6 +45,8 @@ type Core struct {
 	keys      map[string]ID
 	flows     map[ID][]*entry
 	actors    map[Actor]*actorEntry
+	haunted   map[Actor]*actorEntry    // actors with zombies
+	cancels   map[string]map[ID]*entry // by calling boot: to be withdrawn when it is lost
 	parked    map[component]*parking
 	hosts     map[string]*hostEntry
 	offers    map[component][]*hostEntry // sorted by boot
@@ -96,7 +102,7 @@ func New(cfg Config) *Core {
 	c := &Core{
 		cfg: cfg, me: hash64(cfg.Node),
 		entries: map[ID]*entry{}, homes: map[ID]*homeEntry{}, endings: map[ID]*ending{},
-		keys: map[string]ID{}, flows: map[ID][]*entry{}, actors: map[Actor]*actorEntry{},
+		keys: map[string]ID{}, flows: map[ID][]*entry{}, actors: map[Actor]*actorEntry{}, haunted: map[Actor]*actorEntry{}, cancels: map[string]map[ID]*entry{},
 		parked: map[component]*parking{}, hosts: map[string]*hostEntry{},
 		offers: map[component][]*hostEntry{}, lost: map[string]int64{},
 		reminders: map[Actor]reminderList{}, subs: map[Actor]map[string]*subEntry{},

@@ -128,6 +128,8 @@ type hostEntry struct {
 	contact int64 // monotonic ms of the last sign of life
 	grace   int64
 	running map[ID]*entry
+	bytes   int  // of the bodies of running
+	full    bool // memory: something waits for room
 	actors  map[Actor]*actorEntry
 	idle    []idleActor // by since; actors that were busy again are skipped
 }

@@ -1,6 +1,9 @@
 package runtime
 
-import "sort"
+import (
+	"slices"
+	"sort"
+)
 
 // A record is valid or void for every reader alike: a claim is valid when its
 // epoch is greater than all before it; any other record is valid when it
@@ -176,6 +179,12 @@ func (c *Core) addEntry(seq uint64, e *entry) {
 	c.keep.place(&e.node, seq, e)
 	c.flows[e.flow] = append(c.flows[e.flow], e)
 	c.app(e.req.Target.App).open++
+	if boot := e.req.Boot; boot != "" && e.req.CancelWithCaller {
+		if c.cancels[boot] == nil {
+			c.cancels[boot] = map[ID]*entry{}
+		}
+		c.cancels[boot][e.req.ID] = e
+	}
 	if e.req.Key != "" && e.home == c.cfg.Partition {
 		c.keys[keyOf(&e.req)] = e.req.ID
 	}
@@ -216,9 +225,7 @@ func (c *Core) place(e *entry) {
 // leave takes the entry out of the mailbox and off its host.
 func (c *Core) leave(e *entry) {
 	if e.phase == running {
-		if h := c.hosts[e.host]; h != nil {
-			delete(h.running, e.req.ID)
-		}
+		c.takeOff(e)
 		c.Counts.Running--
 	}
 	if !e.req.Target.IsActor() {
@@ -264,6 +271,12 @@ func (c *Core) dropEntry(e *entry) {
 		c.flows[e.flow] = fl
 	}
 	c.app(e.req.Target.App).open--
+	if m := c.cancels[e.req.Boot]; m != nil {
+		delete(m, e.req.ID)
+		if len(m) == 0 {
+			delete(c.cancels, e.req.Boot)
+		}
+	}
 	if e.group != "" {
 		if g := c.groups[e.group]; g != nil {
 			g.pending--
@@ -284,6 +297,7 @@ func (c *Core) applyStarted(r *Record, b *started) {
 	c.timers.remove(&e.timer)
 	h := c.host(b.host)
 	h.running[e.req.ID] = e
+	h.bytes += len(e.req.Body)
 	h.grace = max(h.grace, b.grace)
 	c.Counts.Running++
 	if e.req.Target.IsActor() {
@@ -425,19 +439,34 @@ func (c *Core) applyHostLost(b *hostLost) {
 	for _, a := range h.actors {
 		c.unplaceLost(a)
 	}
-	for _, a := range c.actors {
-		if len(a.zombies) > 0 {
-			keep := a.zombies[:0]
-			for _, z := range a.zombies {
-				if z.host != b.boot {
-					keep = append(keep, z)
-				}
-			}
-			a.zombies = keep
-		}
+	for _, a := range sortedActors(c.haunted) {
+		x := c.haunted[a]
+		x.zombies = slices.DeleteFunc(x.zombies, func(z zombie) bool { return z.host == b.boot })
+		c.exorcised(x)
 	}
 	c.removeOffers(h)
 	delete(c.hosts, b.boot)
+}
+
+// exorcised forgets that an actor had zombies when it has none left.
+func (c *Core) exorcised(a *actorEntry) {
+	if len(a.zombies) == 0 {
+		delete(c.haunted, a.actor)
+	}
+}
+
+// takeOff takes a running entry off its host, which may have room again.
+func (c *Core) takeOff(e *entry) {
+	h := c.hosts[e.host]
+	if h == nil || h.running[e.req.ID] != e {
+		return
+	}
+	delete(h.running, e.req.ID)
+	h.bytes -= len(e.req.Body)
+	if h.full {
+		h.full = false
+		c.touchOffers(h)
+	}
 }
 
 // unplaceLost is unplace without touching the host's map, which goes as a whole.

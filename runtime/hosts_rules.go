@@ -199,7 +199,7 @@ func (c *Core) loseHost(boot, reason string) {
 		return
 	}
 	ids := sortedIDs(h.running)
-	actors := sortedActors(h.actors)
+	actors, haunted := sortedActors(h.actors), sortedActors(c.haunted)
 	c.emit(&hostLost{boot, reason, c.now.Wall})
 	c.Counts.HostsLost++
 	c.effect(Effect{Kind: LostHost, Boot: boot, Value: reason})
@@ -213,8 +213,8 @@ func (c *Core) loseHost(boot, reason string) {
 			c.touch(x)
 		}
 	}
-	for _, x := range c.actors {
-		if x.stale || len(x.zombies) == 0 && x.host == "" {
+	for _, a := range haunted {
+		if x := c.actors[a]; x != nil {
 			c.touch(x)
 		}
 	}
@@ -225,8 +225,8 @@ func (c *Core) loseHost(boot, reason string) {
 // withdrawCallsOf ends what the lost boot asked to be withdrawn with it.
 func (c *Core) withdrawCallsOf(boot string) {
 	var es []*entry
-	for _, e := range c.entries {
-		if e.req.CancelWithCaller && e.req.Boot == boot && !e.hasStarted() {
+	for _, e := range c.cancels[boot] {
+		if !e.hasStarted() {
 			es = append(es, e)
 		}
 	}
@@ -317,9 +317,7 @@ func (c *Core) answered(boot string, a *Answer) {
 	if a.Outcome == nil {
 		// Stopped without an answer. No record: the next Started says it, and
 		// until then the host keeps saying it.
-		if h := c.hosts[boot]; h != nil {
-			delete(h.running, e.req.ID)
-		}
+		c.takeOff(e)
 		c.stop(e)
 		c.interrupted(e)
 		return
@@ -352,10 +350,10 @@ func (in *Deactivated) decide(c *Core) {
 
 // hostForActor chooses by rendezvous hashing with bounded load: the host that
 // ranks first for this actor unless it holds a quarter more than its share.
-func (c *Core) hostForActor(comp component, a Actor) *hostEntry {
+func (c *Core) hostForActor(comp component, a Actor, nested bool) *hostEntry {
 	hs := c.offers[comp]
 	if len(hs) <= 1 {
-		if len(hs) == 0 {
+		if len(hs) == 0 || !nested && !c.room(hs[0]) {
 			return nil
 		}
 		return hs[0]
@@ -368,7 +366,7 @@ func (c *Core) hostForActor(comp component, a Actor) *hostEntry {
 	var best *hostEntry
 	var score uint64
 	for _, h := range hs {
-		if len(h.actors) >= limit {
+		if len(h.actors) >= limit || !nested && !c.room(h) {
 			continue
 		}
 		if s := hash64(h.boot, a.Type, a.ID); best == nil || s > score {
@@ -387,6 +385,9 @@ func (c *Core) hostForService(comp component, id ID) *hostEntry {
 		if best == nil || len(h.running) < len(best.running) {
 			best = h
 		}
+	}
+	if best != nil && !c.room(best) {
+		return nil
 	}
 	return best
 }

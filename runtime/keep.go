@@ -232,6 +232,7 @@ func (c *Core) applyKeptRequest(seq uint64, k *keptRequest) {
 		if e.phase == running {
 			h := c.host(e.host)
 			h.running[id] = e
+			h.bytes += len(e.req.Body)
 			h.grace = max(h.grace, e.grace)
 			c.Counts.Running++
 		} else if e.phase == stopped && !e.req.Target.IsActor() {
@@ -280,6 +281,9 @@ func (c *Core) applyKeptActor(seq uint64, k *keptActor) {
 	a := c.actorEntry(k.actor)
 	if len(a.zombies) == 0 {
 		a.zombies = k.zombies
+		if len(k.zombies) > 0 {
+			c.haunted[a.actor] = a
+		}
 	}
 	a.stale = a.stale || k.stale
 	if k.host != "" {

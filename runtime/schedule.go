@@ -1,13 +1,17 @@
 package runtime
 
-import "sort"
+import (
+	"slices"
+	"sort"
+)
 
 // parking holds what waits for a host of one component. An actor waits as a
 // whole; a service request waits by itself. Entries, not goroutines.
 type parking struct {
 	requests    []*entry              // of a service, by order
 	interrupted map[ID]*entry         // of a service: stopped attempts whose retry is due or waits
-	actors      map[Actor]*actorEntry // that have work and no host to be placed on
+	actors      map[Actor]*actorEntry // that have work and no host that takes it
+	order       []*actorEntry         // the same in order of parking; those that left are not in actors
 	dirty       bool
 	since       int64 // monotonic ms
 }
@@ -81,14 +85,61 @@ func (c *Core) pumpParked(comp component) {
 			}
 			c.start(e, h) // takes it out of p.requests
 		}
-		for _, a := range sortedActors(p.actors) {
-			x := p.actors[a]
-			x.parked = false
-			delete(p.actors, a)
-			c.touch(x)
-		}
+		c.wakeParked(p)
 	}
 	c.dropParking(comp, p)
+}
+
+// wakeMisses bounds how many parked actors one wake-up finds still without a host.
+const wakeMisses = 64
+
+// wakeParked lets parked actors try again, the longest waiting first. One that
+// has no place and has to park again ends it: all hosts are full. One whose own
+// host is full does not hold up the others.
+func (c *Core) wakeParked(p *parking) {
+	misses := 0
+	for n := len(p.order); n > 0 && len(p.order) > 0 && misses < wakeMisses; n-- {
+		a := p.order[0]
+		p.order[0] = nil
+		p.order = p.order[1:]
+		if p.actors[a.actor] != a || !a.parked {
+			continue
+		}
+		a.parked = false
+		delete(p.actors, a.actor)
+		c.pumpActor(a)
+		if a.parked {
+			misses++
+			if a.host == "" {
+				return
+			}
+		}
+	}
+}
+
+// room tells whether a host takes one more attempt of work from outside.
+// Nested calls are never held back: what waits for them holds a place already.
+func (c *Core) room(h *hostEntry) bool {
+	ok := (c.cfg.HostLimit <= 0 || len(h.running) < c.cfg.HostLimit) &&
+		(c.cfg.HostBytes <= 0 || h.bytes < c.cfg.HostBytes)
+	if !ok {
+		h.full = true
+	}
+	return ok
+}
+
+// parkActor lets an actor wait for a host that takes its work.
+func (c *Core) parkActor(comp component, a *actorEntry) {
+	if a.parked {
+		return
+	}
+	a.parked = true
+	p := c.parking(comp)
+	p.actors[a.actor] = a
+	if len(p.order) > 2*len(p.actors)+64 {
+		p.order = slices.DeleteFunc(p.order, func(a *actorEntry) bool { return p.actors[a.actor] != a })
+	}
+	p.order = append(p.order, a)
 }
 
 // ready lists the interrupted requests that wait for nothing but a host, in order.
@@ -239,16 +290,17 @@ func (c *Core) startOnActor(e *entry, a *actorEntry) bool {
 			c.deactivate(a)
 			return false
 		}
+		if e.phase == queued && len(e.parents) == 0 && !c.room(h) {
+			c.parkActor(componentOf(e.req.Target), a)
+			return false
+		}
 		c.start(e, h)
 		return true
 	}
 	comp := componentOf(e.req.Target)
-	h := c.hostForActor(comp, a.actor)
+	h := c.hostForActor(comp, a.actor, len(e.parents) > 0)
 	if h == nil {
-		if !a.parked {
-			a.parked = true
-			c.parking(comp).actors[a.actor] = a
-		}
+		c.parkActor(comp, a)
 		return false
 	}
 	c.start(e, h)

@@ -256,3 +256,45 @@ func TestTrimKeepsWhatIsLive(t *testing.T) {
 		t.Fatal("the parked tell was lost by trimming")
 	}
 }
+
+// A host gets no more than it may have at a time, everything gets its turn,
+// and nested calls pass a full host.
+func TestFullHost(t *testing.T) {
+	n := open(t, t.TempDir(), 1, func(c *engine.Config) { c.HostLimit = 3 })
+	var mu sync.Mutex
+	running, most := 0, 0
+	var m *engine.Mesh = n.Mesh
+	attach(t, m, runtime.HostInfo{Boot: "b1", App: "app", Actors: []string{"A"}, Service: "s"}, func(in *runtime.Invoke) *runtime.Outcome {
+		mu.Lock()
+		running++
+		if in.Session != "" && in.Path == "/m" && running > most {
+			most = running
+		}
+		mu.Unlock()
+		defer func() { mu.Lock(); running--; mu.Unlock() }()
+		if in.Path == "/m" {
+			nested := call("app", "A", "inner", "n")
+			nested.Session = in.Session
+			if _, err := m.Call(context.Background(), nested); err != nil {
+				return ok(`{"error":true,"message":"nested"}`)
+			}
+		}
+		return ok(`{"value":1}`)
+	})
+	var wg sync.WaitGroup
+	for i := range 50 {
+		wg.Go(func() {
+			if o, err := m.Call(within(t), call("app", "A", fmt.Sprint(i), "m")); err != nil || string(o.Body) != `{"value":1}` {
+				t.Errorf("call %d: %v %v", i, o, err)
+			}
+			r := &runtime.Request{Target: runtime.Target{App: "app", Service: "s"}, Method: "GET", Path: "/x"}
+			if _, err := m.Call(within(t), r); err != nil {
+				t.Errorf("service %d: %v", i, err)
+			}
+		})
+	}
+	wg.Wait()
+	if most > 6 {
+		t.Fatalf("%d at once", most)
+	}
+}

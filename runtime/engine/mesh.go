@@ -36,6 +36,9 @@ type Config struct {
 	MailboxLimit    int           // waiting requests per actor or service from outside; 0 means 10,000
 	// MaxAttempts of a request before it ends as an error; 0 means no limit.
 	MaxAttempts int
+	// HostLimit and HostBytes bound what one host is given at a time from one
+	// partition: attempts (0 means 10,000) and bytes of bodies (0 means 32 MiB).
+	HostLimit, HostBytes int
 	// TrimAt is the log size in bytes above which trimming is considered; 0 means 32 MiB.
 	TrimAt int64
 }
@@ -59,6 +62,12 @@ func (c *Config) fill() {
 	}
 	if c.MailboxLimit == 0 {
 		c.MailboxLimit = 10_000
+	}
+	if c.HostLimit == 0 {
+		c.HostLimit = 10_000
+	}
+	if c.HostBytes == 0 {
+		c.HostBytes = 32 << 20
 	}
 	if c.TrimAt == 0 {
 		c.TrimAt = 32 << 20
