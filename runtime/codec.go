@@ -14,9 +14,24 @@ import (
 type codec struct {
 	writing bool
 	out     []byte
-	vals    *[maxFields]span // reading only
 	set     uint64
+	vals    *[maxFields]span // reading: valid where set says so
+	tables  *tables
 	bad     bool
+}
+
+// tables are the field tables of nested messages, by depth, to be used again.
+type tables struct {
+	depth int
+	byDep []*[maxFields]span
+}
+
+func (t *tables) push() *[maxFields]span {
+	if t.depth == len(t.byDep) {
+		t.byDep = append(t.byDep, new([maxFields]span))
+	}
+	t.depth++
+	return t.byDep[t.depth-1]
 }
 
 const maxFields = 48
@@ -36,8 +51,11 @@ func encode(dst []byte, m message) []byte {
 	return c.out
 }
 
-func decode(b []byte, m message) error {
-	c := codec{vals: new([maxFields]span)}
+func decode(b []byte, m message) error { return decodeWith(&tables{}, b, m) }
+
+func decodeWith(t *tables, b []byte, m message) error {
+	c := codec{tables: t, vals: t.push()}
+	defer func() { t.depth-- }()
 	if !c.parse(b) {
 		return errCorrupt
 	}
@@ -78,6 +96,13 @@ func (c *codec) parse(b []byte) bool {
 
 func (c *codec) has(num int) bool { return c.set&(1<<num) != 0 }
 
+func (c *codec) at(num int) span {
+	if !c.has(num) {
+		return span{}
+	}
+	return c.vals[num]
+}
+
 // nested writes a message in place: its length is put in front once it is known.
 func (c *codec) nested(num int, m message) {
 	c.out = binary.AppendUvarint(c.out, uint64(num)<<1|1)
@@ -104,7 +129,7 @@ func (c *codec) raw(num int, b []byte) {
 
 func (c *codec) u64(num int, p *uint64) {
 	if !c.writing {
-		*p = c.vals[num].n
+		*p = c.at(num).n
 	} else if *p != 0 {
 		c.out = binary.AppendUvarint(c.out, uint64(num)<<1)
 		c.out = binary.AppendUvarint(c.out, *p)
@@ -148,7 +173,7 @@ func (c *codec) bool(num int, p *bool) {
 
 func (c *codec) str(num int, p *string) {
 	if !c.writing {
-		*p = string(c.vals[num].b)
+		*p = string(c.at(num).b)
 	} else if *p != "" {
 		c.out = binary.AppendUvarint(c.out, uint64(num)<<1|1)
 		c.out = binary.AppendUvarint(c.out, uint64(len(*p)))
@@ -197,7 +222,7 @@ func (c *codec) ids(num int, p *[]ID) {
 		}
 		return
 	}
-	b := c.vals[num].b
+	b := c.at(num).b
 	if len(b)%16 != 0 {
 		c.bad = true
 		return
@@ -217,7 +242,7 @@ func (c *codec) msg(num int, present *bool, m message) {
 		return
 	}
 	*present = c.has(num)
-	if *present && decode(c.vals[num].b, m) != nil {
+	if *present && decodeWith(c.tables, c.vals[num].b, m) != nil {
 		c.bad = true
 	}
 }
@@ -235,7 +260,7 @@ func (c *codec) strs(num int, p *[]string) {
 		c.prefix(start)
 		return
 	}
-	for b := c.vals[num].b; len(b) > 0; {
+	for b := c.at(num).b; len(b) > 0; {
 		s, rest, ok := cutPart(b)
 		if !ok {
 			c.bad = true
@@ -293,10 +318,10 @@ func list[T any, P interface {
 		c.prefix(start)
 		return
 	}
-	for b := c.vals[num].b; len(b) > 0; {
+	for b := c.at(num).b; len(b) > 0; {
 		one, rest, ok := cutPart(b)
 		var t T
-		if !ok || decode(one, P(&t)) != nil {
+		if !ok || decodeWith(c.tables, one, P(&t)) != nil {
 			c.bad = true
 			return
 		}
@@ -351,6 +376,8 @@ func (r *Request) fields(c *codec) {
 	c.i64(13, &r.NotBefore)
 	c.bool(14, &r.CancelWithCaller)
 	c.u64(15, &r.sum)
+	moved := r.first != (Target{})
+	c.msg(16, &moved, &r.first)
 }
 
 func (o *Outcome) fields(c *codec) {

@@ -76,6 +76,9 @@ type Core struct {
 	lastTick   int64
 	blocked    map[string][]any // waiters of full groups
 
+	tables   tables // of Fold
+	released []ID   // outcomes taken by their callers since the last round
+
 	// output of the current step
 	via     via
 	records [][]byte
@@ -126,6 +129,10 @@ func (c *Core) Step(now Now, in Input) {
 // Take hands over the records to append, in order, and the effects to carry out
 // once those records (and all earlier ones) are durable.
 func (c *Core) Take() (records [][]byte, effects []Effect) {
+	if len(c.records) > 0 && len(c.released) > 0 {
+		c.emit(&released{c.released})
+		c.released = c.released[:0]
+	}
 	records, effects = c.records, c.effects
 	c.records, c.effects = nil, nil
 	return records, effects

@@ -14,7 +14,7 @@ import (
 // Fold applies one record of the log. It reports whether the record was valid.
 // An error means that this partition must not be owned by this version.
 func (c *Core) Fold(b []byte) (valid bool, err error) {
-	r, err := DecodeRecord(b)
+	r, err := decodeRecord(&c.tables, b)
 	if err != nil {
 		return false, err
 	}
@@ -142,6 +142,10 @@ func (c *Core) apply(r *Record) {
 		}
 	case *keptOut:
 		c.applyKeptOut(r.Seq, b)
+	case *released:
+		for _, id := range b.ids {
+			c.dropEnding(id)
+		}
 	case *header, *received, *alive, *claimed:
 	}
 }
@@ -386,7 +390,7 @@ func (c *Core) applyContinued(seq uint64, b *continued) {
 		return
 	}
 	if e.req.Key != "" {
-		e.req.sum = e.req.bodySum()
+		e.req.sum, e.req.first = e.req.bodySum(), e.req.keyTarget()
 	}
 	if b.away {
 		t := e.req.Target

@@ -6,7 +6,7 @@ import "strings"
 // plain ones live in memory (and the log) until their caller has them.
 
 func keyOf(r *Request) string {
-	t := r.Target
+	t := r.keyTarget()
 	return strings.Join([]string{t.App, t.Type, t.ID, t.Service, r.Key}, "\x00")
 }
 
@@ -16,7 +16,8 @@ func OutcomeInStore(id ID) []byte { return append([]byte{'o'}, id[:]...) }
 // KeyInStore is where the request that used an Idempotency-Key is named.
 func KeyInStore(r *Request) []byte {
 	b := []byte{'i'}
-	for _, s := range []string{r.Target.App, r.Target.Type, r.Target.ID, r.Target.Service, r.Key} {
+	t := r.keyTarget()
+	for _, s := range []string{t.App, t.Type, t.ID, t.Service, r.Key} {
 		b = appendPart(b, s)
 	}
 	return b
@@ -68,6 +69,14 @@ func (c *Core) storeOutcome(seq uint64, r *Request, b *completed) {
 		key := KeyInStore(r)
 		c.change(seq, string(key), Mutation{Key: key, Value: encode(nil, &keyUse{b.id, r.bodySum(), gen}), Expires: expires})
 	}
+}
+
+// keyTarget is the target under which the key of the request is known.
+func (r *Request) keyTarget() Target {
+	if r.first != (Target{}) {
+		return r.first
+	}
+	return r.Target
 }
 
 func (r *Request) bodySum() uint64 {

@@ -56,6 +56,7 @@ const (
 	kindKeptGroup    = 23
 	kindKeptIDs      = 24
 	kindKeptOut      = 25
+	kindReleased     = 26
 )
 
 func newBody(kind uint64) message {
@@ -110,6 +111,8 @@ func newBody(kind uint64) message {
 		return &keptIDs{}
 	case kindKeptOut:
 		return &keptOut{}
+	case kindReleased:
+		return &released{}
 	}
 	return nil
 }
@@ -166,6 +169,8 @@ func kindOf(m message) uint64 {
 		return kindKeptIDs
 	case *keptOut:
 		return kindKeptOut
+	case *released:
+		return kindReleased
 	}
 	return 0
 }
@@ -190,7 +195,7 @@ func (e *envelope) fields(c *codec) {
 	if c.writing {
 		c.nested(8, e.message)
 	} else {
-		e.body = c.vals[8].b
+		e.body = c.at(8).b
 	}
 }
 
@@ -215,16 +220,18 @@ func sizeHint(m message) int {
 
 // DecodeRecord reads what EncodeRecord wrote. An unknown kind is an error with
 // CodeNewerFormat: this version must not own the partition.
-func DecodeRecord(b []byte) (*Record, error) {
+func DecodeRecord(b []byte) (*Record, error) { return decodeRecord(&tables{}, b) }
+
+func decodeRecord(t *tables, b []byte) (*Record, error) {
 	var e envelope
-	if err := decode(b, &e); err != nil {
+	if err := decodeWith(t, b, &e); err != nil {
 		return nil, Errorf(CodeDamaged, "a log record cannot be read (%d bytes)", len(b))
 	}
 	body := newBody(e.kind)
 	if body == nil {
 		return nil, Errorf(CodeNewerFormat, "the log holds a record of kind %d that this version does not know", e.kind)
 	}
-	if err := decode(e.body, body); err != nil {
+	if err := decodeWith(t, e.body, body); err != nil {
 		return nil, Errorf(CodeDamaged, "a log record of kind %d cannot be read", e.kind)
 	}
 	return &Record{e.epoch, e.owner, e.seq, e.viaFrom, e.viaN, e.out, body}, nil
@@ -469,6 +476,12 @@ func (m *delivered) fields(c *codec) {
 	c.str(1, &m.group)
 	c.i64(2, &m.next)
 }
+
+// released: these outcomes have reached their callers. It rides along with a
+// round and is never the reason for one.
+type released struct{ ids []ID }
+
+func (m *released) fields(c *codec) { c.ids(1, &m.ids) }
 
 // alive: the owner wanted to know whether it still is one.
 type alive struct{}

@@ -82,6 +82,9 @@ type Request struct {
 	// sum stands for method, path and body of the first step of a keyed
 	// request, whose fields later steps replace; 0 while they are the first.
 	sum uint64
+	// first is the target of the first step of a keyed request, under which its
+	// key is known; zero while Target still is that.
+	first Target
 }
 
 // An Outcome is how a request ended. It is recorded once.

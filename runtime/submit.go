@@ -247,7 +247,10 @@ type Release struct{ IDs []ID }
 
 func (in *Release) decide(c *Core) {
 	for _, id := range in.IDs {
-		c.dropEnding(id)
+		if c.endings[id] != nil {
+			c.dropEnding(id)
+			c.released = append(c.released, id)
+		}
 	}
 }
 

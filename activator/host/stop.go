@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"time"
 
 	"github.com/karmesh/kar/activator/tunnel"
 	"github.com/karmesh/kar/runtime"
@@ -69,6 +70,20 @@ func (h *Host) Exit(ctx context.Context, reason string) error {
 // ReportExit tells a gateway that a boot has ended, without a stream; the guard
 // uses it when the sidecar is gone.
 func ReportExit(ctx context.Context, gateway, boot, reason string) error {
+	for {
+		err := reportExitOnce(ctx, gateway, boot, reason)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(25 * time.Millisecond):
+		}
+	}
+}
+
+func reportExitOnce(ctx context.Context, gateway, boot, reason string) error {
 	body, err := json.Marshal(tunnel.ExitReport{Boot: boot, Reason: reason})
 	if err != nil {
 		return err
