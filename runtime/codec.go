@@ -20,18 +20,18 @@ type codec struct {
 	bad     bool
 }
 
-// tables are the field tables of nested messages, by depth, to be used again.
+// tables are the field tables of nested messages, by depth, and bodies of
+// records that nothing keeps a pointer to, all to be used again.
 type tables struct {
-	depth int
-	byDep []*[maxFields]span
+	depth    int
+	levels   []*level
+	accepted accepted
+	started  started
 }
 
-func (t *tables) push() *[maxFields]span {
-	if t.depth == len(t.byDep) {
-		t.byDep = append(t.byDep, new([maxFields]span))
-	}
-	t.depth++
-	return t.byDep[t.depth-1]
+type level struct {
+	codec codec
+	vals  [maxFields]span
 }
 
 const maxFields = 48
@@ -54,12 +54,18 @@ func encode(dst []byte, m message) []byte {
 func decode(b []byte, m message) error { return decodeWith(&tables{}, b, m) }
 
 func decodeWith(t *tables, b []byte, m message) error {
-	c := codec{tables: t, vals: t.push()}
+	if t.depth == len(t.levels) {
+		t.levels = append(t.levels, &level{})
+	}
+	l := t.levels[t.depth]
+	t.depth++
 	defer func() { t.depth-- }()
+	c := &l.codec
+	*c = codec{tables: t, vals: &l.vals}
 	if !c.parse(b) {
 		return errCorrupt
 	}
-	m.fields(&c)
+	m.fields(c)
 	if c.bad {
 		return errCorrupt
 	}

@@ -138,6 +138,21 @@ func (c *Core) Take() (records [][]byte, effects []Effect) {
 	return records, effects
 }
 
+// Recycle gives back what Take handed over, once it is no longer used.
+func (c *Core) Recycle(records [][]byte, effects []Effect) {
+	if c.records == nil && cap(records) <= maxRecycled {
+		clear(records)
+		c.records = records[:0]
+	}
+	if c.effects == nil && cap(effects) <= maxRecycled {
+		clear(effects)
+		c.effects = effects[:0]
+	}
+}
+
+// maxRecycled keeps one large round from holding memory for ever.
+const maxRecycled = 16 << 10
+
 // Pending is how many records Take would hand over.
 func (c *Core) Pending() int { return len(c.records) }
 

@@ -227,7 +227,17 @@ func decodeRecord(t *tables, b []byte) (*Record, error) {
 	if err := decodeWith(t, b, &e); err != nil {
 		return nil, Errorf(CodeDamaged, "a log record cannot be read (%d bytes)", len(b))
 	}
-	body := newBody(e.kind)
+	var body message
+	switch e.kind {
+	case kindAccepted: // applied by copying
+		t.accepted = accepted{}
+		body = &t.accepted
+	case kindStarted:
+		t.started = started{}
+		body = &t.started
+	default:
+		body = newBody(e.kind)
+	}
 	if body == nil {
 		return nil, Errorf(CodeNewerFormat, "the log holds a record of kind %d that this version does not know", e.kind)
 	}

@@ -39,7 +39,7 @@ type Config struct {
 	// HostLimit and HostBytes bound what one host is given at a time from one
 	// partition: attempts (0 means 10,000) and bytes of bodies (0 means 32 MiB).
 	HostLimit, HostBytes int
-	// TrimAt is the log size in bytes above which trimming is considered; 0 means 32 MiB.
+	// TrimAt is the log size in bytes above which trimming is considered; 0 means 16 MiB.
 	TrimAt int64
 }
 
@@ -70,7 +70,7 @@ func (c *Config) fill() {
 		c.HostBytes = 32 << 20
 	}
 	if c.TrimAt == 0 {
-		c.TrimAt = 32 << 20
+		c.TrimAt = 16 << 20
 	}
 }
 

@@ -175,6 +175,7 @@ func (p *partition) round(ctx context.Context, ins []runtime.Input) error {
 	for i := range effects {
 		p.carryOut(&effects[i])
 	}
+	p.core.Recycle(records, effects)
 	return nil
 }
 
