@@ -37,9 +37,10 @@ func (c *Core) Fold(b []byte) (valid bool, err error) {
 		c.owned = false
 		return true, nil
 	case *header:
-		if c.sawHead && c.trimmed && r.Epoch == c.epoch && r.Owner == c.owner && r.Seq > c.seq+1 {
-			// The reader began at a record that landed a second time, long after
-			// its first: whatever is live is behind this header.
+		if c.trimmed && (r.Epoch > c.epoch || r.Epoch == c.epoch && r.Owner == c.owner && r.Seq > c.seq+1) {
+			// The reader began at a void header: one of a deposed owner, whose
+			// successor's claim is cut off, or one that landed a second time, long
+			// after its first. Whatever is live is behind this one.
 			*c = *New(c.cfg)
 		}
 		if !c.sawHead { // the log has been trimmed up to here

@@ -331,15 +331,13 @@ func (c *Core) applyKeptGroup(seq uint64, k *keptGroup) {
 	if len(k.members) == 0 {
 		return
 	}
-	key := groupKey(&k.members[0])
-	if g := c.groups[key]; g != nil {
-		c.keep.place(&g.node, seq, g)
-		return
-	}
+	// In a trimmed log some members may stand behind the cut and some before it.
 	for _, s := range k.members {
 		c.applySubscribed(seq, s)
 	}
-	c.groups[key].next = k.next
+	g := c.groups[groupKey(&k.members[0])]
+	g.next = k.next
+	c.keep.place(&g.node, seq, g)
 }
 
 type keptIDs struct{ ids []ID }

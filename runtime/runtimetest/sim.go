@@ -1,0 +1,254 @@
+package runtimetest
+
+import (
+	"container/heap"
+	"fmt"
+	"hash/fnv"
+	"math/rand"
+	"strings"
+
+	"github.com/karmesh/kar/runtime"
+)
+
+// SimOptions say what one simulated run is like. Everything else follows from Seed.
+type SimOptions struct {
+	Seed       int64
+	Partitions int
+	Nodes      int   // gateways that compete for the partitions
+	Millis     int64 // how long faults and clients go on
+	// Bug plants a defect in the shell, by name, to prove that the witness sees it.
+	Bug string
+}
+
+// A SimReport is what a run was like.
+type SimReport struct {
+	Violations []string
+	Trace      uint64 // hash of everything that happened, in order
+	Tail       []string
+	Attempts, Requests, Crashes, Losses,
+	Trims, Fires, Events int
+}
+
+// A sim is a whole mesh in one thread: logs, gateways, hosts, clients and the
+// faults that befall them. Time is a number; chance is one generator.
+type sim struct {
+	opt    SimOptions
+	rng    *rand.Rand
+	now    int64
+	queue  simQueue
+	order  int
+	parts  []*simLog
+	nodes  []*simNode
+	hosts  []*simHost
+	boots  int
+	asks   int
+	wit    *witness
+	report SimReport
+	faults bool
+	topic  [][]byte // events published
+	subs   []runtime.Subscription
+}
+
+type simEvent struct {
+	at    int64
+	order int
+	do    func()
+}
+
+type simQueue []*simEvent
+
+func (q simQueue) Len() int { return len(q) }
+func (q simQueue) Less(i, j int) bool {
+	return q[i].at < q[j].at || q[i].at == q[j].at && q[i].order < q[j].order
+}
+func (q simQueue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
+func (q *simQueue) Push(x any)   { *q = append(*q, x.(*simEvent)) }
+func (q *simQueue) Pop() any {
+	old := *q
+	x := old[len(old)-1]
+	*q = old[:len(old)-1]
+	return x
+}
+
+const (
+	simApp      = "dp"
+	simActors   = 6
+	simStart    = 1767225600000
+	simFirstDue = 6000    // ms, of the reminder
+	simQuiet    = 180_000 // ms without faults at the end, in which everything must end
+)
+
+// Simulate plays one run.
+func Simulate(opt SimOptions) SimReport {
+	s := &sim{opt: opt, rng: rand.New(rand.NewSource(opt.Seed)), faults: true}
+	s.wit = newWitness(s)
+	for p := range opt.Partitions {
+		s.parts = append(s.parts, &simLog{s: s, n: uint16(p)})
+	}
+	for n := range opt.Nodes {
+		s.nodes = append(s.nodes, &simNode{s: s, n: n, alive: true})
+	}
+	for _, n := range s.nodes {
+		n.boot()
+	}
+	for range 3 {
+		s.spawn()
+	}
+	s.startClients()
+	s.after(s.between(300, 1500), s.fault)
+	s.run(opt.Millis)
+	s.faults = false
+	s.trace("faults end")
+	s.calm()
+	s.run(opt.Millis + simQuiet)
+	s.wit.atEnd()
+	for _, l := range s.parts {
+		l.check()
+	}
+	s.report.Violations = s.wit.violations
+	return s.report
+}
+
+func (s *sim) run(until int64) {
+	for len(s.queue) > 0 && s.queue[0].at <= until && len(s.wit.violations) == 0 {
+		e := heap.Pop(&s.queue).(*simEvent)
+		s.now = e.at
+		e.do()
+	}
+	s.now = until
+}
+
+func (s *sim) after(ms int64, do func()) {
+	s.order++
+	heap.Push(&s.queue, &simEvent{s.now + ms, s.order, do})
+}
+
+func (s *sim) between(a, b int64) int64 { return a + s.rng.Int63n(b-a+1) }
+func (s *sim) chance(percent int) bool  { return s.rng.Intn(100) < percent }
+
+// trace notes what happened; the hash of all of it is the same for the same seed.
+func (s *sim) trace(format string, args ...any) {
+	line := fmt.Sprintf("%7d ", s.now) + fmt.Sprintf(format, args...)
+	h := fnv.New64a()
+	_, _ = fmt.Fprintf(h, "%d %s", s.report.Trace, line)
+	s.report.Trace = h.Sum64()
+	s.report.Tail = append(s.report.Tail, line)
+	if len(s.report.Tail) > 100_000 {
+		s.report.Tail = append([]string(nil), s.report.Tail[50_000:]...)
+	}
+}
+
+// About are the last lines of the trace that name one of the words.
+func (r *SimReport) About(n int, words ...string) string {
+	var out []string
+	for _, l := range r.Tail {
+		for _, w := range words {
+			if w != "" && strings.Contains(l, w) {
+				out = append(out, l)
+				break
+			}
+		}
+	}
+	if len(out) > n {
+		out = out[len(out)-n:]
+	}
+	return strings.Join(out, "\n")
+}
+
+func (s *sim) config(p uint16, node string) runtime.Config {
+	return runtime.Config{
+		Mesh: "sim", Partition: p, Partitions: s.opt.Partitions, Node: node, Lease: simLease,
+		IDWindow: 600_000, ResultRetention: 86_400_000, BodyLimit: 1 << 20,
+	}
+}
+
+func (s *sim) newID(t runtime.Target, key string) runtime.ID {
+	var rnd [6]byte
+	_, _ = s.rng.Read(rnd[:])
+	id := runtime.NewID(simStart+s.now, 0, t.App, rnd)
+	return runtime.NewID(simStart+s.now, runtime.PartitionOf(t, key, id, s.opt.Partitions), t.App, rnd)
+}
+
+func simActor(i int) runtime.Target {
+	return runtime.Target{App: simApp, Type: "A", ID: fmt.Sprint(i)}
+}
+
+// fault lets something go wrong, again and again.
+func (s *sim) fault() {
+	if !s.faults {
+		return
+	}
+	n := s.nodes[s.rng.Intn(len(s.nodes))]
+	h := s.anyHost()
+	switch s.rng.Intn(12) {
+	case 0, 1:
+		n.crash()
+		s.after(s.between(50, 3000), n.boot)
+	case 2:
+		n.pause(s.between(100, 9000))
+	case 3, 4:
+		if h != nil {
+			h.die(s.chance(60))
+		}
+	case 5:
+		if h != nil {
+			h.stop(s.between(200, 12_000))
+		}
+	case 6, 7:
+		if h != nil {
+			h.cut(s.nodes[s.rng.Intn(len(s.nodes))])
+		}
+	case 8, 9:
+		for _, l := range s.parts {
+			if o := n.owners[l.n]; o != nil {
+				o.trim()
+			}
+		}
+	case 10:
+		if len(s.nodes) > 1 {
+			p := s.parts[s.rng.Intn(len(s.parts))]
+			n.claim(p) // without being asked: two owners
+		}
+	case 11:
+		s.wit.flaky = s.now + s.between(200, 2000)
+	}
+	if s.liveHosts() < 3 {
+		s.after(s.between(0, 2000), s.spawn)
+	}
+	s.after(s.between(100, 2500), s.fault)
+}
+
+// calm repairs everything: what is left must end.
+func (s *sim) calm() {
+	for _, n := range s.nodes {
+		if !n.alive {
+			n.boot()
+		}
+	}
+	for s.liveHosts() < 2 {
+		s.spawn()
+	}
+}
+
+func (s *sim) liveHosts() int {
+	n := 0
+	for _, h := range s.hosts {
+		if !h.dead {
+			n++
+		}
+	}
+	return n
+}
+
+func (s *sim) anyHost() *simHost {
+	var live []*simHost
+	for _, h := range s.hosts {
+		if !h.dead {
+			live = append(live, h)
+		}
+	}
+	if len(live) == 0 {
+		return nil
+	}
+	return live[s.rng.Intn(len(live))]
+}

@@ -1,0 +1,250 @@
+package runtimetest
+
+import (
+	"fmt"
+
+	"github.com/karmesh/kar/runtime"
+)
+
+// submit asks the owner of the target, through the owner of the caller when
+// that is another, again and again under one id until there is an answer.
+// From is the host that asks, nil for a client outside.
+func (s *sim) submit(r runtime.Request, from *simHost, then func(*runtime.Effect)) {
+	answered := false
+	alive := func() bool { return from == nil || !from.dead }
+	finish := func(e *runtime.Effect) {
+		s.after(s.between(0, 15), func() {
+			if answered || !alive() {
+				return
+			}
+			answered = true
+			s.wit.answered(&r, e)
+			if from == nil {
+				then(e)
+			} else {
+				from.app(0, func() { then(e) })
+			}
+		})
+	}
+	p := runtime.PartitionOf(r.Target, r.Key, r.ID, s.opt.Partitions)
+	q, nested := runtime.SessionPartition(r.Session)
+	nested = nested && r.Kind == runtime.Call
+	var again func()
+	again = func() {
+		if answered || !alive() {
+			return
+		}
+		s.after(s.between(0, 20), func() {
+			switch {
+			case s.faults && s.chance(5):
+			case s.opt.Bug == "skip-p4" && nested:
+				flow, _ := runtime.ParseID(r.Session[:26])
+				s.submitTo(p, r, &runtime.Vouched{Flow: flow}, finish)
+			case nested && q != p:
+				s.vouch(q, p, r, finish)
+			default:
+				s.submitTo(p, r, nil, finish)
+			}
+		})
+		s.after(s.between(600, 1500), again)
+	}
+	again()
+}
+
+func (s *sim) submitTo(p uint16, r runtime.Request, v *runtime.Vouched, reply func(*runtime.Effect)) {
+	o := s.ownerOf(p)
+	if o == nil {
+		return
+	}
+	o.ask(func(w any) runtime.Input {
+		in := &runtime.Submit{Request: r, Waiter: w, Vouched: v}
+		if r.Key != "" {
+			in.View = o.log.view()
+		}
+		return in
+	}, func(e *runtime.Effect) {
+		if e.Err == nil || e.Err.Code != runtime.CodeAskAgain {
+			reply(e)
+		}
+	})
+}
+
+// vouch: the owner of the parent remembers the child, passes it on, and closes
+// it when the outcome is there.
+func (s *sim) vouch(q, p uint16, r runtime.Request, reply func(*runtime.Effect)) {
+	parent := s.ownerOf(q)
+	if parent == nil {
+		return
+	}
+	parent.ask(func(w any) runtime.Input { return &runtime.Vouch{Request: r, Waiter: w} }, func(e *runtime.Effect) {
+		if e.Err != nil {
+			if e.Err.Code != runtime.CodeAskAgain {
+				reply(e)
+			}
+			return
+		}
+		v, _ := e.Value.(*runtime.Vouched)
+		closed := false
+		var pass func()
+		pass = func() {
+			if closed {
+				return
+			}
+			s.submitTo(p, r, v, func(e *runtime.Effect) {
+				parent.at(s.between(0, 15), func() {
+					closed = true
+					if v != nil {
+						parent.push(&runtime.ChildClosed{Parents: v.Parents, Child: r.ID})
+					}
+					reply(e)
+				})
+			})
+			parent.at(900, pass) // the other owner may be gone
+		}
+		parent.at(s.between(0, 15), pass)
+	})
+}
+
+func (s *sim) startClients() {
+	for range 4 {
+		s.after(s.between(100, 900), s.client)
+	}
+	a := simActor(1).Actor()
+	for i, group := range []string{"", "g", "g"} {
+		t := simActor(i + 2).Actor()
+		s.subs = append(s.subs, runtime.Subscription{Actor: t, ID: fmt.Sprint("s", i), Path: "/event", Topic: "t", Group: group})
+	}
+	for i := range s.subs {
+		sub := s.subs[i]
+		s.settled(runtime.ActorPartition(sub.Actor, s.opt.Partitions), func(w any) runtime.Input {
+			return &runtime.Subscribe{Subscription: sub, Waiter: w}
+		}, func() { s.trace("subscribed %s", sub.ID) })
+	}
+	s.settled(runtime.ActorPartition(a, s.opt.Partitions), func(w any) runtime.Input {
+		return &runtime.SetReminder{Reminder: runtime.Reminder{Actor: a, ID: "r", Path: "/tick", Due: simStart + simFirstDue, Period: 1_500_000_000}, Waiter: w}
+	}, func() { s.trace("reminder set") })
+	s.after(500, s.publish)
+}
+
+func (s *sim) publish() {
+	if s.faults {
+		s.topic = append(s.topic, fmt.Appendf(nil, `{"stack":[],"depth":5,"from":"event %d"}`, len(s.topic)))
+		s.after(s.between(200, 1500), s.publish)
+	}
+}
+
+// settled repeats an input until it is answered. The reminder is due late
+// enough that it is not set anew after it has fired.
+func (s *sim) settled(p uint16, make func(w any) runtime.Input, then func()) {
+	done := false
+	var again func()
+	again = func() {
+		if done {
+			return
+		}
+		if o := s.ownerOf(p); o != nil {
+			o.ask(make, func(e *runtime.Effect) {
+				if e.Err == nil && !done {
+					done = true
+					then()
+				}
+			})
+		}
+		s.after(400, again)
+	}
+	again()
+}
+
+// pump delivers events to the groups that live here.
+func (o *simOwner) pump() {
+	s := o.n.s
+	o.ask(func(w any) runtime.Input { return &runtime.Query{Kind: runtime.QueryGroups, Waiter: w} }, func(e *runtime.Effect) {
+		gs, _ := e.Value.([]runtime.GroupCursor)
+		for _, g := range gs {
+			var events []runtime.Event
+			for i := int(g.Next); i < len(s.topic) && len(events) < 3; i++ {
+				n := i
+				if s.opt.Bug == "event-twice" && s.chance(20) {
+					n = i + 1
+				}
+				events = append(events, runtime.Event{Offset: int64(n), Body: s.topic[i]})
+			}
+			if len(events) > 0 {
+				o.ask(func(w any) runtime.Input { return &runtime.DeliverEvents{Group: g.Key, Events: events, Waiter: w} }, func(*runtime.Effect) {})
+			}
+		}
+	})
+	o.at(s.between(200, 600), o.pump)
+}
+
+// client sends one request after the other from outside.
+func (s *sim) client() {
+	if !s.faults {
+		return
+	}
+	t := simActor(s.rng.Intn(simActors))
+	if s.chance(15) {
+		t = runtime.Target{App: simApp, Service: "s"}
+	}
+	r := runtime.Request{Kind: runtime.Call, Target: t, Method: "POST", Path: "/m", Body: simBody{}.encode()}
+	switch s.rng.Intn(10) {
+	case 0, 1, 2:
+		r.Kind = runtime.Tell
+	case 3:
+		r.Kind = runtime.Promise
+	case 4:
+		r.Key = fmt.Sprint("key", s.rng.Intn(5), t.ID)
+		r.Body = simBody{}.encode()
+	case 5:
+		if t.IsActor() && s.chance(50) {
+			r.Kind, r.Body = runtime.Remove, nil
+		}
+	case 6:
+		r.NotBefore = simStart + s.now + s.between(0, 3000)
+	}
+	r.ID = s.newID(t, r.Key)
+	s.report.Requests++
+	s.wit.submitted(&r)
+	if s.chance(4) {
+		s.after(s.between(0, 500), func() {
+			if o := s.ownerOf(r.ID.Partition()); o != nil {
+				s.wit.cancelled(r.ID)
+				o.push(&runtime.Cancel{App: simApp, ID: r.ID})
+			}
+		})
+	}
+	s.submit(r, nil, func(e *runtime.Effect) {
+		if r.Kind == runtime.Promise && e.Err == nil {
+			s.await(r, s.client)
+			return
+		}
+		if s.chance(20) && e.Err == nil { // somebody asks again, later
+			s.submit(r, nil, func(*runtime.Effect) {})
+		}
+		s.after(s.between(0, 400), s.client)
+	})
+}
+
+func (s *sim) await(r runtime.Request, then func()) {
+	answered := false
+	var again func()
+	again = func() {
+		if answered {
+			return
+		}
+		if o := s.ownerOf(r.ID.Partition()); o != nil {
+			o.ask(func(w any) runtime.Input {
+				return &runtime.Await{App: simApp, ID: r.ID, Waiter: w, View: o.log.view()}
+			}, func(e *runtime.Effect) {
+				if answered || e.Err != nil && e.Err.Code == runtime.CodeAskAgain {
+					return
+				}
+				answered = true
+				s.wit.awaited(&r, e)
+				s.after(s.between(0, 400), then)
+			})
+		}
+		s.after(1500, again)
+	}
+	again()
+}
