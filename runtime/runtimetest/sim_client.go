@@ -56,6 +56,11 @@ func (s *sim) submitTo(p uint16, r runtime.Request, v *runtime.Vouched, reply fu
 	if o == nil {
 		return
 	}
+	if s.opt.Bug == "early-ack" && r.Kind == runtime.Tell {
+		reply(&runtime.Effect{ID: r.ID})
+		o.at(s.between(0, 900), func() { o.push(&runtime.Submit{Request: r}) })
+		return
+	}
 	o.ask(func(w any) runtime.Input {
 		in := &runtime.Submit{Request: r, Waiter: w, Vouched: v}
 		if r.Key != "" {
@@ -123,6 +128,13 @@ func (s *sim) startClients() {
 	s.settled(runtime.ActorPartition(a, s.opt.Partitions), func(w any) runtime.Input {
 		return &runtime.SetReminder{Reminder: runtime.Reminder{Actor: a, ID: "r", Path: "/tick", Due: simStart + simFirstDue, Period: 1_500_000_000}, Waiter: w}
 	}, func() { s.trace("reminder set") })
+	if s.opt.Bug == "reminder-again" { // a repeated PUT that is taken for a new one
+		s.after(9000, func() {
+			s.settled(runtime.ActorPartition(a, s.opt.Partitions), func(w any) runtime.Input {
+				return &runtime.SetReminder{Reminder: runtime.Reminder{Actor: a, ID: "r", Path: "/tick", Due: simStart + simFirstDue, Period: 1_500_000_000}, Waiter: w}
+			}, func() {})
+		})
+	}
 	s.after(500, s.publish)
 }
 

@@ -124,6 +124,13 @@ func (n *simNode) crash() {
 	n.s.trace("node %d crashes", n.n)
 	n.s.report.Crashes++
 	n.alive = false
+	if n.s.opt.Bug == "lost-tail" { // what was acknowledged was not on disk
+		for _, l := range n.s.parts {
+			if o := n.owners[l.n]; o != nil && len(l.full)-l.start > 8 {
+				l.full = l.full[:len(l.full)-4]
+			}
+		}
+	}
 	n.owners = nil
 	for _, h := range n.s.hosts {
 		h.links[n.n] = nil

@@ -40,11 +40,7 @@ func (o *simOwner) push(in runtime.Input) {
 	if o.gone {
 		return
 	}
-	if o.n.s.opt.Bug == "order" && len(o.in) > 0 {
-		o.in = append([]runtime.Input{in}, o.in...)
-	} else {
-		o.in = append(o.in, in)
-	}
+	o.in = append(o.in, in)
 	if !o.busy && len(o.in) == 1 {
 		o.at(o.n.s.between(0, 2), o.round)
 	}

@@ -92,3 +92,42 @@ func TestSimSame(t *testing.T) {
 		}
 	}
 }
+
+// TestSimSeesBugs: each promise has a defect that breaks it and that the
+// witness reports as the breach of that promise.
+func TestSimSeesBugs(t *testing.T) {
+	for _, b := range []struct {
+		bug, promise string
+		first        int64 // a seed that shows it soon
+	}{
+		{"before-durable", "P1", 43},
+		{"drop-outbox", "P1", 0},
+		{"lost-tail", "P2", 0},
+		{"link-is-death", "P3", 0},
+		{"no-freeze", "P3", 0},
+		{"skip-p4", "P4", 0},
+		{"early-ack", "P5", 0},
+		{"early-deactivated", "P6", 0},
+		{"forget-lock", "P7", 0},
+		{"reminder-again", "P8", 0},
+		{"event-twice", "P9", 0},
+		{"late-writes", "P10", 0},
+	} {
+		t.Run(b.bug, func(t *testing.T) {
+			other := ""
+			for seed := b.first; seed < b.first+150; seed++ {
+				for _, o := range simKinds(seed) {
+					o.Bug = b.bug
+					for _, v := range Simulate(o).Violations {
+						if strings.Contains(v, " "+b.promise+": ") {
+							t.Logf("seed %d: %s", seed, v)
+							return
+						}
+						other = v
+					}
+				}
+			}
+			t.Errorf("not seen; at most: %.200s", other)
+		})
+	}
+}
