@@ -34,7 +34,6 @@ type Core struct {
 	owner   uint64
 	seq     uint64
 	sawHead bool
-	trimmed bool   // the first record that counted was a header
 	skipped uint64 // highest epoch claimed in front of it
 	owned   bool   // this core has applied the log up to its own valid claim
 

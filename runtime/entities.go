@@ -51,6 +51,13 @@ func (e *entry) lockHolder() bool {
 	return e.phase == held || e.phase == running || e.phase == stopped
 }
 
+// awaited tells work that something which may hold a place on a host waits for:
+// nested calls, those of services too (they have no session to prove it), and
+// what became of them. It is never held back by a full host.
+func (e *entry) awaited() bool {
+	return len(e.parents) > 0 || e.step > 0 || e.req.Kind == Call && e.req.Boot != ""
+}
+
 // started tells interrupted work, to which limits before the first start no longer apply.
 func (e *entry) hasStarted() bool { return e.attempt > 0 || e.step > 0 }
 
@@ -83,6 +90,7 @@ type actorEntry struct {
 	holders []*entry // requests that hold the lock, all of one flow
 	queue   []*entry // waiting, by order; entries that left have another phase
 	waiting int      // how many in queue are really queued
+	awaited int      // how many of those are awaited by running work
 	zombies []zombie // attempts of an earlier generation that may still run
 	stale   bool     // must be deactivated before new work (purge)
 

@@ -37,10 +37,12 @@ func (c *Core) Fold(b []byte) (valid bool, err error) {
 		c.owned = false
 		return true, nil
 	case *header:
-		if c.trimmed && (r.Epoch > c.epoch || r.Epoch == c.epoch && r.Owner == c.owner && r.Seq > c.seq+1) {
-			// The reader began at a void header: one of a deposed owner, whose
-			// successor's claim is cut off, or one that landed a second time, long
-			// after its first. Whatever is live is behind this one.
+		if c.sawHead && (r.Epoch > c.epoch || r.Epoch == c.epoch && (r.Owner != c.owner || r.Seq > c.seq+1)) {
+			// Only the one true owner of a term writes headers, and without gaps, so
+			// the reader began at a void record: a header of a deposed owner whose
+			// successor's claim is cut off, a first claim that did not count, or
+			// something that landed a second time, long after its first. Whatever
+			// is live is behind this one.
 			*c = *New(c.cfg)
 		}
 		if !c.sawHead { // the log has been trimmed up to here
@@ -51,7 +53,6 @@ func (c *Core) Fold(b []byte) (valid bool, err error) {
 				return false, err
 			}
 			c.epoch, c.owner, c.seq, c.sawHead = r.Epoch, r.Owner, r.Seq, true
-			c.trimmed = true
 			body.restore(c)
 			return true, nil
 		}
@@ -220,6 +221,9 @@ func (c *Core) place(e *entry) {
 	default:
 		a.queue = append(a.queue, e)
 		a.waiting++
+		if e.awaited() {
+			a.awaited++
+		}
 		for i := len(a.queue) - 1; i > 0 && a.queue[i-1].order > e.order; i-- {
 			a.queue[i], a.queue[i-1] = a.queue[i-1], a.queue[i]
 		}
@@ -243,6 +247,9 @@ func (c *Core) leave(e *entry) {
 	}
 	if e.phase == queued {
 		a.waiting--
+		if e.awaited() {
+			a.awaited--
+		}
 		if a.waiting == 0 {
 			a.queue = a.queue[:0]
 		}

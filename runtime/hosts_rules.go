@@ -377,7 +377,7 @@ func (c *Core) hostForActor(comp component, a Actor, nested bool) *hostEntry {
 }
 
 // hostForService chooses the host with the least running work.
-func (c *Core) hostForService(comp component, id ID) *hostEntry {
+func (c *Core) hostForService(comp component, id ID, nested bool) *hostEntry {
 	var best *hostEntry
 	hs := c.offers[comp]
 	for i := range hs {
@@ -386,7 +386,7 @@ func (c *Core) hostForService(comp component, id ID) *hostEntry {
 			best = h
 		}
 	}
-	if best != nil && !c.room(best) {
+	if best != nil && !nested && !c.room(best) {
 		return nil
 	}
 	return best

@@ -91,7 +91,7 @@ func (c *Core) missing(app string) []MissingComponent {
 		if (app != "" && comp.app != app) || len(c.offers[comp]) > 0 {
 			continue
 		}
-		n := len(p.requests) + len(p.interrupted)
+		n := len(p.requests) + len(p.awaited) + len(p.interrupted)
 		for _, a := range p.actors {
 			n += a.waiting + len(a.holders)
 		}
@@ -155,7 +155,7 @@ func (c *Core) gauges() Gauges {
 	}
 	for comp, p := range c.parked {
 		if len(c.offers[comp]) == 0 {
-			g.Parked += len(p.requests) + len(p.actors)
+			g.Parked += len(p.requests) + len(p.awaited) + len(p.actors)
 		}
 	}
 	for _, s := range c.subs {

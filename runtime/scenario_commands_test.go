@@ -70,7 +70,7 @@ func (w *world) command(line string) {
 		if b := ws.opts["body"]; b != "" {
 			w.cfg.BodyLimit = int(w.num(b))
 		}
-		w.cfg.MailboxLimit = int(w.num(ws.opts["mailbox"]))
+		w.cfg.MailboxLimit, w.cfg.HostLimit = int(w.num(ws.opts["mailbox"])), int(w.num(ws.opts["host"]))
 		w.setPartitions(w.cfg.Partitions)
 	case "crash": // crash N COMMAND: the first N records of its round survive, no effect does
 		w.keep = int(w.num(ws.at(1)))

@@ -9,6 +9,7 @@ import (
 // whole; a service request waits by itself. Entries, not goroutines.
 type parking struct {
 	requests    []*entry              // of a service, by order
+	awaited     []*entry              // the same, by running work: they go first
 	interrupted map[ID]*entry         // of a service: stopped attempts whose retry is due or waits
 	actors      map[Actor]*actorEntry // that have work and no host that takes it
 	order       []*actorEntry         // the same in order of parking; those that left are not in actors
@@ -25,11 +26,19 @@ func (c *Core) parking(comp component) *parking {
 	return p
 }
 
+// list is where a service request waits.
+func (p *parking) list(e *entry) *[]*entry {
+	if e.awaited() {
+		return &p.awaited
+	}
+	return &p.requests
+}
+
 func (c *Core) park(e *entry) {
-	p := c.parking(componentOf(e.req.Target))
-	p.requests = append(p.requests, e)
-	for i := len(p.requests) - 1; i > 0 && p.requests[i-1].order > e.order; i-- {
-		p.requests[i], p.requests[i-1] = p.requests[i-1], p.requests[i]
+	list := c.parking(componentOf(e.req.Target)).list(e)
+	*list = append(*list, e)
+	for i, es := len(*list)-1, *list; i > 0 && es[i-1].order > e.order; i-- {
+		es[i], es[i-1] = es[i-1], es[i]
 	}
 }
 
@@ -40,15 +49,16 @@ func (c *Core) unpark(e *entry) {
 		return
 	}
 	delete(p.interrupted, e.req.ID)
-	i := sort.Search(len(p.requests), func(i int) bool { return p.requests[i].order >= e.order })
-	if i < len(p.requests) && p.requests[i] == e {
-		p.requests = append(p.requests[:i], p.requests[i+1:]...)
+	list := p.list(e)
+	i := sort.Search(len(*list), func(i int) bool { return (*list)[i].order >= e.order })
+	if i < len(*list) && (*list)[i] == e {
+		*list = append((*list)[:i], (*list)[i+1:]...)
 	}
 	c.dropParking(comp, p)
 }
 
 func (c *Core) dropParking(comp component, p *parking) {
-	if len(p.requests) == 0 && len(p.actors) == 0 && len(p.interrupted) == 0 && !p.dirty {
+	if len(p.requests) == 0 && len(p.awaited) == 0 && len(p.actors) == 0 && len(p.interrupted) == 0 && !p.dirty {
 		delete(c.parked, comp)
 	}
 }
@@ -72,14 +82,18 @@ func (c *Core) pumpParked(comp component) {
 		if c.giveUp(e) {
 			continue
 		}
-		if h := c.hostForService(comp, e.req.ID); h != nil && c.mayRetry(e) {
+		if h := c.hostForService(comp, e.req.ID, e.awaited()); h != nil && c.mayRetry(e) {
 			c.start(e, h)
 		}
 	}
 	if len(c.offers[comp]) > 0 {
+		for len(p.awaited) > 0 {
+			e := p.awaited[0]
+			c.start(e, c.hostForService(comp, e.req.ID, true)) // takes it out of p.awaited
+		}
 		for len(p.requests) > 0 {
 			e := p.requests[0]
-			h := c.hostForService(comp, e.req.ID)
+			h := c.hostForService(comp, e.req.ID, false)
 			if h == nil {
 				break
 			}
@@ -290,7 +304,7 @@ func (c *Core) startOnActor(e *entry, a *actorEntry) bool {
 			c.deactivate(a)
 			return false
 		}
-		if e.phase == queued && len(e.parents) == 0 && !c.room(h) {
+		if e.phase == queued && a.awaited == 0 && !c.room(h) {
 			c.parkActor(componentOf(e.req.Target), a)
 			return false
 		}
@@ -298,7 +312,7 @@ func (c *Core) startOnActor(e *entry, a *actorEntry) bool {
 		return true
 	}
 	comp := componentOf(e.req.Target)
-	h := c.hostForActor(comp, a.actor, len(e.parents) > 0)
+	h := c.hostForActor(comp, a.actor, e.phase != queued || a.awaited > 0)
 	if h == nil {
 		c.parkActor(comp, a)
 		return false
