@@ -166,6 +166,17 @@ func (c *Core) zombieEnded(boot string, at Attempt) {
 	}
 }
 
+func (c *Core) isZombie(id ID, attempt uint32) bool {
+	for _, x := range c.haunted {
+		for _, z := range x.zombies {
+			if z.id == id && z.attempt == attempt {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // joinZombies: what the boot does not run any more has ended while nobody listened.
 func (c *Core) joinZombies(a *actorEntry, boot string, runs map[ID]Attempt) {
 	keep := a.zombies[:0]
@@ -175,6 +186,7 @@ func (c *Core) joinZombies(a *actorEntry, boot string, runs map[ID]Attempt) {
 		}
 	}
 	a.zombies = keep
+	c.exorcised(a)
 }
 
 // Drain withdraws what has not started and replies, with the number of those,

@@ -98,6 +98,7 @@ func (c *Core) apply(r *Record) {
 		if a := c.actors[b.actor]; a != nil {
 			c.unplace(a)
 			a.zombies = nil // a host deactivates what runs nothing
+			c.exorcised(a)
 			c.dropActor(a)
 		}
 	case *hostLost:

@@ -96,6 +96,10 @@ func (c *Core) session(r *Request) (flow ID, parents []ID, err *Error) {
 			}
 			return p.flow, []ID{p.parent}, nil
 		}
+		if c.isZombie(p.parent, p.attempt) {
+			// It would wait for itself: its actor takes nothing before it has ended.
+			return ID{}, nil, &Error{CodePurged, "the app was purged while this method ran", p.parent}
+		}
 		// kar-sdk restores sessions in start order, so a method may go on with
 		// the session of a request that has ended: the call is a child of all
 		// open requests of its flow there.
