@@ -16,6 +16,10 @@ type SimOptions struct {
 	Partitions int
 	Nodes      int   // gateways that compete for the partitions
 	Millis     int64 // how long faults and clients go on
+	// Purge lets operators purge and drain the app while it works.
+	Purge bool
+	// HostLimit is runtime.Config's.
+	HostLimit int
 	// Bug plants a defect in the shell, by name, to prove that the witness sees it.
 	Bug string
 }
@@ -96,6 +100,9 @@ func Simulate(opt SimOptions) SimReport {
 	}
 	s.startClients()
 	s.after(s.between(300, 1500), s.fault)
+	if opt.Purge {
+		s.after(s.between(1000, opt.Millis*2/3), s.operate)
+	}
 	s.run(opt.Millis)
 	s.faults = false
 	s.trace("faults end")
@@ -159,6 +166,7 @@ func (s *sim) config(p uint16, node string) runtime.Config {
 	return runtime.Config{
 		Mesh: "sim", Partition: p, Partitions: s.opt.Partitions, Node: node, Lease: simLease,
 		IDWindow: 600_000, ResultRetention: 86_400_000, BodyLimit: 1 << 20,
+		HostLimit: s.opt.HostLimit,
 	}
 }
 
@@ -180,7 +188,7 @@ func (s *sim) fault() {
 	}
 	n := s.nodes[s.rng.Intn(len(s.nodes))]
 	h := s.anyHost()
-	switch s.rng.Intn(12) {
+	switch s.rng.Intn(13) {
 	case 0, 1:
 		n.crash()
 		s.after(s.between(50, 3000), n.boot)
@@ -209,6 +217,10 @@ func (s *sim) fault() {
 			p := s.parts[s.rng.Intn(len(s.parts))]
 			n.claim(p) // without being asked: two owners
 		}
+	case 12:
+		if h != nil {
+			h.drain()
+		}
 	case 11:
 		s.wit.flaky = s.now + s.between(200, 2000)
 	}
@@ -216,6 +228,39 @@ func (s *sim) fault() {
 		s.after(s.between(0, 2000), s.spawn)
 	}
 	s.after(s.between(100, 2500), s.fault)
+}
+
+// operate purges or drains the app, and purges it for good in the end.
+func (s *sim) operate() {
+	s.wit.operates++
+	s.wit.forgive()
+	done := func(what string) func() {
+		return func() {
+			s.trace("%s is done", what)
+			if what == "purge" {
+				s.wit.purged()
+			}
+			s.wit.forgive()
+			s.wit.operates--
+			if s.faults && s.chance(50) {
+				s.after(s.between(500, 4000), s.operate)
+			}
+		}
+	}
+	if s.chance(40) {
+		s.trace("drain")
+		left := len(s.parts)
+		for _, p := range s.parts {
+			s.settled(p.n, func(w any) runtime.Input { return &runtime.Drain{App: simApp, Waiter: w} }, func() {
+				if left--; left == 0 {
+					done("drain")()
+				}
+			})
+		}
+		return
+	}
+	s.trace("purge")
+	s.settled(runtime.AppPartition(simApp, s.opt.Partitions), func(w any) runtime.Input { return &runtime.Purge{App: simApp, Waiter: w} }, done("purge"))
 }
 
 // calm repairs everything: what is left must end.
@@ -233,7 +278,7 @@ func (s *sim) calm() {
 func (s *sim) liveHosts() int {
 	n := 0
 	for _, h := range s.hosts {
-		if !h.dead {
+		if !h.dead && !h.draining {
 			n++
 		}
 	}

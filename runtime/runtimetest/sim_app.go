@@ -111,9 +111,7 @@ func (x *simAttempt) state(op runtime.StateOp, then func(runtime.StateResult, bo
 				if o == nil {
 					return
 				}
-				o.ask(func(w any) runtime.Input {
-					return &runtime.StateInput{Op: op, View: o.log.view(), Waiter: w}
-				}, func(e *runtime.Effect) {
+				o.stateInput(op, func(e *runtime.Effect) {
 					x.h.at(s.between(0, 10), func() {
 						if answered || e.Err != nil && e.Err.Code == runtime.CodeAskAgain {
 							return

@@ -145,16 +145,18 @@ func (s *sim) publish() {
 	}
 }
 
-// settled repeats an input until it is answered. The reminder is due late
+// settled asks again when the owner that was asked is gone. The reminder is due late
 // enough that it is not set anew after it has fired.
 func (s *sim) settled(p uint16, make func(w any) runtime.Input, then func()) {
 	done := false
+	var asked *simOwner
 	var again func()
 	again = func() {
 		if done {
 			return
 		}
-		if o := s.ownerOf(p); o != nil {
+		if o := s.ownerOf(p); o != nil && (asked == nil || asked.gone || !asked.n.alive || asked.inc != asked.n.inc) {
+			asked = o
 			o.ask(make, func(e *runtime.Effect) {
 				if e.Err == nil && !done {
 					done = true

@@ -16,6 +16,7 @@ type simHost struct {
 	drift     int64 // its clock runs this much faster, in percent
 	stopped   int64 // SIGSTOP until
 	frozen    bool
+	draining  bool
 	links     []*simLink
 	fences    map[uint16]uint64
 	attempts  map[runtime.Attempt]*simAttempt
@@ -51,7 +52,7 @@ func (s *sim) spawn() {
 }
 
 func (h *simHost) info() runtime.HostInfo {
-	return runtime.HostInfo{Boot: h.boot, App: simApp, Service: "s", Actors: []string{"A"}, Grace: simLease, Idle: 3000}
+	return runtime.HostInfo{Boot: h.boot, App: simApp, Service: "s", Actors: []string{"A"}, Grace: simLease, Idle: 3000, Draining: h.draining}
 }
 
 // at runs in the host's own process: not when dead, later when stopped.
@@ -264,6 +265,25 @@ func (h *simHost) thaw() {
 	for _, d := range ds {
 		h.app(0, d)
 	}
+}
+
+// drain finishes what there is, gets nothing new, and ends.
+func (h *simHost) drain() {
+	h.s.trace("host %s drains", h.boot)
+	h.draining = true
+	for _, l := range h.links {
+		if l == nil || !l.up {
+			continue
+		}
+		l.send(0, func() {
+			for _, p := range h.s.parts {
+				if o := l.n.owners[p.n]; o != nil {
+					o.push(&runtime.HostChanged{Info: h.info()})
+				}
+			}
+		})
+	}
+	h.at(h.s.between(1000, 8000), func() { h.die(true) })
 }
 
 func (h *simHost) stop(ms int64) {

@@ -54,6 +54,17 @@ func (o *simOwner) ask(make func(waiter any) runtime.Input, reply func(*runtime.
 	o.push(make(w))
 }
 
+// stateInput reads the store for a generation and hands both to the core.
+func (o *simOwner) stateInput(op runtime.StateOp, reply func(*runtime.Effect)) {
+	o.ask(func(w any) runtime.Input {
+		return &runtime.Query{Kind: runtime.QueryGeneration, App: op.Actor.App, Waiter: w}
+	}, func(e *runtime.Effect) {
+		v := o.log.view()
+		v.Generation, _ = e.Value.(uint64)
+		o.ask(func(w any) runtime.Input { return &runtime.StateInput{Op: op, View: v, Waiter: w} }, reply)
+	})
+}
+
 func (o *simOwner) tick() {
 	o.at(o.n.s.between(50, 200), func() {
 		o.push(&runtime.Tick{})

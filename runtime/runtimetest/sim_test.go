@@ -24,6 +24,9 @@ func simKinds(seed int64) []SimOptions {
 		{Seed: seed, Partitions: 1, Nodes: 2, Millis: 20_000},
 		{Seed: seed, Partitions: 4, Nodes: 1, Millis: 20_000},
 		{Seed: seed, Partitions: 4, Nodes: 2, Millis: 20_000},
+		{Seed: seed, Partitions: 1, Nodes: 1, Millis: 20_000, HostLimit: 2},
+		{Seed: seed, Partitions: 1, Nodes: 1, Millis: 20_000, Purge: true},
+		{Seed: seed, Partitions: 4, Nodes: 2, Millis: 20_000, Purge: true},
 	}
 }
 

@@ -15,6 +15,8 @@ type witness struct {
 	s          *sim
 	violations []string
 	flaky      int64 // appends are unreliable until then
+	operates   int   // purges and drains under way
+	wasPurged  bool
 
 	reqs     map[runtime.ID]*seen
 	byActor  map[runtime.Actor][]*simAttempt // in order of start
@@ -46,6 +48,7 @@ type stateModel struct {
 	acked string
 	maybe map[string]string // token → boot
 	loose bool              // a removal is under way: the state may vanish
+	old   map[string]bool   // what there was when a purge began
 }
 
 func newWitness(s *sim) *witness {
@@ -80,9 +83,39 @@ func (w *witness) submitted(r *runtime.Request) {
 
 func (w *witness) cancelled(id runtime.ID) { w.req(id).cancelled = true }
 
+// forgive: what is there may be withdrawn by the operator.
+func (w *witness) forgive() {
+	for _, r := range w.reqs {
+		r.cancelled = true
+	}
+	w.wasPurged = true
+	for i := range simActors {
+		m := w.model(simActor(i).Actor())
+		m.loose, m.old = true, map[string]bool{m.acked: true}
+		for token := range m.maybe {
+			m.old[token] = true
+		}
+	}
+}
+
+// purged: nothing is left of the state that was there when it began.
+func (w *witness) purged() {
+	for i := range simActors {
+		m := w.model(simActor(i).Actor())
+		if m.old[m.acked] {
+			m.acked = ""
+		}
+		for token := range m.old {
+			delete(m.maybe, token)
+		}
+	}
+	w.keyed = map[string]string{}
+}
+
 func (w *witness) called(x *simAttempt, id runtime.ID) {
+	r := w.req(id)
 	if x.m.Session != "" { // a service has none: its calls have no known parent
-		w.req(id).parent = x
+		r.parent = x
 	}
 	w.s.trace("%s calls %s", x.token(), id)
 }
@@ -91,10 +124,11 @@ func (w *witness) called(x *simAttempt, id runtime.ID) {
 func (w *witness) answered(r *runtime.Request, e *runtime.Effect) {
 	x := w.req(r.ID)
 	switch {
+	case e.Err != nil && (x.cancelled || w.operates > 0):
 	case e.Err != nil:
 		w.s.trace("%s is refused: %v", r.ID, e.Err)
 		switch e.Err.Code {
-		case runtime.CodeSuperseded, runtime.CodeHostLost, runtime.CodeOutcomeNotKept:
+		case runtime.CodeSuperseded, runtime.CodeHostLost, runtime.CodeOutcomeNotKept, runtime.CodePurged:
 		default:
 			w.fail("P1: %s was refused: %v", r.ID, e.Err)
 		}
@@ -115,6 +149,9 @@ func (w *witness) answered(r *runtime.Request, e *runtime.Effect) {
 }
 
 func (w *witness) awaited(r *runtime.Request, e *runtime.Effect) {
+	if e.Err != nil && (w.operates > 0 || w.req(r.ID).cancelled) {
+		return
+	}
 	if e.Err != nil {
 		w.fail("P2: the outcome of promise %s is refused: %v", r.ID, e.Err)
 		return
@@ -129,9 +166,9 @@ func (w *witness) outcome(r *runtime.Request, e *runtime.Effect) {
 		w.fail("P2: %s has no outcome", r.ID)
 		return
 	}
-	if e.Outcome.Code == runtime.CodeCancelled {
-		if !x.cancelled && r.Key == "" {
-			w.fail("P1: %s ended as cancelled", r.ID)
+	if c := e.Outcome.Code; c == runtime.CodeCancelled || c == runtime.CodeDrained || c == runtime.CodePurged {
+		if !x.cancelled && r.Key == "" && w.operates == 0 {
+			w.fail("P1: %s ended as %s", r.ID, c)
 		}
 		return // an answer, perhaps not the outcome
 	}
@@ -211,6 +248,9 @@ func (w *witness) groupOf(t runtime.Target) string {
 
 // happensBefore is P4, seen from both ends.
 func (w *witness) happensBefore(x *simAttempt, r *seen) {
+	if w.operates > 0 {
+		return // a purge tells callers before it has reached every partition
+	}
 	if p := r.parent; p != nil && len(r.starts) == 0 {
 		for _, y := range w.req(p.m.Attempt.ID).starts {
 			if newer(y, p) {
@@ -280,7 +320,7 @@ func (w *witness) oneFlow(x *simAttempt, r *seen) {
 		if t == r || len(t.starts) > 0 || t.cancelled || t.refused {
 			continue
 		}
-		if r.submitted > t.acked && r.kind == runtime.Tell {
+		if r.submitted > t.acked && r.kind == runtime.Tell && w.operates == 0 {
 			w.fail("P5: %s begins before %s, which was acknowledged before it was sent", x.token(), t.id)
 		}
 		keep = append(keep, t)
@@ -403,6 +443,13 @@ func (w *witness) atEnd() {
 			}
 		}
 	}
+	if w.operates > 0 {
+		w.fail("P1: a purge or drain has not come to an end")
+	}
+	w.s.report.Fires, w.s.report.Events = len(w.firings), len(w.events)
+	if w.wasPurged {
+		return
+	}
 	w.reminders()
 	for i := range w.s.topic {
 		for _, g := range []string{"|", "g|"} {
@@ -411,7 +458,6 @@ func (w *witness) atEnd() {
 			}
 		}
 	}
-	w.s.report.Fires, w.s.report.Events = len(w.firings), len(w.events)
 }
 
 func (w *witness) reminders() {
