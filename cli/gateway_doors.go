@@ -25,6 +25,7 @@ type node struct {
 	mesh    *engine.Mesh
 	attach  *activator.Activator
 	clients *clientCount
+	present func() error // whether the folder is still there
 	started time.Time
 	addrs   []string
 	once    sync.Once
@@ -50,12 +51,12 @@ func (n *node) serve(ctx context.Context, d *doors, stopping *signals) error {
 	if n.cfg.Background {
 		background.TellReady(nil)
 	}
-	var look <-chan time.Time
+	every := time.Second
 	if n.cfg.IdleStop > 0 {
-		ticker := time.NewTicker(max(min(n.cfg.IdleStop/10, time.Second), time.Millisecond))
-		defer ticker.Stop()
-		look = ticker.C
+		every = max(min(n.cfg.IdleStop/10, every), time.Millisecond)
 	}
+	look := time.NewTicker(every)
+	defer look.Stop()
 	busy, seen := time.Now(), uint64(0)
 	for {
 		select {
@@ -69,7 +70,13 @@ func (n *node) serve(ctx context.Context, d *doors, stopping *signals) error {
 			return nil
 		case err := <-d.broken:
 			return err
-		case now := <-look:
+		case now := <-look.C:
+			if err := n.present(); err != nil {
+				return err // what is accepted from now on would be lost
+			}
+			if n.cfg.IdleStop <= 0 {
+				continue
+			}
 			// A short visit between two looks counts as well.
 			if total := n.clients.all(); total != seen || !n.idle(0) {
 				busy, seen = now, total

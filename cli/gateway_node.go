@@ -102,7 +102,7 @@ func (p *program) runNode(ctx context.Context, cfg nodeConfig) (err error) {
 	})
 
 	// 4. The doors: the user's socket, and TCP when asked for.
-	node := &node{cfg: cfg, mesh: mesh, attach: attach, clients: clients, started: started, stop: make(chan struct{})}
+	node := &node{cfg: cfg, mesh: mesh, attach: attach, clients: clients, present: disk.Present, started: started, stop: make(chan struct{})}
 	doors, err := openDoors(cfg, node, api.Handler(), attach, log)
 
 	// 5. Serve until told to stop, or until nobody needs it any more.

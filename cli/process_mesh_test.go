@@ -363,6 +363,21 @@ func TestIdleGatewayStops(t *testing.T) {
 	}
 }
 
+// A gateway whose folder was removed would acknowledge into the void; it ends,
+// and the next command starts one on a new folder.
+func TestGatewayEndsWithItsFolder(t *testing.T) {
+	u := newUser(t)
+	u.kar("rest", "-app", "a", "--missing-component-timeout", "1ms", "get", "s", "x")
+	s, running := u.status()
+	if !running {
+		t.Fatal("no gateway")
+	}
+	if err := os.RemoveAll(s.StateDir); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the gateway has ended", func() bool { return syscall.Kill(s.PID, 0) != nil })
+}
+
 func TestStopReturnsWhenItIsGone(t *testing.T) {
 	u := newUser(t)
 	u.kar("get", "-app", "a")

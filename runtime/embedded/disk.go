@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"sync"
 	"time"
 
@@ -21,6 +22,7 @@ type Disk struct {
 	store   *store
 	topics  *topics
 
+	here    os.FileInfo // of the logs' folder when it was opened; nil when not on a real disk
 	cancel  context.CancelFunc
 	sweeper sync.WaitGroup
 	once    sync.Once
@@ -51,8 +53,22 @@ func Open(dir string, options Options) (*Disk, error) {
 		_ = d.release() // the first error is the one to act on
 		return nil, err
 	}
+	// Only a folder of the operating system can be taken away from under us.
+	d.here, _ = os.Stat(d.logDir())
 	d.startSweeper()
 	return d, nil
+}
+
+// Present is an error when the folder is no longer where it was opened: it was
+// removed or replaced while open, and what is written now nobody will find.
+func (d *Disk) Present() error {
+	if d.here == nil {
+		return nil
+	}
+	if now, err := os.Stat(d.logDir()); err != nil || !os.SameFile(d.here, now) {
+		return runtime.Errorf(runtime.CodeDamaged, "the state folder %s was removed or replaced while it was in use", d.folder.dir)
+	}
+	return nil
 }
 
 func (d *Disk) logDir() string  { return d.folder.path("log") }
@@ -189,6 +205,13 @@ func (d *Disk) Close() error {
 		d.cancel()
 		d.sweeper.Wait()
 		d.topics.shutdown()
+		if d.closed = d.Present(); d.closed != nil {
+			// Pebble would repeat a flush into nowhere for ever. The process is
+			// about to end: leave the view alone.
+			d.view = nil
+			_ = d.release()
+			return
+		}
 		// What is not flushed is only slower to open the next time.
 		d.closed = errors.Join(fault("flush the view", d.view.Flush()), d.release())
 	})

@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"os"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
@@ -136,5 +137,23 @@ func TestTrimFreesSpace(t *testing.T) {
 	}
 	if s := h.disk.Sizes(); s.Log != l.Size() || s.Topics == 0 || s.View == 0 {
 		t.Errorf("sizes %+v", s)
+	}
+}
+
+func TestPresentTellsARemovedFolder(t *testing.T) {
+	dir := t.TempDir()
+	d, err := Open(filepath.Join(dir, "state"), Options{Mesh: "m", Partitions: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if err := d.Present(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(filepath.Join(dir, "state"), filepath.Join(dir, "moved")); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Present(); err == nil {
+		t.Fatal("a folder that was moved away is still present")
 	}
 }
