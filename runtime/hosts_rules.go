@@ -21,7 +21,7 @@ func (in *HostJoined) decide(c *Core) {
 		return
 	}
 	h := c.host(boot)
-	first := !h.known
+	first, silent := !h.known, !h.linked
 	c.removeOffers(h)
 	h.info, h.known, h.linked, h.contact = in.Info, true, true, c.now.Mono
 	if in.Info.Grace > h.grace {
@@ -58,7 +58,9 @@ func (in *HostJoined) decide(c *Core) {
 		} else if first {
 			x.idle = false // counted from now, by this host's interval
 		}
-		c.joinZombies(x, boot, runs)
+		if silent { // else an invocation may be on its way, behind the question
+			c.joinZombies(x, boot, runs)
+		}
 		c.touch(x)
 	}
 	c.touchOffers(h)
