@@ -26,6 +26,9 @@ func (l *simLog) append(batch [][]byte, done func(first int, known bool)) {
 		return first
 	}
 	delay := s.between(1, 20)
+	if s.opt.Bug == "before-durable" {
+		delay += s.between(0, 600) // a slow disk, or it would rarely matter
+	}
 	if s.now < s.wit.flaky {
 		switch s.rng.Intn(4) {
 		case 0: // landed, answer lost

@@ -103,7 +103,7 @@ func TestSimSeesBugs(t *testing.T) {
 		bug, promise string
 		first        int64 // a seed that shows it soon
 	}{
-		{"before-durable", "P1", 43},
+		{"before-durable", "P1", 66},
 		{"drop-outbox", "P1", 0},
 		{"lost-tail", "P2", 0},
 		{"link-is-death", "P3", 0},
