@@ -15,6 +15,7 @@ const (
 	QueryServices                       // []ServiceFact
 	QueryGauges                         // Gauges
 	QueryGeneration                     // uint64 of App
+	QueryIdle                           // bool: nothing can run until somebody asks
 )
 
 // A Query reads the partition; the reply's Value is as the kind says. Like
@@ -50,9 +51,6 @@ type RequestFacts struct {
 type Gauges struct {
 	Counts
 	Hosts, Open, Parked, Reminders, Subscriptions, EndedIDs int
-	// Idle: nothing is running, nothing can start, no reminder can fire without
-	// a component.
-	Idle bool
 }
 
 func (in *Query) decide(c *Core) { c.replyValue(in.Waiter, c.query(in)) }
@@ -81,6 +79,8 @@ func (c *Core) query(in *Query) any {
 		return c.serviceFacts()
 	case QueryGauges:
 		return c.gauges()
+	case QueryIdle:
+		return c.idle()
 	}
 	return c.generation(in.App)
 }
@@ -138,19 +138,10 @@ func (c *Core) requestFacts(app string, id ID) RequestFacts {
 }
 
 func (c *Core) gauges() Gauges {
-	g := Gauges{Counts: c.Counts, Hosts: 0, Open: len(c.entries), Reminders: c.remCount, EndedIDs: c.ended.count, Idle: true}
+	g := Gauges{Counts: c.Counts, Hosts: 0, Open: len(c.entries), Reminders: c.remCount, EndedIDs: c.ended.count}
 	for _, h := range c.hosts {
 		if h.known {
 			g.Hosts++
-		}
-		if len(h.running) > 0 || h.linked && h.info.URL == "" {
-			g.Idle = false
-		}
-	}
-	for _, e := range c.entries {
-		if len(c.offers[componentOf(e.req.Target)]) > 0 {
-			g.Idle = false
-			break
 		}
 	}
 	for comp, p := range c.parked {
@@ -162,6 +153,25 @@ func (c *Core) gauges() Gauges {
 		g.Subscriptions += len(s)
 	}
 	return g
+}
+
+// idle: no component is attached, nothing is running, and nothing waits that a
+// url component could take.
+func (c *Core) idle() bool {
+	for _, h := range c.hosts {
+		if len(h.running) > 0 || h.linked && h.info.URL == "" {
+			return false
+		}
+	}
+	if len(c.offers) == 0 {
+		return true
+	}
+	for _, e := range c.entries {
+		if len(c.offers[componentOf(e.req.Target)]) > 0 {
+			return false
+		}
+	}
+	return true
 }
 
 func utoa(n uint64) string { return strconv.FormatUint(n, 10) }

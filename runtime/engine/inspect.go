@@ -144,8 +144,8 @@ func (m *Mesh) Idle() bool {
 	ctx, cancel := context.WithTimeout(context.Background(), queryTimeout)
 	defer cancel()
 	idle := true
-	err := m.query(ctx, runtime.Query{Kind: runtime.QueryGauges}, func(v any) {
-		idle = idle && v.(runtime.Gauges).Idle
+	err := m.query(ctx, runtime.Query{Kind: runtime.QueryIdle}, func(v any) {
+		idle = idle && v.(bool)
 	})
 	return idle && err == nil
 }
