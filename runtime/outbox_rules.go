@@ -26,7 +26,18 @@ type parcel struct {
 	app     appChanged
 	sub     Subscription
 	group   string
-	gen     uint64 // generation of the app, with msgStep and msgTell
+	gen     uint64 // generation of the app, with all but msgOutcome and msgApp
+}
+
+// about is the app whose generation the message carries, "" when it carries none.
+func (m *parcel) about() string {
+	switch m.kind {
+	case msgStep, msgTell:
+		return m.req.Target.App
+	case msgJoin, msgLeave:
+		return m.sub.Actor.App
+	}
+	return ""
 }
 
 func (m *parcel) fields(c *codec) {
@@ -124,18 +135,18 @@ func (in *Deliver) decide(c *Core) {
 	c.effect(Effect{Kind: AckPartition, Partition: in.From, N: c.in[in.From]})
 }
 
-// catchUpWithPurge: messages of two partitions overtake each other, so work of
-// a new generation may be here before the news of the purge. It must not be
-// taken for work of the old one. A record of its own: the message's number is
+// catchUpWithPurge: messages of two partitions overtake each other, so work or
+// a subscription of a new generation may be here before the news of the purge.
+// It must not be taken for one of the old. A record of its own: the message's number is
 // recorded with the work.
 func (c *Core) catchUpWithPurge(m *parcel) {
-	if m.kind == msgStep || m.kind == msgTell {
-		c.changeApp(&appChanged{app: m.req.Target.App, generation: m.gen})
+	if app := m.about(); app != "" {
+		c.changeApp(&appChanged{app: app, generation: m.gen})
 	}
 }
 
 func (c *Core) deliver(m *parcel) {
-	if (m.kind == msgStep || m.kind == msgTell) && m.gen < c.generation(m.req.Target.App) {
+	if app := m.about(); app != "" && m.gen < c.generation(app) {
 		return // purged on its way
 	}
 	switch m.kind {

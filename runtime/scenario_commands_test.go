@@ -93,6 +93,11 @@ func (w *world) command(line string) {
 		for _, p := range w.parts {
 			w.endTrim(p, int(w.num(ws.opts["leave"])))
 		}
+	case "deaf": // deaf N COMMAND: partition N hears nothing of it from the others
+		w.deaf = int(w.num(ws.at(1)))
+		w.command(strings.SplitN(line, " ", 3)[2])
+		w.pump()
+		w.deaf = -1
 	case "hold":
 		w.held = true
 	case "release":

@@ -22,6 +22,7 @@ type world struct {
 	infos  map[string]HostInfo
 	silent map[string]bool
 	held   bool     // messages between partitions wait
+	deaf   int      // messages to this partition are lost; -1 for none
 	queue  []posted // messages between partitions
 	keep   int      // records of the next round that survive, -1 for all and no crash
 	out    strings.Builder
@@ -33,7 +34,6 @@ type worldPart struct {
 	core    *Core
 	log     [][]byte
 	full    [][]byte // never trimmed
-	changes []StoreChange
 	store   map[string][]byte
 	applied uint64
 	cut     uint64
@@ -48,7 +48,8 @@ type posted struct {
 
 func newWorld(t *testing.T) *world {
 	w := &world{
-		t: t, now: Now{Wall: 1767225600000, Mono: 1_000_000}, keep: -1,
+		deaf: -1,
+		t:    t, now: Now{Wall: 1767225600000, Mono: 1_000_000}, keep: -1,
 		cfg: Config{Mesh: "test", Partitions: 1, Lease: 6000, IDWindow: 600_000, ResultRetention: 86_400_000, BodyLimit: 1 << 20},
 		ids: map[string]ID{}, names: map[ID]string{}, infos: map[string]HostInfo{}, silent: map[string]bool{},
 	}
@@ -177,6 +178,9 @@ func (w *world) pump() {
 func (w *world) carry(p *worldPart, e *Effect, mark string) {
 	switch e.Kind {
 	case ToPartition:
+		if int(e.Partition) == w.deaf {
+			return
+		}
 		if w.held && e.N <= w.parts[e.Partition].core.in[p.n]+uint64(len(w.queue)) {
 			return // sent again while it waits
 		}

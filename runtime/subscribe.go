@@ -48,7 +48,7 @@ func (in *Subscribe) decide(c *Core) {
 	if to == c.cfg.Partition {
 		c.emit(&subscribed{s})
 	} else {
-		c.emit(&subscribed{s}, OutMessage{To: to, Payload: encode(nil, &parcel{kind: msgJoin, sub: s})})
+		c.emit(&subscribed{s}, OutMessage{To: to, Payload: encode(nil, &parcel{kind: msgJoin, gen: c.generation(s.Actor.App), sub: s})})
 	}
 	c.effect(Effect{Kind: GroupsChanged})
 	c.replyValue(in.Waiter, replaced)
@@ -59,7 +59,7 @@ func (c *Core) unsubscribe(s *subEntry) {
 	if to := GroupPartition(&s.Subscription, c.cfg.Partitions); to == c.cfg.Partition {
 		c.emit(b)
 	} else {
-		c.emit(b, OutMessage{To: to, Payload: encode(nil, &parcel{kind: msgLeave, sub: s.Subscription})})
+		c.emit(b, OutMessage{To: to, Payload: encode(nil, &parcel{kind: msgLeave, gen: c.generation(s.Actor.App), sub: s.Subscription})})
 	}
 	c.effect(Effect{Kind: GroupsChanged})
 }
