@@ -64,7 +64,7 @@ func (c *http1) do(ctx context.Context, r *appRequest) (*runtime.Outcome, error)
 	}
 	o, reuse, err := conn.exchange(c.address, r)
 	c.put(conn, reuse && err == nil)
-	if err == nil && conn.endless(o, reuse) {
+	if err == nil && conn.endless(ctx, o, reuse) {
 		return nil, errors.New("the connection ended without saying how long the answer is")
 	}
 	return o, err
@@ -72,12 +72,12 @@ func (c *http1) do(ctx context.Context, r *appRequest) (*runtime.Outcome, error)
 
 // endless is for use after an answer whose end was the end of the connection:
 // a dying process ends like that, too. It is complete when the app still listens.
-func (conn *appConn) endless(o *runtime.Outcome, reuse bool) bool {
+func (conn *appConn) endless(ctx context.Context, o *runtime.Outcome, reuse bool) bool {
 	if reuse || o.Header.Get(untilClose) == "" {
 		return false
 	}
 	delete(o.Header, untilClose)
-	probe, err := net.DialTimeout("tcp", conn.RemoteAddr().String(), time.Second)
+	probe, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", conn.RemoteAddr().String())
 	if err != nil {
 		return true
 	}
@@ -234,7 +234,7 @@ func (conn *appConn) exchange(host string, r *appRequest) (o *runtime.Outcome, r
 
 func (conn *appConn) answer(r *appRequest) (*runtime.Outcome, bool, error) {
 	for {
-		res, err := http.ReadResponse(conn.in, &http.Request{Method: r.method})
+		res, err := http.ReadResponse(conn.in, &http.Request{Method: r.method}) //nolint:bodyclose // outcomeOf reads the body to its end or the connection is dropped
 		if err != nil {
 			return nil, false, err
 		}

@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/karmesh/kar/activator"
 	"github.com/karmesh/kar/activator/host"
@@ -416,7 +418,61 @@ func TestLostBootEnds(t *testing.T) {
 	}
 	err := wait(t, "end", r.ran)
 	r.ran <- nil
-	if e, ok := err.(*runtime.Error); !ok || e.Code != runtime.CodeHostLost {
+	var e *runtime.Error
+	if !errors.As(err, &e) || e.Code != runtime.CodeHostLost {
 		t.Fatal(err)
+	}
+}
+
+// TestDeactivateWaitsForAttempts: after a purge the owner ends an instance
+// while an attempt that it has given up still runs there.
+func TestDeactivateWaitsForAttempts(t *testing.T) {
+	entered, release := make(chan struct{}, 10), make(chan struct{})
+	app := newScriptApp(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/slow") {
+			entered <- struct{}{}
+			<-release
+		}
+		ok(w, r)
+	})
+	app.actGate = make(chan struct{})
+	r := start(t, app)
+	wait(t, "join", r.owners.ups)
+	slow, also := actorCall(1, "x", "/slow", "[1]"), actorCall(2, "x", "/slow", "[2]")
+	end := &runtime.Deactivate{Actor: slow.Target.Actor(), Epoch: 5}
+	r.owners.send(slow)
+	r.owners.send(also)
+	r.owners.send(end) // while it is activated
+	close(app.actGate)
+	wait(t, "slow start", entered)
+	wait(t, "slow start", entered)
+	r.owners.send(end)
+	// The reader goes on, and a call that the slow one may wait for runs.
+	r.owners.send(actorCall(3, "x", "/nested", "[3]"))
+	if a := wait(t, "nested answer", r.owners.answers); body(a.Outcome) != "200 [3]" {
+		t.Fatal(body(a.Outcome))
+	}
+	release <- struct{}{} // one of the two is not enough
+	wait(t, "answer", r.owners.answers)
+	r.owners.send(actorCall(4, "y", "/other", "[4]"))
+	wait(t, "answer of another", r.owners.answers)
+	none(t, "deactivation", r.owners.inactive, 20*time.Millisecond)
+	close(release)
+	wait(t, "answer", r.owners.answers)
+	wait(t, "deactivated", r.owners.inactive)
+	var order []string
+	for _, s := range app.requests() {
+		if strings.Contains(s, "/T/x") {
+			order = append(order, strings.Fields(s)[0])
+		}
+	}
+	if got := strings.Join(order, " "); got != "GET POST POST POST DELETE" {
+		t.Fatal(got)
+	}
+	// Twice asked, once done; and the next call activates again.
+	r.owners.send(actorCall(5, "x", "/m", "[5]"))
+	wait(t, "answer", r.owners.answers)
+	if len(r.owners.inactive) != 0 || app.gets.Load() != 3 {
+		t.Fatalf("%d more deactivations, %d activations", len(r.owners.inactive), app.gets.Load())
 	}
 }

@@ -48,8 +48,10 @@ type Host struct {
 
 	attempts  attempts
 	instances map[runtime.Actor]*instance
-	created   map[string]bool  // types for which "created" says nothing, see actorCall
-	unsent    []tunnel.Message // ended while not joined
+	calls     map[runtime.Actor]int           // attempts that have arrived and not ended
+	ending    map[runtime.Actor]chan struct{} // deactivations in progress; tells that no attempt runs
+	created   map[string]bool                 // types for which "created" says nothing, see actorCall
+	unsent    []tunnel.Message                // ended while not joined
 	restarts  restarts
 	leaseInfo leaseState
 	api       pendingCalls
@@ -65,6 +67,8 @@ func New(cfg Config) (*Host, error) {
 		ready: make(chan struct{}), welcomed: make(chan struct{}), wanted: make(chan struct{}), exitTaken: make(chan struct{}),
 		changed: make(chan struct{}), pool: make(chan *runtime.Invoke),
 		instances: map[runtime.Actor]*instance{},
+		calls:     map[runtime.Actor]int{},
+		ending:    map[runtime.Actor]chan struct{}{},
 		created:   map[string]bool{},
 		attempts:  newAttempts(cfg.KeepLimit),
 		api:       pendingCalls{calls: map[uint64]*apiCall{}},

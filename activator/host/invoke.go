@@ -37,6 +37,9 @@ func (h *Host) invoke(m *runtime.Invoke) {
 		h.mu.Unlock()
 		return
 	}
+	if m.Target.IsActor() {
+		h.arrive(m.Target.Actor())
+	}
 	h.mu.Unlock()
 	select {
 	case h.pool <- m: // a goroutine with a grown stack waits for work
@@ -71,14 +74,17 @@ func (h *Host) run(m *runtime.Invoke) {
 	} else {
 		answer.Outcome, err = h.request(&appRequest{method: m.Method, path: m.Path, header: m.Header, body: m.Body}, nil)
 	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if m.Target.IsActor() {
+		defer h.leave(m.Target.Actor()) // after its answer is on the way
+	}
 	if err != nil && !errors.Is(err, errStopped) {
 		return
 	}
 	if err != nil {
 		answer.Outcome, answer.ActivationFailed = nil, false
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	h.attempts.end(answer)
 	h.send(&tunnel.Answer{Answer: answer})
 	if h.draining {
@@ -94,7 +100,6 @@ func (h *Host) actorCall(m *runtime.Invoke) (o *runtime.Outcome, failed bool, er
 	if err != nil || o != nil {
 		return o, o != nil, err
 	}
-	defer h.leave(inst)
 	r := &appRequest{method: m.Method, path: actorPath(actor) + withSession(m.Path, m.Session), header: m.Header, kind: actorContent, body: m.Body}
 	if r.method == "" {
 		r.method = http.MethodPost

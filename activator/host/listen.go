@@ -135,7 +135,7 @@ func (h *Host) appGone(cause error, seen int, inst *instance) error {
 		h.mu.Lock()
 	}
 	defer h.mu.Unlock()
-	if inst != nil && inst.running <= 1 && inst.state != gone {
+	if inst != nil && h.calls[inst.actor] <= 1 && inst.state != gone {
 		h.remove(inst)
 		h.send(&tunnel.Deactivated{Actor: inst.actor, Partition: inst.partition})
 	}
@@ -156,7 +156,7 @@ func (h *Host) lookOut() {
 	defer h.mu.Unlock()
 	h.restarts.count++
 	for _, inst := range h.instances {
-		if inst.state == active && inst.running == 0 {
+		if inst.state == active && h.calls[inst.actor] == 0 {
 			h.remove(inst)
 			h.send(&tunnel.Deactivated{Actor: inst.actor, Partition: inst.partition})
 		}

@@ -57,7 +57,7 @@ func (h *Host) stream() (joined bool, err error) {
 	}
 	ctx, cancel := context.WithTimeout(h.ctx, handshake)
 	defer cancel()
-	ws, _, err := websocket.Dial(ctx, gatewayURL(h.cfg.Gateway)+tunnel.Path, &websocket.DialOptions{
+	ws, _, err := websocket.Dial(ctx, gatewayURL(h.cfg.Gateway)+tunnel.Path, &websocket.DialOptions{ //nolint:bodyclose // the package says it need never be closed
 		HTTPClient: h.dialer, CompressionMode: websocket.CompressionDisabled,
 	})
 	if err != nil {

@@ -1,0 +1,90 @@
+package host
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/karmesh/kar/activator/tunnel"
+	"github.com/karmesh/kar/runtime"
+)
+
+// arrive counts an attempt on its actor from the moment the reader has it,
+// which is before its goroutine comes to the instance; h.mu is held.
+func (h *Host) arrive(actor runtime.Actor) { h.calls[actor]++ }
+
+// leave ends what arrive began, and lets a deactivation that waits go on; h.mu is held.
+func (h *Host) leave(actor runtime.Actor) {
+	if h.calls[actor]--; h.calls[actor] > 0 {
+		return
+	}
+	delete(h.calls, actor)
+	if quiet := h.ending[actor]; quiet != nil {
+		select {
+		case quiet <- struct{}{}:
+		default: // it has been told already
+		}
+	}
+}
+
+// deactivate starts a deactivation; the reader calls it. An actor that is not
+// here is not active, which is the answer.
+func (h *Host) deactivate(m *runtime.Deactivate) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.exited || !h.attempts.admit(m.Partition, m.Epoch) || h.ending[m.Actor] != nil {
+		return
+	}
+	if h.instances[m.Actor] == nil && h.calls[m.Actor] == 0 {
+		h.send(&tunnel.Deactivated{Actor: m.Actor, Partition: m.Partition})
+		return
+	}
+	quiet := make(chan struct{}, 1)
+	h.ending[m.Actor] = quiet
+	h.wait.Go(func() { h.end(m, quiet) })
+}
+
+// end waits until no attempt runs on the actor, then tells the app. After a
+// purge the owner asks while attempts run that it has given up. They keep the
+// instance, and so do nested calls that arrive meanwhile, which they may wait for.
+func (h *Host) end(m *runtime.Deactivate, quiet <-chan struct{}) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	defer delete(h.ending, m.Actor)
+	for h.calls[m.Actor] > 0 {
+		h.mu.Unlock()
+		select {
+		case <-quiet:
+		case <-h.ctx.Done():
+		}
+		h.mu.Lock()
+		if h.ctx.Err() != nil {
+			return
+		}
+	}
+	if !h.attempts.admit(m.Partition, m.Epoch) {
+		return // another owner has come meanwhile, which decides anew
+	}
+	inst := h.instances[m.Actor]
+	if inst == nil {
+		h.send(&tunnel.Deactivated{Actor: m.Actor, Partition: m.Partition})
+		return
+	}
+	if inst.state != active {
+		return
+	}
+	inst.state, inst.settled = deactivating, make(chan struct{})
+	defer close(inst.settled)
+	h.mu.Unlock()
+	o, err := h.request(&appRequest{method: http.MethodDelete, path: actorPath(inst.actor)}, inst)
+	h.mu.Lock()
+	if err != nil && !errors.Is(err, errStopped) {
+		return
+	}
+	if err == nil && o.Status >= 400 {
+		h.cfg.Logger.Warn("the app answered the deactivation of an actor with an error", "type", inst.actor.Type, "id", inst.actor.ID, "status", o.Status)
+	}
+	if inst.state != gone {
+		h.remove(inst)
+		h.send(&tunnel.Deactivated{Actor: inst.actor, Partition: inst.partition})
+	}
+}
