@@ -228,6 +228,7 @@ func (x *simAttempt) finish(a runtime.Answer) {
 	x.answer, x.done, x.live, x.ended = a, true, false, x.h.s.now
 	x.h.s.wit.ended(x)
 	x.h.tell(x)
+	x.h.left(x)
 }
 
 func sortAttempts(as []runtime.Attempt) {

@@ -21,8 +21,9 @@ type simHost struct {
 	fences    map[uint16]uint64
 	attempts  map[runtime.Attempt]*simAttempt
 	instances map[runtime.Actor]bool
-	busy      map[runtime.Actor][]func() // waits for an activation or deactivation
-	kept      map[uint16]int64           // when the last answered beat was sent
+	busy      map[runtime.Actor][]func()            // waits for an activation or deactivation
+	ending    map[runtime.Actor]*runtime.Deactivate // waits until no attempt runs on the actor
+	kept      map[uint16]int64                      // when the last answered beat was sent
 	deferred  []func()
 }
 
@@ -40,7 +41,7 @@ func (s *sim) spawn() {
 	h := &simHost{
 		s: s, boot: fmt.Sprintf("h%02d", s.boots), drift: s.between(-4, 4), links: make([]*simLink, len(s.nodes)),
 		fences: map[uint16]uint64{}, attempts: map[runtime.Attempt]*simAttempt{}, instances: map[runtime.Actor]bool{},
-		busy: map[runtime.Actor][]func(){}, kept: map[uint16]int64{},
+		busy: map[runtime.Actor][]func(){}, ending: map[runtime.Actor]*runtime.Deactivate{}, kept: map[uint16]int64{},
 	}
 	s.hosts = append(s.hosts, h)
 	s.trace("host %s boots", h.boot)
@@ -423,6 +424,10 @@ func (h *simHost) deactivate(m *runtime.Deactivate) {
 		h.busy[m.Actor] = append(q, func() { h.deactivate(m) })
 		return
 	}
+	if h.working(m.Actor) {
+		h.ending[m.Actor] = m // calls that come meanwhile run, the old ones may wait for them
+		return
+	}
 	done := func() {
 		h.toOwner(m.Partition, func(o *simOwner) { o.push(&runtime.Deactivated{Boot: h.boot, Actor: m.Actor}) })
 	}
@@ -440,6 +445,28 @@ func (h *simHost) deactivate(m *runtime.Deactivate) {
 		h.free(m.Actor)
 		done()
 	})
+}
+
+// working tells whether an attempt on the actor has arrived and not ended.
+func (h *simHost) working(a runtime.Actor) bool {
+	for _, x := range h.attempts {
+		if !x.done && x.m.Target.IsActor() && x.m.Target.Actor() == a {
+			return true
+		}
+	}
+	return false
+}
+
+// left: an attempt has ended; what waited for that goes on.
+func (h *simHost) left(x *simAttempt) {
+	if !x.m.Target.IsActor() {
+		return
+	}
+	a := x.m.Target.Actor()
+	if m := h.ending[a]; m != nil && !h.working(a) {
+		delete(h.ending, a)
+		h.deactivate(m)
+	}
 }
 
 func (h *simHost) tell(x *simAttempt) {
