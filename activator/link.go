@@ -2,6 +2,7 @@ package activator
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
 	"strings"
@@ -99,7 +100,10 @@ func (l *link) request(m *tunnel.Request) {
 
 func (l *link) serve(ctx context.Context, w *recorder, m *tunnel.Request) {
 	defer func() {
-		if p := recover(); p != nil && p != http.ErrAbortHandler { // as net/http does for its handlers
+		if p := recover(); p != nil {
+			if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+				return // as net/http does for its handlers
+			}
 			l.a.cfg.Logger.Error("a request made the gateway panic", "path", m.Path, "panic", p)
 			w.fail(runtime.Errorf(runtime.CodeInternal, "the gateway failed on this request"))
 		}

@@ -120,7 +120,7 @@ func (m *mesh) answers(limit time.Duration) error {
 	probe := call(prefix, 1, "echo")
 	var last error
 	if _, err := until(ctx, "an answer", func() bool { last = probe(c, 0); return last == nil }); err != nil {
-		return fmt.Errorf("%w (%v)\n%s%s", err, last, m.gateway.tail(), m.comp.tail())
+		return fmt.Errorf("%w (%w)\n%s%s", err, last, m.gateway.tail(), m.comp.tail())
 	}
 	return nil
 }

@@ -110,7 +110,7 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) {
 
 // panicked answers what no client should be able to cause.
 func (x *exchange) panicked(p any) {
-	if p == http.ErrAbortHandler {
+	if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 		panic(p)
 	}
 	x.cfg.Logger.Error("panic in a request", "method", x.r.Method, "route", x.routeName(), "panic", p, "stack", string(debug.Stack()))

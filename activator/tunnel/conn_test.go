@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -100,7 +101,7 @@ func TestSlowReaderBreaksTheStreamAtTheQueueLimit(t *testing.T) {
 	for ; server.Err() == nil && sent < 10000; sent++ {
 		server.Send(&Request{Body: body})
 	}
-	if err := <-ran; err != errQueueFull {
+	if err := <-ran; !errors.Is(err, errQueueFull) {
 		t.Fatal(err)
 	}
 	if total := sent * len(body); total > 32<<20 {
@@ -115,7 +116,7 @@ func TestStalledWriteBreaksTheStream(t *testing.T) {
 	for range 1000 {
 		server.Send(&Request{Body: make([]byte, 32<<10)})
 	}
-	if err := <-ran; err != errStalled {
+	if err := <-ran; !errors.Is(err, errStalled) {
 		t.Fatal(err)
 	}
 }

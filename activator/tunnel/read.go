@@ -3,6 +3,7 @@ package tunnel
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 
@@ -60,7 +61,7 @@ func (c *Conn) frame() ([]byte, error) {
 			c.in.Reset(r)
 		}
 		n, err := binary.ReadUvarint(c.in)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			c.frames = nil
 			continue
 		}

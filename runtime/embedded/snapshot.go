@@ -3,6 +3,7 @@ package embedded
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/karmesh/kar/runtime"
@@ -32,7 +33,7 @@ func (s *snapshot) Applied() uint64 { return s.applied }
 
 func (s *snapshot) Get(key []byte) ([]byte, error) {
 	b, closer, err := s.reader.Get(storeKey(s.partition, key))
-	if err == pebble.ErrNotFound {
+	if errors.Is(err, pebble.ErrNotFound) {
 		return nil, nil
 	}
 	if err != nil {
@@ -104,7 +105,7 @@ func (s *store) expire(note []byte) error {
 			err = b.Delete(key, nil)
 		}
 		closer.Close()
-	} else if err == pebble.ErrNotFound {
+	} else if errors.Is(err, pebble.ErrNotFound) {
 		err = nil
 	}
 	if err == nil {

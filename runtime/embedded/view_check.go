@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 
@@ -65,7 +66,8 @@ func checkView(fs vfs.FS, dir string, logger *slog.Logger, positions []position)
 // damage turns an error without a better code into damage: the folder was
 // whole once, so what cannot be opened now has changed.
 func damage(file string, err error) error {
-	if coded, ok := err.(*runtime.Error); ok && coded.Code == runtime.CodeInternal {
+	var coded *runtime.Error
+	if errors.As(err, &coded) && coded.Code == runtime.CodeInternal {
 		return damaged(file, "%s", coded.Detail)
 	}
 	return err

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"sort"
 	"time"
 
@@ -90,8 +91,8 @@ func (m *Mesh) submit(ctx context.Context, r *runtime.Request) (reply, error) {
 }
 
 func isAgain(err error) bool {
-	e, ok := err.(*runtime.Error)
-	return ok && e != nil && e.Code == runtime.CodeAskAgain
+	var e *runtime.Error
+	return errors.As(err, &e) && e != nil && e.Code == runtime.CodeAskAgain
 }
 
 // vouch asks the owner of the caller about a nested call.
@@ -274,7 +275,8 @@ func (m *Mesh) Services(app string) (list []Service, changed <-chan struct{}) {
 	changed = m.services.wait()
 	ctx, cancel := context.WithTimeout(context.Background(), queryTimeout)
 	defer cancel()
-	m.query(ctx, runtime.Query{Kind: runtime.QueryServices}, func(v any) {
+	// A partition that does not answer has its components left out.
+	_ = m.query(ctx, runtime.Query{Kind: runtime.QueryServices}, func(v any) {
 		for _, s := range v.([]runtime.ServiceFact) {
 			if app == "" || s.App == app {
 				list = append(list, Service{s.App, s.Name, s.URL, time.Duration(s.Timeout) * time.Millisecond})

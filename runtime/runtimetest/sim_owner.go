@@ -17,7 +17,6 @@ type simOwner struct {
 	next  int   // offset at which the next append is expected
 	proof int64 // when the last append that came back in place was sent
 	waits map[any]func(*runtime.Effect)
-	last  int64
 	cuts  []simCut
 	mark  bool // a header is wanted
 	gone  bool

@@ -160,7 +160,7 @@ func storeWhole(t *testing.T, setup StoreSetup) {
 				want = ""
 			}
 			if err != nil || err2 != nil || string(a) != want || string(b) != want {
-				return fmt.Errorf("a=%q b=%q at %d, %v %v", a, b, snap.Applied(), err, err2)
+				return fmt.Errorf("a=%q b=%q at %d, %w %w", a, b, snap.Applied(), err, err2)
 			}
 			return nil
 		})
