@@ -60,3 +60,32 @@ func BenchmarkCall(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkState reads and writes one key of an actor, without HTTP.
+func BenchmarkState(b *testing.B) {
+	d, err := embedded.Open(b.TempDir(), embedded.Options{Mesh: "bench", Partitions: 1})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer d.Close()
+	m, err := engine.Open(b.Context(), engine.Config{Mesh: "bench", Logs: d.Log, Store: d.Store()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer m.Close()
+	var n atomic.Int64
+	b.SetParallelism(8)
+	b.ReportAllocs()
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			a := runtime.Actor{App: "app", Type: "A", ID: fmt.Sprint(n.Add(1) % 1000)}
+			if _, err := m.State(b.Context(), runtime.StateOp{Actor: a, Verb: runtime.StateGet, Key: "k"}); err != nil {
+				b.Fatal(err)
+			}
+			if _, err := m.State(b.Context(), runtime.StateOp{Actor: a, Verb: runtime.StateSet, Key: "k", Value: []byte(`{"n":1}`)}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
