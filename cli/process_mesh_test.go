@@ -38,16 +38,12 @@ func playComponent(dir string) {
 		case "fail":
 			answerJSON(w, map[string]any{"error": true, "message": "boom", "stack": "at line 1"})
 		case "hold":
-			// Says that it runs, and by whom, then waits for leave.
-			note := filepath.Join(dir, "attempt-"+attempt)
-			_ = os.WriteFile(note+".new", []byte(strconv.Itoa(os.Getpid())), 0o600)
-			_ = os.Rename(note+".new", note)
-			for {
-				if _, err := os.Stat(filepath.Join(dir, "leave")); err == nil {
-					break
-				}
-				time.Sleep(5 * time.Millisecond)
-			}
+			hold(dir, attempt)
+			answerJSON(w, map[string]any{"value": attempt})
+		case "write": // as hold, then it writes its attempt to its state
+			hold(dir, attempt)
+			note(dir, "writes-"+attempt, "")
+			note(dir, "wrote-"+attempt, putState(r.PathValue("id"), attempt))
 			answerJSON(w, map[string]any{"value": attempt})
 		case "end":
 			go func() {
@@ -73,6 +69,40 @@ func playComponent(dir string) {
 	fmt.Println("listening", os.Getpid(), os.Getppid())
 	_ = http.Serve(l, mux)
 	os.Exit(1)
+}
+
+// note makes a file at once as a whole.
+func note(dir, name, text string) {
+	path := filepath.Join(dir, name)
+	_ = os.WriteFile(path+".new", []byte(text), 0o600)
+	_ = os.Rename(path+".new", path)
+}
+
+// hold says that an attempt runs, and by whom, then waits for leave.
+func hold(dir, attempt string) {
+	note(dir, "attempt-"+attempt, strconv.Itoa(os.Getpid()))
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "leave")); err == nil {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// putState sets the actor's key k through the sidecar and returns the status.
+func putState(id, value string) string {
+	url := "http://127.0.0.1:" + os.Getenv("KAR_RUNTIME_PORT") + "/kar/v1/actor/T/" + id + "/state/k"
+	r, err := http.NewRequest(http.MethodPut, url, strings.NewReader(value))
+	if err != nil {
+		return err.Error()
+	}
+	r.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return err.Error()
+	}
+	_ = resp.Body.Close()
+	return strconv.Itoa(resp.StatusCode)
 }
 
 func answerJSON(w http.ResponseWriter, v any) {
