@@ -126,6 +126,7 @@ func (s *sim) startClients() {
 		}, func() { s.trace("subscribed %s", sub.ID) })
 	}
 	s.settled(runtime.ActorPartition(a, s.opt.Partitions), func(w any) runtime.Input {
+		s.wit.lateSet = s.wit.lateSet || s.now >= simFirstDue
 		return &runtime.SetReminder{Reminder: runtime.Reminder{Actor: a, ID: "r", Path: "/tick", Due: simStart + simFirstDue, Period: 1_500_000_000}, Waiter: w}
 	}, func() { s.trace("reminder set") })
 	if s.opt.Bug == "reminder-again" { // a repeated PUT that is taken for a new one
@@ -252,6 +253,9 @@ func (s *sim) await(r runtime.Request, then func()) {
 			}, func(e *runtime.Effect) {
 				if answered || e.Err != nil && e.Err.Code == runtime.CodeAskAgain {
 					return
+				}
+				if e.Err != nil && s.deposed(o) {
+					return // deposed and not aware of it; a question that names the new term would tell it
 				}
 				answered = true
 				s.wit.awaited(&r, e)

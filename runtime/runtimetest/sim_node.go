@@ -241,3 +241,13 @@ func (l *simLog) view() *runtime.View {
 func (s *sim) clock(n *simNode) runtime.Now {
 	return runtime.Now{Wall: simStart + s.now + int64(n.n)*700, Mono: 1_000_000 + s.now}
 }
+
+// deposed tells whether somebody has claimed the partition since.
+func (s *sim) deposed(o *simOwner) bool {
+	for _, n := range s.nodes {
+		if x := n.owners[o.log.n]; x != nil && x.core.Epoch() > o.core.Epoch() {
+			return true
+		}
+	}
+	return false
+}

@@ -17,6 +17,8 @@ type witness struct {
 	flaky      int64 // appends are unreliable until then
 	operates   int   // purges and drains under way
 	wasPurged  bool
+	purgedAt   int64 // when the last purge was done
+	lateSet    bool  // the reminder may have been set anew after its first due time
 
 	reqs     map[runtime.ID]*seen
 	byActor  map[runtime.Actor][]*simAttempt // in order of start
@@ -100,6 +102,7 @@ func (w *witness) forgive() {
 
 // purged: nothing is left of the state that was there when it began.
 func (w *witness) purged() {
+	w.purgedAt = w.s.now
 	for i := range simActors {
 		m := w.model(simActor(i).Actor())
 		if m.old[m.acked] {
@@ -387,6 +390,9 @@ func (w *witness) model(a runtime.Actor) *stateModel {
 
 // read is P10: the last acknowledged write, or one that was under way.
 func (w *witness) read(x *simAttempt, a runtime.Actor, value string) {
+	if x.began <= w.purgedAt {
+		return // asked before the purge; a process that was stopped sees the answer after it
+	}
 	m := w.model(a)
 	_, maybe := m.maybe[value]
 	if value != m.acked && !maybe && !(value == "" && m.loose) {
@@ -450,7 +456,9 @@ func (w *witness) atEnd() {
 	if w.wasPurged {
 		return
 	}
-	w.reminders()
+	if !w.lateSet {
+		w.reminders()
+	}
 	for i := range w.s.topic {
 		for _, g := range []string{"|", "g|"} {
 			if k := fmt.Sprintf("%s[%s]", g, w.s.topic[i]); len(w.events[k]) != 1 {
