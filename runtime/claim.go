@@ -110,6 +110,9 @@ func (c *Core) Own(now Now, storeSeq uint64) bool {
 	old := false
 	for _, e := range c.openEntries() {
 		e.since = now.Mono
+		if e.phase == stopped {
+			c.backOff(e) // anew: what kills its gateway is no hot loop either
+		}
 		c.arm(e)
 		c.touchTarget(e)
 		if g := c.groups[e.group]; g != nil && e.group != "" {

@@ -242,12 +242,16 @@ func (c *Core) withdrawCallsOf(boot string) {
 // after 1 s doubling to 60 s, so that a method which kills its process is no
 // hot loop. A reminder's firing never waits for it.
 func (c *Core) interrupted(e *entry) {
+	c.backOff(e)
+	c.touchTarget(e)
+}
+
+func (c *Core) backOff(e *entry) {
 	if e.attempt >= 3 && e.reminder == "" && !c.exhausted(e) {
 		back := int64(1000) << min(e.attempt-3, 6)
 		e.retryAt = c.now.Mono + min(back, 60_000)
 		c.timers.set(&e.timer, e, e.retryAt)
 	}
-	c.touchTarget(e)
 }
 
 // exhausted: attempts are counted in the log, so work that kills its gateway
