@@ -152,7 +152,7 @@ func TestAdmin(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	_, text, _ := w.send("GET", "//metrics", "")
-	for _, line := range []string{`kar_http_request_seconds_count{route="service_call",status="2xx"} 1`, "kar_hosts 1\n", "kar_requests_accepted_total 1\n", `kar_build_info{node="gateway-under-test",version="test"} 1`} {
+	for _, line := range []string{`kar_http_request_seconds_count{route="service_call",status="2xx"} 1`, "kar_hosts 1\n", "kar_requests_accepted_total 1\n", "kar_dead_letters_total 0\n", `kar_build_info{node="gateway-under-test",version="test"} 1`} {
 		if !strings.Contains(text, line) {
 			t.Errorf("metrics lack %s", line)
 		}

@@ -101,6 +101,7 @@ func newMeshCollector(mesh *engine.Mesh, version, node string) *meshCollector {
 	counter("hosts_lost_total", "Hosts counted as lost.", func(s *engine.Stats) float64 { return float64(s.HostsLost) })
 	counter("reminders_fired_total", "Firings of reminders.", func(s *engine.Stats) float64 { return float64(s.RemindersFired) })
 	counter("events_delivered_total", "Events turned into requests.", func(s *engine.Stats) float64 { return float64(s.EventsDelivered) })
+	counter("dead_letters_total", "Tells that ended with an error, and promises that ended with an error of the app.", func(s *engine.Stats) float64 { return float64(s.DeadLetters) })
 	counter("log_appends_total", "Rounds appended to the log.", func(s *engine.Stats) float64 { return float64(s.Appends) })
 	counter("log_appended_records_total", "Records appended to the log.", func(s *engine.Stats) float64 { return float64(s.AppendedRecords) })
 	counter("log_appended_bytes_total", "Bytes appended to the log.", func(s *engine.Stats) float64 { return float64(s.AppendedBytes) })

@@ -90,8 +90,8 @@ type Core struct {
 
 // Counts are for metrics.
 type Counts struct {
-	Accepted, Completed, Retried, HostsLost, RemindersFired, EventsDelivered uint64
-	ActiveActors, Running                                                    int
+	Accepted, Completed, Retried, HostsLost, RemindersFired, EventsDelivered, DeadLetters uint64
+	ActiveActors, Running                                                                 int
 }
 
 type via struct {

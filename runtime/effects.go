@@ -24,7 +24,8 @@ const (
 	FenceAnswer
 	// WatchChild: find out when the child ID at its home completes (input ChildClosed here).
 	WatchChild
-	// AppError: a tell ended with an application error; for the log.
+	// AppError: a tell ended with an error, or a promise with one of the app
+	// (Outcome); for the log.
 	AppError
 	// LostHost: Boot was counted lost; its link may be closed.
 	LostHost

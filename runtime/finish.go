@@ -49,13 +49,14 @@ func (c *Core) end(e *entry, o *Outcome) { c.endOn(e, o, false) }
 
 // endOn records the outcome, here or by a message to the request's home.
 func (c *Core) endOn(e *entry, o *Outcome, unplaced bool) {
+	if deadLetter(e.req.Kind, o) {
+		c.Counts.DeadLetters++
+		c.effect(Effect{Kind: AppError, ID: e.req.ID, Outcome: o, Target: e.req.Target})
+	}
 	if c.cfg.BodyLimit > 0 && len(o.Body) > c.cfg.BodyLimit {
 		o = (&Error{CodeResultTooLarge, "the result has more bytes than the limit allows", e.req.ID}).Outcome()
 	}
 	target, comp := e.req.Target, componentOf(e.req.Target)
-	if o.Code == "" && e.req.Kind != Call && (o.Status >= 400 || isException(o)) {
-		c.effect(Effect{Kind: AppError, ID: e.req.ID, Outcome: o, Target: target})
-	}
 	if e.home != c.cfg.Partition {
 		m := &parcel{kind: msgOutcome, id: e.req.ID, outcome: *o}
 		c.emit(&completed{id: e.req.ID, none: true, unplaced: unplaced, actor: placeOf(target), at: c.now.Wall}, OutMessage{To: e.home, Payload: encode(nil, m)})
@@ -90,6 +91,16 @@ func (c *Core) emitOutcome(id ID, req *Request, o *Outcome, actor Actor, unplace
 		b.app = req.Target.App
 	}
 	c.emit(b)
+}
+
+// deadLetter tells an end that somebody should hear of although nobody waits
+// for it: an error of the app, and whatever KAR itself ended a tell with (P1).
+// The error of a promise that KAR ended is for those who ask for its outcome.
+func deadLetter(k Kind, o *Outcome) bool {
+	if o.Code != "" {
+		return k == Tell || k == Remove
+	}
+	return k != Call && (o.Status >= 400 || isException(o))
 }
 
 // isException tells KAR's error result: 200 and {"error":true,…}.

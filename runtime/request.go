@@ -69,8 +69,8 @@ type Request struct {
 	Key string
 
 	// Limits; zero means none. NoHost and Busy are durations in milliseconds,
-	// checked only before the first start of a call. Deadline and NotBefore
-	// are Unix milliseconds.
+	// checked only before the first start; the gateway sets them for calls and
+	// promises alone. Deadline and NotBefore are Unix milliseconds.
 	NoHost    int64
 	Busy      int64
 	Deadline  int64

@@ -80,7 +80,7 @@ func (c *Core) arm(e *entry) {
 	case e.phase == stopped && e.retryAt > c.now.Mono:
 		first(e.retryAt)
 	}
-	if e.req.Kind <= Promise && !e.answered {
+	if !e.answered {
 		if e.req.Deadline != 0 {
 			wall(e.req.Deadline)
 		}
@@ -109,7 +109,7 @@ func (c *Core) rung(e *entry) {
 	if e.phase == stopped {
 		c.touchTarget(e)
 	}
-	if e.req.Kind <= Promise && !e.answered {
+	if !e.answered {
 		c.checkLimits(e)
 	}
 	if e.phase != gone {
@@ -181,14 +181,20 @@ func (in *Tick) decide(c *Core) {
 	}
 }
 
-// forget drops what is older than the id window; it needs no record.
+// lostMemory is how long a lost boot is known, in milliseconds. It outlasts
+// processes that were stopped overnight and wall clocks that were set by hours:
+// a boot that is forgotten could come back and write.
+const lostMemory = 7 * 86_400_000
+
+// forget drops what is older than the id window, and lost boots when nothing
+// of them can be alive any more; it needs no record.
 func (c *Core) forget() {
 	c.ended.prune(c, c.now.Wall-c.cfg.IDWindow)
 	for n := c.keep.oldestEnding(); n != nil && c.now.Wall-n.at > c.cfg.IDWindow; n = c.keep.oldestEnding() {
 		c.dropEnding(n.id)
 	}
 	for boot, at := range c.lost {
-		if c.now.Wall-at > c.cfg.IDWindow {
+		if c.now.Wall-at > lostMemory {
 			delete(c.lost, boot)
 		}
 	}

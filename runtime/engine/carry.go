@@ -49,8 +49,8 @@ func (p *partition) carryOut(e *runtime.Effect) {
 	case runtime.WatchChild:
 		p.watch(e.ID, e.Value.(runtime.ID))
 	case runtime.AppError:
-		p.logger.Warn("a tell ended with an error; it is not repeated", "request", e.ID.String(),
-			"app", e.Target.App, "component", e.Target.Component(), "actor", e.Target.ID, "status", e.Outcome.Status)
+		p.logger.Warn("a request that nobody waits for ended with an error; it is not repeated", "request", e.ID.String(),
+			"app", e.Target.App, "component", e.Target.Component(), "actor", e.Target.ID, "status", e.Outcome.Status, "code", string(e.Outcome.Code))
 	case runtime.LostHost:
 		p.m.lost(e.Boot, e.Value.(string))
 	case runtime.GroupsChanged:

@@ -81,10 +81,12 @@ func (m *Mesh) Request(ctx context.Context, app string, id runtime.ID) (RequestI
 // Stats are counters for /metrics and status, since the start of the process.
 type Stats struct {
 	Accepted, Completed, Retried, HostsLost, RemindersFired, EventsDelivered uint64
-	Appends, AppendedRecords, AppendedBytes, Trims                           uint64
-	Hosts, ActiveActors, Pending, Parked, Running, Reminders, Subscriptions  int
-	LogBytes                                                                 int64
-	AppendSeconds, RecoverySeconds                                           float64
+	// DeadLetters: tells that ended with an error, promises that ended with an error of the app.
+	DeadLetters                                                             uint64
+	Appends, AppendedRecords, AppendedBytes, Trims                          uint64
+	Hosts, ActiveActors, Pending, Parked, Running, Reminders, Subscriptions int
+	LogBytes                                                                int64
+	AppendSeconds, RecoverySeconds                                          float64
 }
 
 // Stats reads the counters of all partitions.
@@ -110,6 +112,7 @@ func (m *Mesh) Stats() Stats {
 		s.HostsLost += g.HostsLost
 		s.RemindersFired += g.RemindersFired
 		s.EventsDelivered += g.EventsDelivered
+		s.DeadLetters += g.DeadLetters
 		s.ActiveActors += g.ActiveActors
 		s.Pending += g.Open
 		s.Parked += g.Parked
