@@ -115,6 +115,11 @@ func (w *world) command(line string) {
 		for _, p := range w.parts {
 			w.step(p.n, &Tick{})
 		}
+	case "clock": // somebody sets the wall clock
+		w.now.Wall += w.num(ws.at(1))
+		for _, p := range w.parts {
+			w.step(p.n, &Tick{})
+		}
 	case "show":
 		for _, p := range w.parts {
 			w.describe(p)
