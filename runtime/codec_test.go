@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"bytes"
+	"errors"
 	"testing"
 )
 
@@ -54,7 +55,8 @@ func TestRecordsRoundTrip(t *testing.T) {
 // A record of a later version: unknown fields are skipped, an unknown kind is refused.
 func TestLaterVersions(t *testing.T) {
 	e := envelope{kind: 60, epoch: 1, message: &alive{}}
-	if _, err := DecodeRecord(encode(nil, &e)); err == nil || err.(*Error).Code != CodeNewerFormat {
+	var newer *Error
+	if _, err := DecodeRecord(encode(nil, &e)); !errors.As(err, &newer) || newer.Code != CodeNewerFormat {
 		t.Errorf("an unknown kind: %v", err)
 	}
 	b := encode(nil, &started{step: 1, attempt: 2, host: "h"})

@@ -124,7 +124,7 @@ func TestStalledWriteBreaksTheStream(t *testing.T) {
 func TestSilenceBreaksTheStream(t *testing.T) {
 	server, _, _ := pair(t, Limits{Message: 1 << 20, Silence: 100 * time.Millisecond}, Limits{Message: 1 << 20})
 	ran := serve(t, server, func(Message) {})
-	if err := <-ran; err != errSilent {
+	if err := <-ran; !errors.Is(err, errSilent) {
 		t.Fatal(err)
 	}
 }

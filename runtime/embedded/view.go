@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -144,7 +145,7 @@ func (v *view) writable() error {
 // number reads an 8-byte value; absent is 0.
 func number(r pebble.Reader, key []byte) (uint64, error) {
 	b, closer, err := r.Get(key)
-	if err == pebble.ErrNotFound {
+	if errors.Is(err, pebble.ErrNotFound) {
 		return 0, nil
 	}
 	if err != nil {
