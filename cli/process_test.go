@@ -299,6 +299,32 @@ func TestFreeAppPortWhen8080IsTaken(t *testing.T) {
 	}
 }
 
+// TestAppPortIsGivenOnce: of two components that start together, both get a
+// port of their own, though none listens yet.
+func TestAppPortIsGivenOnce(t *testing.T) {
+	u := newUser(t, "KAR_GATEWAY="+newStandIn(t).URL)
+	first := u.start("run", "-app", "a", "-service", "s", "--", "sh", "-c", "echo port $KAR_APP_PORT; exec sleep 60")
+	first.says("port ")
+	got := u.kar("run", "-app", "b", "-service", "s", "--", "sh", "-c", "echo port $KAR_APP_PORT")
+	if got.out == first.out.String() || !strings.HasPrefix(got.out, "port ") {
+		t.Errorf("got %+v after %q", got, first.out.String())
+	}
+}
+
+func TestAskedAppPortInUseIsSaid(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	u := newUser(t, "KAR_GATEWAY="+newStandIn(t).URL)
+	got := u.kar("run", "-app", "a", "-service", "s", "-app_port", port, "--", "true")
+	if got.code != 0 || !strings.Contains(got.errout, "port_in_use") || !strings.Contains(got.errout, port) {
+		t.Errorf("got %+v", got)
+	}
+}
+
 func TestRuntimePortInUse(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

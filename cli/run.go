@@ -112,6 +112,9 @@ func (p *program) run(ctx context.Context, c *config, s runSpec) error {
 	return err
 }
 
+// offers tells whether calls can come to the component.
+func (s runSpec) offers() bool { return s.service != "" || len(s.actors) > 0 }
+
 // describe names the component for people: its service and actor types.
 func (s runSpec) describe() string {
 	var parts []string

@@ -6,7 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -36,6 +36,7 @@ type sidecar struct {
 	signals  *signals
 	prefix   *prefixer
 	waiting  *waitingLog
+	portLock io.Closer     // keeps the component's port from other `kar run`; nil without
 	shutdown chan struct{} // closed when the component asked for the end
 
 	mu    sync.Mutex
@@ -106,10 +107,25 @@ func (s *sidecar) ports() error {
 	}
 	s.listener = l
 	s.spec.runtimePort = l.Addr().(*net.TCPAddr).Port
-	if !s.spec.portAsked && len(s.spec.command) > 0 {
-		s.spec.appPort, err = appPort(s.spec.appPort)
+	switch {
+	case len(s.spec.command) == 0: // somebody else's process, which may listen already
+	case !s.spec.portAsked:
+		var lock io.Closer
+		if s.spec.appPort, lock, err = appPort(s.spec.appPort); err != nil {
+			return err
+		}
+		switch {
+		case lock == nil:
+		case s.spec.offers():
+			s.portLock = lock
+		default: // a client: it need not listen, and keeps nobody else from it
+			_ = lock.Close()
+		}
+	case s.spec.offers() && !free("127.0.0.1", s.spec.appPort):
+		// Some commands make a server listen that runs already, so it is no error.
+		fmt.Fprintf(s.p.errout, "kar: port_in_use: another process listens on port %d before the component does, and would get its calls\n", s.spec.appPort)
 	}
-	return err
+	return nil
 }
 
 // start serves the API, starts the component, and attaches.
@@ -236,6 +252,9 @@ func (s *sidecar) close() error {
 	}
 	if s.prefix != nil {
 		s.prefix.wait.Wait()
+	}
+	if s.portLock != nil {
+		_ = s.portLock.Close()
 	}
 	return nil
 }
