@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"net/http"
 	"time"
@@ -78,7 +79,9 @@ func (h *Host) probe() bool {
 	return true
 }
 
-// refusals paces the attempts to reach an app that does not listen, and says so.
+// refusals paces the attempts to reach an app that does not listen, and says
+// so: a warning after a second, then an error every ten seconds when the app
+// offers anything.
 type refusals struct {
 	began, told time.Time
 	wait        time.Duration
@@ -93,7 +96,11 @@ func (r *refusals) pause(h *Host) bool {
 	waited := now.Sub(r.began)
 	if waited > time.Second && (r.told.IsZero() || now.Sub(r.told) > 10*time.Second) {
 		e := runtime.Errorf(runtime.CodeNotListening, "the application does not listen on %s (waited %s)", h.base.Host, waited.Round(time.Second))
-		h.cfg.Logger.Warn(e.Detail, "code", string(e.Code), "hint", e.Code.Hint())
+		level := slog.LevelWarn
+		if !r.told.IsZero() && (h.cfg.Info.Service != "" || len(h.cfg.Info.Actors) > 0) {
+			level = slog.LevelError // too long for a start, and calls may wait
+		}
+		h.cfg.Logger.Log(h.ctx, level, e.Detail, "code", string(e.Code), "hint", e.Code.Hint())
 		r.told = now
 	}
 	r.wait = min(max(r.wait*3/2, 5*time.Millisecond), 50*time.Millisecond)
