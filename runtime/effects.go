@@ -39,6 +39,7 @@ type Effect struct {
 	Kind      EffectKind
 	Waiter    any
 	Outcome   *Outcome
+	Open      bool // Outcome is an answer to those who wait now; the request goes on
 	ID        ID
 	Value     any
 	Err       *Error

@@ -295,7 +295,9 @@ func (c *Core) withdraw(e *entry, why *Error) string {
 // tellWaiters answers those who wait now; the request goes on.
 func (c *Core) tellWaiters(e *entry, why *Error) {
 	for _, w := range e.waiters {
-		c.reply(w, why.Outcome(), e.req.ID)
+		if w != nil {
+			c.effect(Effect{Kind: Reply, Waiter: w, Outcome: why.Outcome(), Open: true, ID: e.req.ID})
+		}
 	}
 	e.waiters = nil
 	e.answered = true

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"slices"
 	"sort"
 	"time"
 
@@ -51,66 +52,92 @@ func (m *Mesh) submit(ctx context.Context, r *runtime.Request) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	in := &runtime.Submit{Request: *r}
-	var parent *partition
-	if q, ok := runtime.SessionPartition(r.Session); ok && q != p.n && r.Kind == runtime.Call && m.part(q) != nil {
-		parent = m.part(q)
-		if in.Vouched, err = parent.vouch(ctx, r); err != nil {
-			return reply{}, err
-		}
+	q, ok := runtime.SessionPartition(r.Session)
+	if !ok || q == p.n || r.Kind != runtime.Call || m.part(q) == nil {
+		return p.submit(ctx, r, nil)
 	}
+	n := &nested{parent: m.part(q)}
+	rep, err := p.submit(ctx, r, n)
+	n.close(r.ID, err == nil && !rep.open)
+	return rep, err
+}
+
+// submit decides one request here. The answer "ask again" of an owner that
+// stepped down leaves open whether the request was accepted: from then on it is
+// asked for until there is an answer, and no error may say that it was refused.
+func (p *partition) submit(ctx context.Context, r *runtime.Request, n *nested) (rep reply, err error) {
+	open := false
 	for {
-		if r.Key != "" {
-			if in.View, err = p.keyView(ctx, r); err != nil {
-				return reply{}, err
+		in := &runtime.Submit{Request: *r}
+		if err = nil; n != nil {
+			in.Vouched, err = n.vouch(ctx, r)
+		}
+		if err == nil && r.Key != "" {
+			in.View, err = p.keyView(ctx, r)
+		}
+		if err == nil {
+			w := newWaiter()
+			in.Waiter = w
+			if rep, err = p.ask(ctx, w, in); err != nil && ctx.Err() != nil {
+				p.push(&runtime.Leave{ID: r.ID, Waiter: w})
 			}
 		}
-		w := newWaiter()
-		in.Waiter = w
-		rep, err := p.ask(ctx, w, in)
-		if isAgain(err) {
-			if in.Vouched != nil { // the parent's partition has a new owner
-				if in.Vouched, err = parent.vouch(ctx, r); err != nil {
-					return reply{}, err
-				}
-			}
-			continue
-		}
-		if err != nil && ctx.Err() != nil {
-			p.push(&runtime.Leave{ID: r.ID, Waiter: w})
-			if in.Vouched != nil {
-				parent.watchFor(p, r.ID, in.Vouched.Parents)
-			}
+		switch again := isAgain(err); {
+		case ctx.Err() != nil && err != nil:
 			return rep, ctx.Err()
+		case again || open && is(err, runtime.CodeUnavailable):
+			open = open || again
+		case open && is(err, runtime.CodeShutdown):
+			return rep, &runtime.Error{Code: runtime.CodeUnknownOutcome, Detail: "the gateway stopped while the request was under way; it goes on when a gateway runs", ID: r.ID}
+		default:
+			return rep, err
 		}
-		if in.Vouched != nil {
-			parent.push(&runtime.ChildClosed{Parents: in.Vouched.Parents, Child: r.ID})
-		}
-		return rep, err
 	}
 }
 
-func isAgain(err error) bool {
-	var e *runtime.Error
-	return errors.As(err, &e) && e != nil && e.Code == runtime.CodeAskAgain
+// nested is a call from a request in another partition, whose owner remembers
+// the child until it is closed: a retry of the parent waits for it.
+type nested struct {
+	parent  *partition
+	parents []runtime.ID
 }
 
-// vouch asks the owner of the caller about a nested call.
-func (p *partition) vouch(ctx context.Context, r *runtime.Request) (*runtime.Vouched, error) {
+// vouch asks the owner of the caller about a nested call. It waits for the
+// answer even when ctx ends, for only the answer says who remembers the child.
+func (n *nested) vouch(ctx context.Context, r *runtime.Request) (*runtime.Vouched, error) {
 	w := newWaiter()
-	rep, err := p.ask(ctx, w, &runtime.Vouch{Request: *r, Waiter: w})
+	rep, err := n.parent.ask(context.WithoutCancel(ctx), w, &runtime.Vouch{Request: *r, Waiter: w})
 	if err != nil {
 		return nil, err
 	}
 	v, _ := rep.value.(*runtime.Vouched)
-	return v, nil
+	if v != nil {
+		for _, id := range v.Parents {
+			if !slices.Contains(n.parents, id) {
+				n.parents = append(n.parents, id)
+			}
+		}
+	}
+	return v, ctx.Err()
 }
 
-// watchFor closes a child at its parents when it completes although its caller went away.
-func (p *partition) watchFor(home *partition, child runtime.ID, parents []runtime.ID) {
-	for _, parent := range parents {
-		p.watch(child, parent)
+// close lets the parents go on when the child has its outcome; else it may
+// still run although its caller was answered or went away, and is watched.
+func (n *nested) close(child runtime.ID, ended bool) {
+	if ended && len(n.parents) > 0 {
+		n.parent.push(&runtime.ChildClosed{Parents: n.parents, Child: child})
+		return
 	}
+	for _, id := range n.parents {
+		n.parent.watch(child, id)
+	}
+}
+
+func isAgain(err error) bool { return is(err, runtime.CodeAskAgain) }
+
+func is(err error, code runtime.Code) bool {
+	var e *runtime.Error
+	return errors.As(err, &e) && e != nil && e.Code == code
 }
 
 // Call submits a request and waits for its outcome. A request whose id is

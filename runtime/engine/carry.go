@@ -12,6 +12,7 @@ func stack() string { return string(debug.Stack()) }
 // A reply is what a waiter gets.
 type reply struct {
 	outcome *runtime.Outcome
+	open    bool // outcome is an answer for now, the request goes on
 	id      runtime.ID
 	value   any
 	err     *runtime.Error
@@ -25,7 +26,7 @@ func newWaiter() *waiter { return &waiter{make(chan reply, 1)} }
 func (p *partition) reply(e *runtime.Effect) {
 	if w, ok := e.Waiter.(*waiter); ok {
 		select {
-		case w.ch <- reply{e.Outcome, e.ID, e.Value, e.Err}:
+		case w.ch <- reply{e.Outcome, e.Open, e.ID, e.Value, e.Err}:
 		default: // answered before
 		}
 	}
@@ -61,7 +62,8 @@ func (p *partition) carryOut(e *runtime.Effect) {
 	}
 }
 
-// watch tells the partition when a child of an earlier term has completed.
+// watch tells the partition when a child in another one has completed, or was
+// never accepted.
 func (p *partition) watch(child, parent runtime.ID) {
 	home := p.m.part(child.Partition())
 	if home == nil {

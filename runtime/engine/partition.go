@@ -165,7 +165,7 @@ func (p *partition) round(ctx context.Context, ins []runtime.Input) error {
 		err = p.append(ctx, records)
 	}
 	if err != nil {
-		p.fail(effects, err)
+		p.fail(ins, effects, err)
 		return err
 	}
 	p.applier.add(p.core.TakeChanges(), p.core.Seq())
@@ -235,16 +235,30 @@ func (p *partition) append(ctx context.Context, records [][]byte) error {
 	}
 }
 
-// fail throws the round away: nothing of it is in the log.
-func (p *partition) fail(effects []runtime.Effect, cause error) {
+// fail throws the round away: nothing of it is in the log, or, when the engine
+// stops while an append is unknown, perhaps all of it. An outcome belongs to a
+// request that was accepted before, so whoever waits for it asks again.
+func (p *partition) fail(ins []runtime.Input, effects []runtime.Effect, cause error) {
 	p.down.Store(asError(cause))
+	refusal := runtime.CodeUnavailable
+	var unknown *runtime.UnknownError
+	if errors.As(cause, &unknown) {
+		refusal = runtime.CodeUnknownOutcome
+	}
 	for i := range effects {
 		e := &effects[i]
 		if e.Kind == runtime.Reply {
-			e.Outcome, e.Value = nil, nil
-			e.Err = runtime.Errorf(runtime.CodeUnavailable, "the log cannot be written: %v", cause)
+			code := refusal
+			if e.Outcome != nil {
+				code = runtime.CodeAskAgain
+			}
+			e.Outcome, e.Open, e.Value = nil, false, nil
+			e.Err = &runtime.Error{Code: code, Detail: fmt.Sprintf("the log cannot be written: %v", cause), ID: e.ID}
 			p.reply(e)
 		}
+	}
+	for _, in := range ins { // calls of this round; the others who wait ask again
+		refuseInput(in, runtime.Errorf(refusal, "the log cannot be written: %v", cause))
 	}
 	p.core.StepDown()
 	_, rest := p.core.Take()

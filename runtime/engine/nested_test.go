@@ -1,0 +1,157 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/karmesh/kar/runtime"
+	"github.com/karmesh/kar/runtime/engine"
+)
+
+// A caller is a running request whose nested calls the test makes by hand. It
+// runs on boot "p1" in another partition than child, until p1 goes down.
+type caller struct {
+	*node
+	child   *runtime.Request // to be called under its session
+	other   *runtime.Request // to another actor of the caller's type and partition
+	retried chan struct{}
+}
+
+func newCaller(t *testing.T) *caller {
+	c := &caller{node: open(t, t.TempDir(), 4), retried: make(chan struct{}, 1)}
+	part := func(r *runtime.Request) uint16 { return runtime.ActorPartition(r.Target.Actor(), 4) }
+	pick := func(typ string, from int, want func(uint16) bool) *runtime.Request {
+		for i := from; ; i++ {
+			if r := call("app", typ, fmt.Sprint(i), "m"); want(part(r)) {
+				return r
+			}
+		}
+	}
+	parent := call("app", "P", "0", "m")
+	c.child = pick("C", 0, func(p uint16) bool { return p != part(parent) })
+	c.other = pick("P", 1, func(p uint16) bool { return p == part(parent) })
+	sessions := make(chan string, 1)
+	attach(t, c.Mesh, runtime.HostInfo{Boot: "p1", App: "app", Actors: []string{"P"}}, func(in *runtime.Invoke) *runtime.Outcome {
+		sessions <- in.Session
+		return nil
+	})
+	parent.Kind = runtime.Tell
+	if _, err := c.Accept(within(t), parent); err != nil {
+		t.Fatal(err)
+	}
+	c.child.Session, c.child.Boot = <-sessions, "p1"
+	return c
+}
+
+// fall lets the caller's host die and another one take its work.
+func (c *caller) fall(t *testing.T) {
+	c.HostDown("p1", "exited")
+	attach(t, c.Mesh, runtime.HostInfo{Boot: "p2", App: "app", Actors: []string{"P"}}, func(in *runtime.Invoke) *runtime.Outcome {
+		if in.Attempt.Number > 1 {
+			c.retried <- struct{}{}
+		}
+		return ok(`{"value":1}`)
+	})
+	if _, err := c.Call(within(t), c.other); err != nil { // all that could start has started
+		t.Fatal(err)
+	}
+}
+
+func (c *caller) awaitRetry(t *testing.T) {
+	t.Helper()
+	select {
+	case <-c.retried:
+	case <-within(t).Done():
+		t.Fatal("the caller is never tried again")
+	}
+}
+
+// P4: a child whose caller was told a limit still runs; the caller's retry waits for it.
+func TestRetryWaitsForChildThatOutlivedItsLimit(t *testing.T) {
+	c := newCaller(t)
+	end := make(chan struct{})
+	attach(t, c.Mesh, runtime.HostInfo{Boot: "c", App: "app", Actors: []string{"C"}}, func(*runtime.Invoke) *runtime.Outcome {
+		<-end
+		return ok(`{"value":1}`)
+	})
+	c.child.Deadline = time.Now().Add(100 * time.Millisecond).UnixMilli()
+	if o, err := c.Call(within(t), c.child); err != nil || o.Code != runtime.CodeDeadline {
+		t.Fatalf("%+v %v", o, err)
+	}
+	c.fall(t)
+	select {
+	case <-c.retried:
+		t.Error("the caller is tried again while its child runs")
+	default:
+	}
+	close(end)
+	c.awaitRetry(t)
+}
+
+// A caller that goes away while its nested call is vouched for leaves no child
+// behind that never ends.
+func TestVouchedCallThatWasNeverMade(t *testing.T) {
+	c := newCaller(t)
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := c.Call(gone, c.child); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	c.fall(t)
+	c.awaitRetry(t)
+}
+
+// "503, nothing was accepted" is never said of a request that was: whoever
+// waits when the log breaks gets the outcome once it works again.
+func TestWaitersOutliveABrokenLog(t *testing.T) {
+	var log *brokenLog
+	n := open(t, t.TempDir(), 1, func(c *engine.Config) {
+		logs := c.Logs
+		c.Logs = func(p uint16) (runtime.Log, error) {
+			l, err := logs(p)
+			log = &brokenLog{Log: l}
+			return log, err
+		}
+	})
+	started, end := make(chan struct{}, 1), make(chan struct{})
+	h := &rejoining{fakeHost: &fakeHost{owners: n.Mesh, info: runtime.HostInfo{Boot: "b", App: "app", Actors: []string{"A"}}}}
+	h.serve = func(*runtime.Invoke) *runtime.Outcome {
+		started <- struct{}{}
+		<-end
+		return ok(`{"value":1}`)
+	}
+	joined := make(chan error, 10)
+	h.again = func() { joined <- n.HostUp(h.info, runtime.JoinAnswer{}, h) }
+	h.again()
+	if err := <-joined; err != nil {
+		t.Fatal(err)
+	}
+	type result struct {
+		o   *runtime.Outcome
+		err error
+	}
+	got := make(chan result, 1)
+	go func() {
+		o, err := n.Call(within(t), call("app", "A", "1", "m"))
+		got <- result{o, err}
+	}()
+	<-started
+	log.broken.Store(true)
+	tell := call("app", "A", "2", "m")
+	tell.Kind = runtime.Tell
+	if _, err := n.Accept(within(t), tell); err == nil {
+		t.Fatal("accepted by a broken log")
+	}
+	if n.Healthy(within(t)) == nil { // a question that repair refuses, after the waiter's
+		t.Fatal("healthy with a broken log")
+	}
+	log.broken.Store(false)
+	close(end)
+	if r := <-got; r.err != nil || r.o.Status != 200 {
+		t.Fatalf("%+v %v", r.o, r.err)
+	}
+	h.wg.Wait()
+}
