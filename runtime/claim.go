@@ -103,6 +103,9 @@ func (c *Core) Own(now Now, storeSeq uint64) bool {
 	for _, h := range c.hosts {
 		h.contact = now.Mono
 	}
+	for _, b := range c.ended.buckets {
+		b.added = now.Mono
+	}
 	for _, g := range c.groups {
 		g.pending = 0
 	}

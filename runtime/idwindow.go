@@ -24,6 +24,7 @@ type idBucket struct {
 	slot   int64
 	recent map[ID]struct{}
 	runs   [][]ID // sorted, of falling size
+	added  int64  // when the last one came, by the clock that does not jump
 }
 
 func (w *idWindow) has(id ID) bool {
@@ -60,6 +61,7 @@ func (w *idWindow) add(c *Core, id ID, seq uint64) {
 		c.keep.place(&b.node, seq, b)
 	}
 	b.recent[id] = struct{}{}
+	b.added = c.now.Mono
 	w.count++
 	if len(b.recent) >= idRecent {
 		b.merge()
@@ -104,10 +106,12 @@ func (b *idBucket) all() []ID {
 	return ids
 }
 
-// prune forgets buckets whose ids were all made before.
+// prune forgets buckets whose ids were all made before and came long ago. The
+// second keeps them when the wall clock is set forward for a while: once it is
+// set back, a repeat is young enough to be taken for new again.
 func (w *idWindow) prune(c *Core, before int64) {
 	for slot, b := range w.buckets {
-		if (slot+1)*idBucketMillis < before {
+		if (slot+1)*idBucketMillis < before && c.now.Mono-b.added > c.cfg.IDWindow {
 			for _, r := range b.runs {
 				w.count -= len(r)
 			}
