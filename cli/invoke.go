@@ -21,7 +21,7 @@ string. The result is printed as JSON on standard output, nothing for a method
 without result. An exception is printed on standard error with exit code 1.
 
 Exit codes: 0 the method returned, 1 it failed, 2 wrong usage, 3 a limit ended
-the wait, 4 no gateway.`,
+the wait, 4 no gateway, 130 after Ctrl-C; the call goes on then.`,
 		Example: `  kar invoke --app dp Cafe Cafe+de+Flore seatTable 3 5`,
 		Args:    wantArgs(3, -1, "ACTOR_TYPE ACTOR_ID METHOD"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -50,9 +50,7 @@ func (p *program) invoke(ctx context.Context, c *config, args []string) error {
 	}
 	method := strings.Split(strings.TrimPrefix(args[2], "/"), "/")
 	path := cl.path(append([]string{"actor", args[0], args[1], "call"}, method...)...)
-	stop := cl.sayWhileWaiting(ctx, p.errout)
-	a, err := cl.do(ctx, http.MethodPost, path, header, body)
-	stop()
+	a, err := p.call(ctx, cl, http.MethodPost, path, header, body)
 	if err != nil {
 		return err
 	}

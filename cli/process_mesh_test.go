@@ -235,6 +235,22 @@ func TestWaitingIsSaid(t *testing.T) {
 	}
 }
 
+// TestInterruptedCallGoesOn: Ctrl-C ends the wait for a call and not the call.
+func TestInterruptedCallGoesOn(t *testing.T) {
+	u := newUser(t)
+	p := u.start("invoke", "-app", "a", "T", "x", "record", "1")
+	p.says("kar: waiting: 1 request")
+	if err := p.cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	if got := p.wait(); got.code != 130 || !strings.Contains(got.errout, "kar cancel -app a --all") {
+		t.Errorf("got %+v", got)
+	}
+	if got := u.kar("cancel", "-app", "a", "--all"); got.code != 0 || !strings.HasPrefix(got.out, "1 request") {
+		t.Errorf("the call did not go on: %+v", got)
+	}
+}
+
 func TestTenCommandsStartOneGateway(t *testing.T) {
 	u := newUser(t)
 	var wait sync.WaitGroup

@@ -59,9 +59,7 @@ func (p *program) rest(ctx context.Context, c *config, args []string) error {
 	if hasQuery {
 		path += "?" + query
 	}
-	stop := cl.sayWhileWaiting(ctx, p.errout)
-	a, err := cl.do(ctx, method, path, header, body)
-	stop()
+	a, err := p.call(ctx, cl, method, path, header, body)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"os/signal"
 	"strconv"
 	"strings"
 	"sync"
@@ -85,6 +87,24 @@ func (c *client) sayWhileWaiting(ctx context.Context, w io.Writer) (stop func())
 		cancel()
 		<-done
 	}
+}
+
+// exitInterrupted is what shells report for a process that SIGINT ended.
+const exitInterrupted = 130
+
+// call sends a call and says what it waits for. Ctrl-C ends the wait only; that
+// the call goes on, and how it is withdrawn, is said then.
+func (p *program) call(ctx context.Context, c *client, method, path string, header http.Header, body []byte) (*answer, error) {
+	ctx, restore := signal.NotifyContext(ctx, os.Interrupt)
+	defer restore()
+	stop := c.sayWhileWaiting(ctx, p.errout)
+	a, err := c.do(ctx, method, path, header, body)
+	stop()
+	if err != nil && ctx.Err() != nil {
+		fmt.Fprintf(p.errout, "kar: interrupted: if the call was accepted, it goes on; kar cancel -app %s --all withdraws all calls of the app that have not started\n", shellWord(c.app))
+		return nil, exitError{exitInterrupted}
+	}
+	return a, err
 }
 
 // A waitingLog is the same for `kar run`: it says once in a while what calls of
