@@ -51,8 +51,13 @@ func (c *Core) unpark(e *entry) {
 	delete(p.interrupted, e.req.ID)
 	list := p.list(e)
 	i := sort.Search(len(*list), func(i int) bool { return (*list)[i].order >= e.order })
-	if i < len(*list) && (*list)[i] == e {
-		*list = append((*list)[:i], (*list)[i+1:]...)
+	switch {
+	case i == len(*list) || (*list)[i] != e:
+	case i == 0: // the usual case when a host comes: the others must not move each time
+		(*list)[0] = nil
+		*list = (*list)[1:]
+	default:
+		*list = slices.Delete(*list, i, i+1)
 	}
 	c.dropParking(comp, p)
 }

@@ -1,0 +1,31 @@
+package runtime
+
+import "testing"
+
+// A host that comes takes parked requests from the front one after the other;
+// with 100,000 of them each must not move all the others.
+func TestParkedRequestsDoNotMove(t *testing.T) {
+	c := New(Config{Partitions: 1})
+	comp := component{"app", "s", false}
+	var es []*entry
+	for i := range 4 {
+		e := &entry{req: Request{ID: ID{byte(i)}, Target: Target{App: "app", Service: "s"}}, order: uint64(i)}
+		c.park(e)
+		es = append(es, e)
+	}
+	p := c.parked[comp]
+	second := &p.requests[1]
+	c.unpark(es[0])
+	if &p.requests[0] != second || *second != es[1] {
+		t.Error("taking the first moved the others")
+	}
+	c.unpark(es[2])
+	if len(p.requests) != 2 || p.requests[0] != es[1] || p.requests[1] != es[3] {
+		t.Errorf("%v is left", p.requests)
+	}
+	c.unpark(es[1])
+	c.unpark(es[3])
+	if len(c.parked) != 0 {
+		t.Error("the empty parking is kept")
+	}
+}
