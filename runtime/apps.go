@@ -43,13 +43,12 @@ func (c *Core) changeApp(b *appChanged) {
 
 // afterPurge lets hosts let go of what was active.
 func (c *Core) afterPurge(app string) {
-	for _, a := range sortedActors(c.actors) {
-		if x := c.actors[a]; a.App == app {
-			if x.listed() {
-				c.keepOne(&x.node) // what still runs there must outlive its own records
-			}
-			c.touch(x)
+	for _, a := range actorsOf(c.actors, app) {
+		x := c.actors[a]
+		if x.listed() {
+			c.keepOne(&x.node) // what still runs there must outlive its own records
 		}
+		c.touch(x)
 	}
 	for _, key := range sortedKeys(c.blocked) {
 		c.unblockGroup(key)
@@ -123,20 +122,12 @@ func (c *Core) applyApp(seq uint64, b *appChanged) {
 			c.dropEnding(id)
 		}
 	}
-	for _, act := range sortedActors(c.reminders) {
-		if act.App == b.app {
-			for _, r := range append(reminderList(nil), c.reminders[act]...) {
-				c.dropReminder(act, r.ID)
-			}
+	for _, act := range actorsOf(c.reminders, b.app) {
+		for _, r := range append(reminderList(nil), c.reminders[act]...) {
+			c.dropReminder(act, r.ID)
 		}
 	}
-	for _, act := range sortedActors(c.subs) {
-		if act.App == b.app {
-			for _, id := range sortedKeys(c.subs[act]) {
-				c.dropSubscription(act, id)
-			}
-		}
-	}
+	c.dropSubscriptionsOf(b.app)
 	for _, x := range c.actors {
 		if x.actor.App == b.app {
 			x.stale = x.host != ""

@@ -498,6 +498,18 @@ func (c *Core) host(boot string) *hostEntry {
 	return h
 }
 
+// actorsOf are those of one app, sorted: the others cost a look, no more.
+func actorsOf[V any](m map[Actor]V, app string) []Actor {
+	var as []Actor
+	for a := range m {
+		if a.App == app {
+			as = append(as, a)
+		}
+	}
+	sort.Slice(as, func(i, j int) bool { return lessActor(as[i], as[j]) })
+	return as
+}
+
 func sortedActors[V any](m map[Actor]V) []Actor {
 	as := make([]Actor, 0, len(m))
 	for a := range m {

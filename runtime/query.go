@@ -63,8 +63,8 @@ func (c *Core) query(in *Query) any {
 		return c.subscriptionsOf(in.Actor, in.ID)
 	case QueryActive:
 		var as []Actor
-		for _, a := range sortedActors(c.actors) {
-			if x := c.actors[a]; a.App == in.App && x.host != "" && (in.Boot == "" || in.Boot == x.host) {
+		for _, a := range actorsOf(c.actors, in.App) {
+			if x := c.actors[a]; x.host != "" && (in.Boot == "" || in.Boot == x.host) {
 				as = append(as, a)
 			}
 		}

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"encoding/json"
+	"slices"
 	"sort"
 	"strings"
 	"unicode/utf8"
@@ -109,18 +110,27 @@ func (c *Core) dropSubscription(a Actor, id string) {
 			delete(c.subs, a)
 		}
 	}
-	for _, key := range sortedKeys(c.groups) {
-		g := c.groups[key]
-		for i, m := range g.members {
-			if m.Actor == a && m.ID == id {
-				g.members = append(g.members[:i:i], g.members[i+1:]...)
-				break
-			}
-		}
-		if len(g.members) == 0 {
-			c.keep.remove(&g.node)
-			delete(c.groups, key)
-		}
+	for key, g := range c.groups { // in any order: what each one does is its own
+		c.dropMembers(key, g, func(m *subEntry) bool { return m.Actor == a && m.ID == id })
+	}
+}
+
+// dropSubscriptionsOf also removes the members that groups here have in other
+// partitions: no other news of the purge reaches a group.
+func (c *Core) dropSubscriptionsOf(app string) {
+	for _, a := range actorsOf(c.subs, app) {
+		delete(c.subs, a)
+	}
+	for key, g := range c.groups {
+		c.dropMembers(key, g, func(m *subEntry) bool { return m.Actor.App == app })
+	}
+}
+
+func (c *Core) dropMembers(key string, g *groupEntry, gone func(*subEntry) bool) {
+	g.members = slices.DeleteFunc(g.members, gone)
+	if len(g.members) == 0 {
+		c.keep.remove(&g.node)
+		delete(c.groups, key)
 	}
 }
 
