@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -164,8 +165,8 @@ func (p *program) gatewayStatus() *cobra.Command {
 			if s.Idle {
 				work = "idle"
 			}
-			_, err = fmt.Fprintf(p.out, "pid %d, version %s, since %s, %s\ncomponents %d, clients %d\nstate folder %s\nlistens on %v\n",
-				s.PID, s.Version, s.Started, work, s.Hosts, s.Clients, s.StateDir, s.Listen)
+			_, err = fmt.Fprintf(p.out, "pid %d, version %s, since %s, %s\ncomponents %d, clients %d\nstate folder %s\nlistens on %s\n",
+				s.PID, s.Version, s.Started, work, s.Hosts, s.Clients, s.StateDir, strings.Join(s.Listen, ", "))
 			return err
 		},
 	}
