@@ -437,6 +437,8 @@ func TestDeactivateWaitsForAttempts(t *testing.T) {
 	})
 	app.actGate = make(chan struct{})
 	r := start(t, app)
+	free := sync.OnceFunc(func() { close(release) })
+	t.Cleanup(free)
 	wait(t, "join", r.owners.ups)
 	slow, also := actorCall(1, "x", "/slow", "[1]"), actorCall(2, "x", "/slow", "[2]")
 	end := &runtime.Deactivate{Actor: slow.Target.Actor(), Epoch: 5}
@@ -457,7 +459,7 @@ func TestDeactivateWaitsForAttempts(t *testing.T) {
 	r.owners.send(actorCall(4, "y", "/other", "[4]"))
 	wait(t, "answer of another", r.owners.answers)
 	none(t, "deactivation", r.owners.inactive, 20*time.Millisecond)
-	close(release)
+	free()
 	wait(t, "answer", r.owners.answers)
 	wait(t, "deactivated", r.owners.inactive)
 	var order []string
