@@ -38,7 +38,7 @@ type URLHosts struct {
 
 	mu     sync.Mutex
 	hosts  map[string]*urlHost // by what boot returns
-	lost   int                 // how many were counted lost; makes the next boot id another
+	lost   int                 // how many were lost or left; makes the next boot id another
 	closed bool
 	wait   sync.WaitGroup
 }
@@ -88,6 +88,7 @@ func (u *URLHosts) Set(list []URLService) {
 	for boot, h := range u.hosts {
 		if !wanted[boot] {
 			delete(u.hosts, boot)
+			u.lost++ // the same service may come again, and a boot that has left may not
 			h.leave()
 		}
 	}

@@ -197,6 +197,23 @@ func TestLostURLHostComesBackAsAnother(t *testing.T) {
 	}
 }
 
+func TestRemovedURLHostComesBackAsAnother(t *testing.T) {
+	o := newOwners()
+	u := NewURLHosts(o, "node", 0, nil)
+	defer func() { _ = u.Close() }()
+	list := []URLService{{App: "a", Name: "s", URL: "http://127.0.0.1:1", Timeout: time.Second}}
+	u.Set(list)
+	first := wait(t, "host", o.ups)
+	u.Set(nil)
+	if boot := wait(t, "end", o.downs); boot != first.Boot {
+		t.Fatal(boot)
+	}
+	u.Set(list)
+	if second := wait(t, "new host", o.ups); second.Boot == first.Boot {
+		t.Fatal("the boot that was declared down is attached again")
+	}
+}
+
 func TestExitHandler(t *testing.T) {
 	o := newOwners()
 	a, err := New(Config{Owners: o, API: http.NotFoundHandler()})

@@ -189,7 +189,15 @@ func stopIdle(ctx context.Context, cfg nodeConfig) bool {
 // followServices keeps the url hosts as the mesh lists them, until ctx ends.
 func followServices(ctx context.Context, mesh *engine.Mesh, urls *activator.URLHosts) {
 	for {
-		list, changed := mesh.Services("")
+		list, changed, err := mesh.Services("")
+		if err != nil { // a service that is not listed now may only not be known now
+			select {
+			case <-time.After(time.Second):
+				continue
+			case <-ctx.Done():
+				return
+			}
+		}
 		hosts := make([]activator.URLService, len(list))
 		for i, s := range list {
 			hosts[i] = activator.URLService{App: s.App, Name: s.Name, URL: s.URL, Timeout: s.Timeout}

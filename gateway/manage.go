@@ -72,7 +72,10 @@ type serviceAnswer struct {
 
 // listServices serves GET /services.
 func (x *exchange) listServices() error {
-	list, _ := x.mesh.Services(x.app())
+	list, _, err := x.mesh.Services(x.app())
+	if err != nil {
+		return err
+	}
 	out := make([]serviceAnswer, len(list))
 	for i, s := range list {
 		out[i] = serviceAnswer{s.Name, s.URL, s.Timeout.String()}

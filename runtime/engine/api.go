@@ -297,13 +297,13 @@ func (m *Mesh) setService(ctx context.Context, in *runtime.SetService) (bool, er
 const queryTimeout = 5 * time.Second
 
 // Services lists the url components of an app ("" for all), sorted; changed is
-// closed when the list is no longer the whole truth.
-func (m *Mesh) Services(app string) (list []Service, changed <-chan struct{}) {
+// closed when the list is no longer the whole truth. With an error, when a
+// partition did not answer, the list lacks those that it would have named.
+func (m *Mesh) Services(app string) (list []Service, changed <-chan struct{}, err error) {
 	changed = m.services.wait()
 	ctx, cancel := context.WithTimeout(context.Background(), queryTimeout)
 	defer cancel()
-	// A partition that does not answer has its components left out.
-	_ = m.query(ctx, runtime.Query{Kind: runtime.QueryServices}, func(v any) {
+	err = m.query(ctx, runtime.Query{Kind: runtime.QueryServices}, func(v any) {
 		for _, s := range v.([]runtime.ServiceFact) {
 			if app == "" || s.App == app {
 				list = append(list, Service{s.App, s.Name, s.URL, time.Duration(s.Timeout) * time.Millisecond})
@@ -314,7 +314,7 @@ func (m *Mesh) Services(app string) (list []Service, changed <-chan struct{}) {
 		a, b := list[i], list[j]
 		return a.App < b.App || a.App == b.App && a.Name < b.Name
 	})
-	return list, changed
+	return list, changed, err
 }
 
 // query asks every partition and visits the answers that came.

@@ -148,6 +148,9 @@ func TestWaitersOutliveABrokenLog(t *testing.T) {
 	if n.Healthy(within(t)) == nil { // a question that repair refuses, after the waiter's
 		t.Fatal("healthy with a broken log")
 	}
+	if _, _, err := n.Services(""); err == nil {
+		t.Fatal("a list of services that lacks some is given as the whole")
+	}
 	log.broken.Store(false)
 	close(end)
 	if r := <-got; r.err != nil || r.o.Status != 200 {
