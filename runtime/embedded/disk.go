@@ -212,8 +212,13 @@ func (d *Disk) Close() error {
 			_ = d.release()
 			return
 		}
-		// What is not flushed is only slower to open the next time.
-		d.closed = errors.Join(fault("flush the view", d.view.Flush()), d.release())
+		// What is not flushed is only slower to open the next time. A view that
+		// cannot be written, for want of space perhaps, is left alone as well.
+		err := d.view.flush()
+		if errors.Is(err, errFlushStuck) {
+			d.view, err = nil, nil
+		}
+		d.closed = errors.Join(fault("flush the view", err), d.release())
 	})
 	return d.closed
 }

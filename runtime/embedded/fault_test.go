@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
@@ -275,5 +276,31 @@ func TestFullDiskUnderTheView(t *testing.T) {
 	defer d.Close()
 	if got, err := d.Store().Applied(t.Context(), 0); err != nil || got != at {
 		t.Fatalf("applied = %d, %v; want %d", got, err, at)
+	}
+}
+
+// TestCloseOnAFullDisk: what the view cannot take is no reason to stay.
+func TestCloseOnAFullDisk(t *testing.T) {
+	f := &failing{err: syscall.ENOSPC, only: func(op errorfs.Op) bool { return strings.HasSuffix(op.Path, ".sst") }}
+	f.after.Store(1 << 40)
+	d, err := Open("state", Options{FS: errorfs.Wrap(vfs.NewMem(), f)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := []runtime.Mutation{{Key: []byte("k"), Value: []byte("v")}}
+	if _, err := d.Store().Apply(t.Context(), 0, 0, 1, w); err != nil {
+		t.Fatal(err)
+	}
+	f.after.Store(0)
+	defer f.after.Store(1 << 40) // lets the flush end that was left alone
+	closed := make(chan error, 1)
+	go func() { closed <- d.Close() }()
+	select {
+	case err := <-closed:
+		if err != nil {
+			t.Fatal(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("Close waits for space on the disk")
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -89,6 +90,29 @@ func openView(fs vfs.FS, dir string, fresh bool, logger *slog.Logger, failed fun
 		return nil, fault("open the view in "+dir, err)
 	}
 	return v, nil
+}
+
+// errFlushStuck: Pebble repeats a flush that fails, and never gives up.
+var errFlushStuck = errors.New("the view cannot be written")
+
+// flush waits until everything is in files; errFlushStuck when that fails.
+func (v *view) flush() error {
+	done, err := v.AsyncFlush()
+	if err != nil || done == nil {
+		return err
+	}
+	look := time.NewTicker(10 * time.Millisecond)
+	defer look.Stop()
+	for {
+		select {
+		case <-done:
+			return nil
+		case <-look.C:
+			if v.flushFault.Load() != nil {
+				return errFlushStuck
+			}
+		}
+	}
 }
 
 // open takes what Pebble calls fatal as an error while nothing depends on it
