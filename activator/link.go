@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/karmesh/kar/activator/tunnel"
 	"github.com/karmesh/kar/runtime"
@@ -22,6 +23,7 @@ type link struct {
 	exited bool // the reader's: an exit was reported, nothing follows
 
 	requests sync.WaitGroup
+	beating  atomic.Bool
 	mu       sync.Mutex
 	waiting  map[uint64]context.CancelFunc
 }
@@ -47,13 +49,7 @@ func (l *link) handle(m tunnel.Message) {
 	case *tunnel.Got:
 		l.a.cfg.Release(m.IDs...)
 	case *tunnel.Beat:
-		ok, lost := owners.Beat(boot)
-		if lost {
-			l.conn.Send(&runtime.Verdict{Reason: "it was not heard of for longer than its lease"})
-			return
-		}
-		// An answer that renews nothing still says that the stream is whole.
-		l.conn.Send(&tunnel.BeatAnswer{Seq: m.Seq, Kept: ok})
+		l.beat(m.Seq)
 	case *tunnel.Deactivated:
 		owners.Deactivated(boot, m.Actor, m.Partition)
 	case *tunnel.Cancel:
@@ -70,6 +66,25 @@ func (l *link) handle(m tunnel.Message) {
 		owners.HostDown(boot, m.Reason)
 		l.conn.Send(&tunnel.Up{})
 	}
+}
+
+// beat asks the owners, beside the reader: a partition that stalls must not
+// hold up the host's answers to the others. One beat at a time is enough.
+func (l *link) beat(seq uint64) {
+	if !l.beating.CompareAndSwap(false, true) {
+		l.conn.Send(&tunnel.BeatAnswer{Seq: seq}) // renews nothing, but the stream is whole
+		return
+	}
+	l.requests.Go(func() {
+		defer l.beating.Store(false)
+		ok, lost := l.a.cfg.Owners.Beat(l.info.Boot)
+		if lost {
+			l.conn.Send(&runtime.Verdict{Reason: "it was not heard of for longer than its lease"})
+			return
+		}
+		// An answer that renews nothing still says that the stream is whole.
+		l.conn.Send(&tunnel.BeatAnswer{Seq: seq, Kept: ok})
+	})
 }
 
 // request serves one API request on a goroutine of its own.

@@ -190,6 +190,27 @@ func (h *urlHost) Send(m runtime.HostMessage) {
 	}
 }
 
+// Rejoin attaches the service anew after the engine has rebuilt a partition,
+// which knows nothing of hosts that its log does not name. The new boot gets
+// new work; the old one ends with its calls. It does not block, for the
+// partition that asks is not up yet.
+func (h *urlHost) Rejoin() {
+	h.set.wait.Add(1)
+	go func() {
+		defer h.set.wait.Done()
+		u := h.set
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		if u.closed || u.hosts[h.key] != h {
+			return
+		}
+		delete(u.hosts, h.key)
+		u.lost++
+		h.leave()
+		u.attach(h.key, h.service)
+	}()
+}
+
 // leave drains: calls in flight end, then the host is gone for good.
 func (h *urlHost) leave() {
 	info := h.info

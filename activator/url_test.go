@@ -243,3 +243,26 @@ func TestConfigIsChecked(t *testing.T) {
 		t.Fatal("a configuration without owners was taken")
 	}
 }
+
+// A rebuilt partition knows no host that its log does not name: the service is
+// attached under a new boot, and the old one ends with its calls.
+func TestURLHostRejoinsAsAnother(t *testing.T) {
+	o := newOwners()
+	u := NewURLHosts(o, "node", 0, nil)
+	defer func() { _ = u.Close() }()
+	u.Set([]URLService{{App: "a", Name: "s", URL: "http://127.0.0.1:1", Timeout: time.Minute}})
+	first := wait(t, "attached", o.ups)
+	o.mu.Lock()
+	link := o.links[first.Boot]
+	o.mu.Unlock()
+	link.(interface{ Rejoin() }).Rejoin()
+	if h := wait(t, "the old one drains", o.changes); h.Boot != first.Boot || !h.Draining {
+		t.Errorf("changed %+v", h)
+	}
+	if h := wait(t, "attached again", o.ups); h.Boot == first.Boot || h.Service != "s" {
+		t.Errorf("attached %+v", h)
+	}
+	if boot := wait(t, "the old one ends", o.downs); boot != first.Boot {
+		t.Errorf("down %s", boot)
+	}
+}
