@@ -65,6 +65,15 @@ type StoreChange struct {
 	Writes []Mutation
 }
 
+// OnlyReads tells a read of state. It sees what was acknowledged before it was
+// asked; among inputs that nobody has an answer to yet it may go first. (A Query
+// may not: whoever tells something without waiting, and then asks, expects to
+// see it.)
+func OnlyReads(in Input) bool {
+	s, ok := in.(*StateInput)
+	return ok && s.Op.Verb.Reads()
+}
+
 // WaiterOf is who waits for the reply to an input, nil for nobody.
 func WaiterOf(in Input) any {
 	switch in := in.(type) {

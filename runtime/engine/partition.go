@@ -159,7 +159,10 @@ func (p *partition) round(ctx context.Context, ins []runtime.Input) error {
 		return nil
 	}
 	now := p.m.now()
-	err := p.decide(now, ins)
+	err := p.readFirst(now, ins)
+	if err == nil {
+		err = p.decide(now, ins, true)
+	}
 	records, effects := p.core.Take()
 	if err == nil && len(records) > 0 {
 		err = p.append(ctx, records)
@@ -179,10 +182,28 @@ func (p *partition) round(ctx context.Context, ins []runtime.Input) error {
 	return nil
 }
 
-// decide steps the core. A rule that panics refuses the input that caused it;
+// readFirst answers the round's reads before anything of the round is decided:
+// all that they can see is durable then, so they need not wait for its append.
+func (p *partition) readFirst(now runtime.Now, ins []runtime.Input) error {
+	if err := p.decide(now, ins, false); err != nil {
+		return err
+	}
+	if p.core.Pending() > 0 {
+		return nil // something else came up; the reads wait with it
+	}
+	records, effects := p.core.Take()
+	for i := range effects {
+		p.carryOut(&effects[i])
+	}
+	p.core.Recycle(records, effects)
+	return nil
+}
+
+// decide steps the core: with the inputs that may change something, or with the
+// others. A rule that panics refuses the input that caused it;
 // the core may then be half changed, so the partition is rebuilt from its log,
 // in which nothing of this round is.
-func (p *partition) decide(now runtime.Now, ins []runtime.Input) (err error) {
+func (p *partition) decide(now runtime.Now, ins []runtime.Input, changes bool) (err error) {
 	var current runtime.Input
 	defer func() {
 		if r := recover(); r != nil {
@@ -197,10 +218,14 @@ func (p *partition) decide(now runtime.Now, ins []runtime.Input) (err error) {
 		}
 	}()
 	for _, current = range ins {
-		p.core.Step(now, current)
+		if runtime.OnlyReads(current) != changes {
+			p.core.Step(now, current)
+		}
 	}
 	current = nil
-	p.trim.decide(now)
+	if changes {
+		p.trim.decide(now)
+	}
 	return nil
 }
 
