@@ -141,6 +141,16 @@ func (b *bench) want(id string, from, to int) {
 	}
 }
 
+// settled waits until the outcome of everything accepted is durable.
+func (b *bench) settled() {
+	b.t.Helper()
+	for deadline := time.Now().Add(15 * time.Second); b.mesh.Stats().Pending > 0; {
+		if time.Now().After(deadline) {
+			b.t.Fatalf("still open: %+v", b.mesh.Stats())
+		}
+	}
+}
+
 func TestEachSubscriptionGetsEachEventInOrder(t *testing.T) {
 	b := newBench(t)
 	b.create("t")
@@ -158,6 +168,7 @@ func TestGoesOnAfterRestart(t *testing.T) {
 	b.subscribe("a", "t", false)
 	b.publish("t", 0, 20)
 	b.want("a", 0, 20)
+	b.settled() // an event whose answer is not durable yet would be told again
 	b.end()
 	b.start("boot2")
 	b.mesh.HostDown("boot1", "exited") // nobody else can say so here
