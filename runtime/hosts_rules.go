@@ -201,7 +201,10 @@ func (c *Core) loseHost(boot, reason string) {
 		return
 	}
 	ids := sortedIDs(h.running)
-	actors, haunted := sortedActors(h.actors), sortedActors(c.haunted)
+	actors, haunted := make([]*actorEntry, 0, len(h.actors)), sortedActors(c.haunted)
+	for _, x := range h.actors {
+		actors = append(actors, x)
+	}
 	c.emit(&hostLost{boot, reason, c.now.Wall})
 	c.Counts.HostsLost++
 	c.effect(Effect{Kind: LostHost, Boot: boot, Value: reason})
@@ -210,8 +213,12 @@ func (c *Core) loseHost(boot, reason string) {
 			c.interrupted(e)
 		}
 	}
-	for _, a := range actors {
-		if x := c.actors[a]; x != nil {
+	for _, x := range actors { // in any order: most are idle and just forgotten, the rest are sorted below
+		switch {
+		case c.actors[x.actor] != x: // its last request has just ended
+		case x.empty():
+			c.dropActor(x)
+		default:
 			c.touch(x)
 		}
 	}
