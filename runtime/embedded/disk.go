@@ -272,22 +272,3 @@ func (d *Disk) sweep(ctx context.Context) error {
 		}
 	}
 }
-
-// Sizes of a folder, in bytes, for people and metrics.
-type Sizes struct {
-	Log    int64 // of all partitions
-	Topics int64 // journal of the topics
-	View   int64
-}
-
-// Sizes reads counters; it costs microseconds.
-func (d *Disk) Sizes() Sizes {
-	s := Sizes{Topics: d.events.Size(), View: int64(d.view.Metrics().DiskSpaceUsage())}
-	for _, j := range d.logs {
-		s.Log += j.Size()
-	}
-	return s
-}
-
-// Dir is the folder.
-func (d *Disk) Dir() string { return d.folder.dir }
