@@ -1,6 +1,9 @@
 package runtime
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // A Log is one partition's append-only, durable sequence of records; the only
 // judge of who owns the partition. runtimetest.LogSuite states its laws as tests.
@@ -94,4 +97,28 @@ type Event struct {
 	Key    []byte
 	Header Header
 	Body   []byte
+}
+
+// Members is the list of the mesh's gateways, as each of them says it. It is a
+// hint: it says when somebody should try to own a partition, never who owns it.
+// runtimetest.MembersSuite states the laws as tests.
+type Members interface {
+	// Announce sets this gateway's entry, which is valid for ttl by the clock of
+	// the store, and returns all valid entries, sorted by Node.
+	Announce(ctx context.Context, m Member, ttl time.Duration) ([]Member, error)
+	// Leave removes an entry at once; an unknown node is no error.
+	Leave(ctx context.Context, node string) error
+}
+
+// A Member is one gateway process.
+type Member struct {
+	Node    string // its boot id
+	Address string // where the other gateways reach it, http://host:port or https://…
+	Version string
+	// Level is the highest format of records that it reads and writes.
+	Level int
+	// Leaving gateways give away what they own and take nothing.
+	Leaving bool
+	// Owns are the partitions it owns, for those who cannot ask it.
+	Owns []PartitionEpoch
 }
