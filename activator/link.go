@@ -77,13 +77,13 @@ func (l *link) beat(seq uint64) {
 	}
 	l.requests.Go(func() {
 		defer l.beating.Store(false)
-		ok, lost := l.a.cfg.Owners.Beat(l.info.Boot)
+		silent, lost := l.a.cfg.Owners.Beat(l.info.Boot)
 		if lost {
 			l.conn.Send(&runtime.Verdict{Reason: "it was not heard of for longer than its lease"})
 			return
 		}
 		// An answer that renews nothing still says that the stream is whole.
-		l.conn.Send(&tunnel.BeatAnswer{Seq: seq, Kept: ok})
+		l.conn.Send(&tunnel.BeatAnswer{Seq: seq, Kept: len(silent) == 0})
 	})
 }
 

@@ -63,8 +63,10 @@ type Answer struct {
 // made from any goroutine. Order is kept among the calls for one boot when they
 // are made from one goroutine.
 type Owners interface {
-	// Epochs are the partitions owned here and their terms, for the join question.
+	// Epochs are all partitions with the highest term known here, for the join question.
 	Epochs() []PartitionEpoch
+	// Gateways are the addresses at which a host may attach when this gateway goes.
+	Gateways() []string
 	// HostUp attaches a boot (again). From now on its messages go to link. It
 	// returns an *Error with CodeHostLost when the boot has been counted lost.
 	HostUp(h HostInfo, join JoinAnswer, link Link) error
@@ -74,10 +76,14 @@ type Owners interface {
 	LinkDown(boot string, link Link)
 	// HostDown is proof that the boot has stopped: its process is seen to have exited.
 	HostDown(boot, reason string)
-	// Beat is a sign of life. Ok is false while no answer may be given (the
-	// owner cannot prove that it still is one); lost is true when the boot was
-	// counted lost and must be killed.
-	Beat(boot string) (ok, lost bool)
+	// Joined answers a [JoinAsk]: what the boot runs and holds in these
+	// partitions. What it has finished there was reported by Answered before.
+	Joined(boot string, epochs []PartitionEpoch, join JoinAnswer)
+	// Beat is a sign of life. Silent are the partitions for which no answer may
+	// be given (no owner, or one that cannot prove that it still is one): the
+	// lease is renewed for all others. Lost is true when the boot was counted
+	// lost and must be killed.
+	Beat(boot string) (silent []uint16, lost bool)
 	// Answered reports the end of an attempt. The host keeps it until Taken.
 	Answered(boot string, a Answer)
 	// Deactivated confirms that an actor is no longer active on the boot.
@@ -90,7 +96,7 @@ type Link interface {
 	Send(HostMessage)
 }
 
-// HostMessage is one of *Invoke, *Deactivate, *Taken, *Verdict, *Fence.
+// HostMessage is one of *Invoke, *Deactivate, *Taken, *Verdict, *JoinAsk.
 type HostMessage interface{ hostMessage() }
 
 // Invoke asks the host to run one attempt. The host activates the actor first
@@ -123,11 +129,14 @@ type Taken struct{ Attempts []Attempt }
 // Verdict tells a host that it was counted lost and must stop its app.
 type Verdict struct{ Reason string }
 
-// Fence raises the epoch that a host accepts for partitions.
-type Fence struct{ Epochs []PartitionEpoch }
+// JoinAsk raises the epoch that the host accepts for some partitions and asks
+// what it runs and holds there, for a new owner or after a stream between
+// gateways broke. The host reports what it has finished (Answered), then answers
+// (Joined). An ask below an epoch that it has seen is not answered.
+type JoinAsk struct{ Epochs []PartitionEpoch }
 
 func (*Invoke) hostMessage()     {}
 func (*Deactivate) hostMessage() {}
 func (*Taken) hostMessage()      {}
 func (*Verdict) hostMessage()    {}
-func (*Fence) hostMessage()      {}
+func (*JoinAsk) hostMessage()    {}

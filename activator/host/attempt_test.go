@@ -317,7 +317,7 @@ func TestOldEpochIsRefused(t *testing.T) {
 	app := newScriptApp(ok)
 	r := start(t, app)
 	wait(t, "join", r.owners.ups)
-	r.owners.send(&runtime.Fence{Epochs: []runtime.PartitionEpoch{{Partition: 0, Epoch: 9}}})
+	r.owners.send(&runtime.JoinAsk{Epochs: []runtime.PartitionEpoch{{Partition: 0, Epoch: 9}}})
 	old := actorCall(1, "x", "/m", "[]")
 	r.owners.send(old)
 	r.owners.send(&runtime.Deactivate{Actor: old.Target.Actor(), Epoch: 8})

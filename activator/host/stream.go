@@ -182,7 +182,7 @@ func (h *Host) handle(m tunnel.Message) {
 		h.kept(m)
 	case *runtime.Deactivate:
 		h.deactivate(m)
-	case *runtime.Fence:
+	case *runtime.JoinAsk:
 		h.mu.Lock()
 		h.attempts.fence(m.Epochs)
 		h.mu.Unlock()

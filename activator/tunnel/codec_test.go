@@ -28,7 +28,7 @@ func samples() []Message {
 		&Got{IDs: []runtime.ID{id, id}}, &Cancel{Seq: 9},
 		&runtime.Invoke{Attempt: at, Epoch: 4, Target: runtime.Target{App: "a", Type: "T", ID: "i", Service: "s"}, Method: "GET", Path: "/p", Header: header, Body: []byte("b"), Session: "f:r", Limit: 50},
 		&runtime.Deactivate{Actor: actor, Partition: 2, Epoch: 3}, &runtime.Taken{Attempts: []runtime.Attempt{at}},
-		&runtime.Verdict{Reason: "r"}, &runtime.Fence{Epochs: []runtime.PartitionEpoch{{Partition: 1, Epoch: 2}}},
+		&runtime.Verdict{Reason: "r"}, &runtime.JoinAsk{Epochs: []runtime.PartitionEpoch{{Partition: 1, Epoch: 2}}},
 	}
 }
 

@@ -93,8 +93,8 @@ func decodeKind(kind byte, f *fields) Message {
 			}
 		})
 		return m
-	case kindFence:
-		m := &runtime.Fence{}
+	case kindJoinAsk:
+		m := &runtime.JoinAsk{}
 		each(f, func(x field) {
 			if x.num == 1 {
 				m.Epochs = append(m.Epochs, epoch(f, x.data))

@@ -26,7 +26,7 @@ type ExitReport struct {
 }
 
 // A Message is a pointer to one of the types of this file, or one of
-// *runtime.Invoke, Deactivate, Taken, Verdict and Fence.
+// *runtime.Invoke, Deactivate, Taken, Verdict and JoinAsk.
 type Message any
 
 // Welcome is the first message, from the gateway.

@@ -29,7 +29,7 @@ const (
 	kindDeactivate  = 19
 	kindTaken       = 20
 	kindVerdict     = 21
-	kindFence       = 22
+	kindJoinAsk       = 22
 )
 
 // encode appends the kind and all of m but its body to b. The body is the last
@@ -76,8 +76,8 @@ func encode(b []byte, m Message) (head, body []byte) {
 	case *Deactivated:
 		b = appendActor(append(b, kindDeactivated), 1, m.Actor)
 		b = appendUint(b, 2, uint64(m.Partition))
-	case *runtime.Fence:
-		b = appendEpochs(append(b, kindFence), 1, m.Epochs)
+	case *runtime.JoinAsk:
+		b = appendEpochs(append(b, kindJoinAsk), 1, m.Epochs)
 	case *runtime.Verdict:
 		b = appendString(append(b, kindVerdict), 1, m.Reason)
 	case *Exit:

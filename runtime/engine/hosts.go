@@ -145,7 +145,7 @@ const beatTimeout = time.Second
 // Beat implements runtime.Owners. Every partition must say "kept" for the
 // lease to be renewed, in order with its own decisions: a partition that has
 // just counted the host lost cannot be overtaken by an older "kept".
-func (m *Mesh) Beat(boot string) (ok, lost bool) {
+func (m *Mesh) Beat(boot string) (silent []uint16, lost bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), beatTimeout)
 	defer cancel()
 	ws := make([]*waiter, len(m.parts))
@@ -153,22 +153,27 @@ func (m *Mesh) Beat(boot string) (ok, lost bool) {
 		ws[i] = newWaiter()
 		p.push(&runtime.HostBeat{Boot: boot, Waiter: ws[i]})
 	}
-	ok = true
-	for _, w := range ws {
+	for p, w := range ws {
 		select {
 		case r := <-w.ch:
 			switch kept, _ := r.value.(bool); {
 			case r.err != nil:
-				ok = false
+				silent = append(silent, uint16(p))
 			case !kept:
-				return false, true
+				return nil, true
 			}
 		case <-ctx.Done():
-			ok = false
+			silent = append(silent, uint16(p))
 		}
 	}
-	return ok, false
+	return silent, false
 }
+
+// Gateways implements runtime.Owners.
+func (m *Mesh) Gateways() []string { return nil }
+
+// Joined implements runtime.Owners.
+func (m *Mesh) Joined(string, []runtime.PartitionEpoch, runtime.JoinAnswer) {}
 
 // Answered implements runtime.Owners.
 func (m *Mesh) Answered(boot string, a runtime.Answer) {
