@@ -41,6 +41,11 @@ const (
 	CodeShutdown         Code = "shutting_down"
 	CodeInternal         Code = "internal"
 	CodeAskAgain         Code = "ask_again"
+	CodeNotOwner         Code = "not_owner"
+	CodeStateLost        Code = "state_lost"
+	CodeUnauthorized     Code = "unauthorized"
+	CodeForbidden        Code = "forbidden"
+	CodeClockSkew        Code = "clock_skew"
 
 	// Codes of the process rather than of a request.
 	CodeDamaged       Code = "damaged_data"
@@ -56,6 +61,14 @@ const (
 	CodeBadFlag       Code = "bad_flag"
 	CodeBadConfig     Code = "bad_config"
 	CodeGatewayTooOld Code = "gateway_version"
+
+	CodeRedisUnreachable Code = "redis_unreachable"
+	CodeRedisAuth        Code = "redis_auth"
+	CodeRedisTLS         Code = "redis_tls"
+	CodeRedisSettings    Code = "redis_settings"
+	CodeNoSecret      Code = "no_secret"
+	CodeTLSMismatch   Code = "tls_mismatch"
+	CodeTLSUntrusted  Code = "tls_untrusted"
 )
 
 type codeFacts struct {
@@ -129,8 +142,16 @@ func (c Code) facts() codeFacts {
 		return codeFacts{504, "The request may have been accepted; ask for its outcome with its id."}
 	case CodeShutdown:
 		return codeFacts{503, "The gateway is stopping; nothing was accepted. Try again."}
-	case CodeAskAgain:
+	case CodeAskAgain, CodeNotOwner:
 		return codeFacts{503, "Try again."}
+	case CodeStateLost:
+		return codeFacts{500, "The store lost state that the log no longer holds. Restore the store from a backup; see docs/operations.md."}
+	case CodeUnauthorized:
+		return codeFacts{401, "Set KAR_TOKEN to what `kar token --app APP` prints where the mesh's secret is; docs/security.md."}
+	case CodeForbidden:
+		return codeFacts{403, "Use a token of that app, or an operator's for what concerns the whole gateway; docs/security.md."}
+	case CodeClockSkew:
+		return codeFacts{403, "Set the clocks of all gateways by NTP; they may differ by 2 minutes."}
 	case CodeDamaged:
 		return codeFacts{500, "Restore the folder from a backup, or move it away to start empty; nothing was changed."}
 	case CodeNewerFormat:
@@ -157,6 +178,20 @@ func (c Code) facts() codeFacts {
 		return codeFacts{400, "See docs/configuration.md for names, values and their order."}
 	case CodeGatewayTooOld:
 		return codeFacts{500, "Stop the running gateway when it is idle: kar gateway stop."}
+	case CodeRedisUnreachable:
+		return codeFacts{503, "Check REDIS_HOST and REDIS_PORT (or the addresses of the sentinels or the cluster), and that Redis runs and this machine may connect to it."}
+	case CodeRedisAuth:
+		return codeFacts{500, "Check REDIS_USER and REDIS_PASSWORD, and that the user may read and write keys that start with kar: and run scripts."}
+	case CodeRedisTLS:
+		return codeFacts{500, "Make REDIS_ENABLE_TLS match the server, and REDIS_CA the authority that signed its certificate."}
+	case CodeRedisSettings:
+		return codeFacts{500, "Change the setting of Redis that the message names; nothing was written."}
+	case CodeNoSecret:
+		return codeFacts{400, "Set KAR_MESH_SECRET to 16 random bytes or more, the same on all gateways; docs/security.md."}
+	case CodeTLSMismatch:
+		return codeFacts{500, "Write https:// in KAR_GATEWAY for a gateway with TLS, http:// for one without."}
+	case CodeTLSUntrusted:
+		return codeFacts{500, "Set KAR_CA to the certificates of who signed the gateway's, and use a name that its certificate has."}
 	}
 	return codeFacts{500, "This is a defect of KAR; please report it with the gateway's log."}
 }
