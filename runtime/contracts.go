@@ -43,7 +43,10 @@ type Store interface {
 	Apply(ctx context.Context, partition uint16, from, to uint64, writes []Mutation) (applied uint64, err error)
 	// Applied is the position up to which the view is complete.
 	Applied(ctx context.Context, partition uint16) (uint64, error)
-	// Read runs fn on a consistent snapshot.
+	// Read runs fn on a consistent snapshot. When the view moved under fn and
+	// what it had seen cannot be had any more, fn is called again from the
+	// beginning, so it must make anew whatever it collects. An error of the
+	// snapshot ends fn.
 	Read(ctx context.Context, partition uint16, fn func(Snapshot) error) error
 	// Sync returns the applied position that would survive a crash from now on.
 	Sync(ctx context.Context, partition uint16) (durable uint64, err error)

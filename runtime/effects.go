@@ -89,7 +89,7 @@ func WaiterOf(in Input) any {
 		return in.Waiter
 	case *HostJoined:
 		return in.Waiter
-	case *HostBeat:
+	case *HostsBeat:
 		return in.Waiter
 	case *StateInput:
 		return in.Waiter

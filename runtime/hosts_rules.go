@@ -164,24 +164,6 @@ func (in *HostUnlinked) decide(c *Core) {
 	}
 }
 
-// HostBeat is a sign of life; the reply's Value is true while the host may go
-// on, false when it was counted lost.
-type HostBeat struct {
-	Boot   string
-	Waiter any
-}
-
-func (in *HostBeat) decide(c *Core) {
-	if _, lost := c.lost[in.Boot]; lost {
-		c.replyValue(in.Waiter, false)
-		return
-	}
-	if h := c.hosts[in.Boot]; h != nil {
-		h.contact = c.now.Mono
-	}
-	c.replyValue(in.Waiter, true)
-}
-
 // HostDown is proof that the boot has stopped.
 type HostDown struct{ Boot, Reason string }
 

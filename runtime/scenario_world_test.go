@@ -234,7 +234,7 @@ func (w *world) advance(d time.Duration) {
 		for _, p := range w.parts {
 			for _, b := range sortedKeys(w.infos) {
 				if !w.silent[b] {
-					p.core.Step(w.now, &HostBeat{Boot: b})
+					p.core.Step(w.now, &HostsBeat{Boots: []string{b}})
 				}
 			}
 			w.step(p.n, &Tick{})

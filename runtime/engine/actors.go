@@ -14,9 +14,9 @@ func (m *Mesh) actorPart(a runtime.Actor) *partition {
 
 // view reads keys, or everything under a prefix, from the store.
 func (p *partition) view(ctx context.Context, app string, keys [][]byte, prefix []byte) (*runtime.View, error) {
-	v := &runtime.View{Entries: make(map[string][]byte, len(keys))}
+	var v *runtime.View
 	err := p.m.cfg.Store.Read(ctx, p.n, func(s runtime.Snapshot) error {
-		v.Applied = s.Applied()
+		v = &runtime.View{Entries: make(map[string][]byte, len(keys))}
 		for _, k := range keys {
 			b, err := s.Get(k)
 			if err != nil {
@@ -26,13 +26,17 @@ func (p *partition) view(ctx context.Context, app string, keys [][]byte, prefix 
 				v.Entries[string(k)] = b
 			}
 		}
-		if prefix == nil {
-			return nil
+		if prefix != nil {
+			err := s.Scan(prefix, func(k, b []byte) bool {
+				v.Entries[string(k)] = append([]byte{}, b...)
+				return true
+			})
+			if err != nil {
+				return err
+			}
 		}
-		return s.Scan(prefix, func(k, b []byte) bool {
-			v.Entries[string(k)] = append([]byte{}, b...)
-			return true
-		})
+		v.Applied = s.Applied() // known after the first answer; alone it would be another round trip
+		return nil
 	})
 	if err != nil {
 		if ctx.Err() != nil {
@@ -269,16 +273,22 @@ func (m *Mesh) Known(ctx context.Context, app, typ string) ([]runtime.Actor, err
 		if err := p.applier.caughtUp(ctx); err != nil {
 			return nil, err
 		}
+		var found []runtime.Actor
 		err = m.cfg.Store.Read(ctx, p.n, func(s runtime.Snapshot) error {
+			found = nil
 			return s.Scan(runtime.StatePrefix(app, gen, typ), func(k, _ []byte) bool {
-				if a, ok := runtime.ActorOfKey(k, app, gen); ok {
-					add(a)
+				a, ok := runtime.ActorOfKey(k, app, gen)
+				if n := len(found); ok && (n == 0 || found[n-1] != a) {
+					found = append(found, a)
 				}
 				return ctx.Err() == nil
 			})
 		})
 		if err != nil {
 			return nil, runtime.Errorf(runtime.CodeStoreAway, "the state store does not answer: %v", err)
+		}
+		for _, a := range found {
+			add(a)
 		}
 	}
 	sortActors(as)

@@ -201,13 +201,13 @@ func (h *simHost) beat() {
 				if o == nil {
 					continue
 				}
-				o.ask(func(w any) runtime.Input { return &runtime.HostBeat{Boot: h.boot, Waiter: w} }, func(e *runtime.Effect) {
-					kept, _ := e.Value.(bool)
+				o.ask(func(w any) runtime.Input { return &runtime.HostsBeat{Boots: []string{h.boot}, Waiter: w} }, func(e *runtime.Effect) {
+					lost, _ := e.Value.([]string)
 					if e.Err != nil || s.opt.Nodes > 1 && s.now-o.proof > 1000 {
 						return // not provably the owner
 					}
 					l.send(1, func() {
-						if !kept {
+						if len(lost) > 0 {
 							h.kill("counted lost")
 							return
 						}

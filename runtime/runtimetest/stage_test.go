@@ -130,7 +130,7 @@ func (s *stage) turn() bool {
 	}
 	for _, h := range s.hosts {
 		if !h.dead {
-			s.in = append(s.in, &runtime.HostBeat{Boot: h.boot})
+			s.in = append(s.in, &runtime.HostsBeat{Boots: []string{h.boot}})
 		}
 		for _, x := range h.attempts {
 			busy = busy || !h.dead && !x.done

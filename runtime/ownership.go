@@ -1,0 +1,123 @@
+package runtime
+
+// Who should own a partition. Nothing here is needed for safety, which comes
+// from the log alone: this only says which gateway should try, and when.
+
+// Preferred is the gateway that should own a partition: the highest score of
+// those that may (rendezvous hashing), so that a gateway that comes or goes
+// moves only its own share. "" when there is none.
+func Preferred(partition uint16, members []Member) string {
+	best, score := "", uint64(0)
+	for i := range members {
+		m := &members[i]
+		if m.Leaving {
+			continue
+		}
+		s := mix(hash64(m.Node) + uint64(partition)*0x9e3779b97f4a7c15)
+		if best == "" || s > score || s == score && m.Node < best {
+			best, score = m.Node, s
+		}
+	}
+	return best
+}
+
+// mix spreads every bit of x over the whole result (the finalizer of MurmurHash3).
+func mix(x uint64) uint64 {
+	x ^= x >> 33
+	x *= 0xff51afd7ed558ccd
+	x ^= x >> 33
+	x *= 0xc4ceb9fe1a85ec53
+	return x ^ x>>33
+}
+
+// An OwnershipStep is what a gateway should do about a partition.
+type OwnershipStep uint8
+
+const (
+	// Leave it as it is.
+	OwnershipKeep OwnershipStep = iota
+	// Claim it: nobody who lives owns it.
+	OwnershipClaim
+	// Ask the living owner to hand it over.
+	OwnershipAsk
+)
+
+// OwnershipView is what a gateway knows about a partition.
+type OwnershipView struct {
+	Partition uint16
+	Me        string
+	// Live are the gateways that are alive as far as this one knows, itself included.
+	Live []Member
+	// Owner is the last known one, "" when nobody is known to own it.
+	Owner string
+	// Complete tells that every living gateway has said what it owns; without
+	// that, an owner that is not known may live all the same.
+	Complete bool
+}
+
+// NextOwnershipStep is the rule of who claims and who hands over: the preferred
+// gateway acts, all others wait for it. Nobody claims from a living owner.
+func NextOwnershipStep(v *OwnershipView) OwnershipStep {
+	if v.Owner == v.Me || Preferred(v.Partition, v.Live) != v.Me {
+		return OwnershipKeep
+	}
+	for i := range v.Live {
+		if v.Live[i].Node == v.Owner {
+			return OwnershipAsk
+		}
+	}
+	if v.Owner == "" && !v.Complete {
+		return OwnershipKeep
+	}
+	return OwnershipClaim
+}
+
+// MayHandOver is the owner's side of it: a partition is given only to the
+// gateway that should have it in the owner's eyes too, so that two who see
+// different members do not take it from each other in turn.
+func MayHandOver(partition uint16, to string, live []Member) bool {
+	return Preferred(partition, live) == to
+}
+
+// ClaimEpoch tells whether an encoded record is a claim, and of which term.
+func ClaimEpoch(b []byte) (epoch uint64, ok bool) {
+	var e envelope
+	if decode(b, &e) != nil || e.kind != kindClaimed {
+		return 0, false
+	}
+	return e.epoch, true
+}
+
+// Prove makes the owner append a record that says nothing: when it comes back
+// in its place, this gateway still was the owner when it sent it.
+type Prove struct{}
+
+func (*Prove) decide(c *Core) { c.emit(&alive{}) }
+
+// Attended tells whether anybody waits for this owner: hosts, or open requests.
+// Then it must notice when it has been deposed.
+func (c *Core) Attended() bool {
+	return len(c.entries) > 0 || len(c.homes) > 0 || len(c.offers) > 0 || len(c.hosts) > 0
+}
+
+// Claimant is the hash by which records name the owner of the current term.
+func (c *Core) Claimant() uint64 { return c.owner }
+
+// HostsBeat are signs of life of several hosts; the reply's Value is the list
+// of those that were counted lost, []string.
+type HostsBeat struct {
+	Boots  []string
+	Waiter any
+}
+
+func (in *HostsBeat) decide(c *Core) {
+	lost := []string{}
+	for _, boot := range in.Boots {
+		if _, gone := c.lost[boot]; gone {
+			lost = append(lost, boot)
+		} else if h := c.hosts[boot]; h != nil {
+			h.contact = c.now.Mono
+		}
+	}
+	c.replyValue(in.Waiter, lost)
+}
