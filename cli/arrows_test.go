@@ -36,12 +36,13 @@ func arrows() map[string][]string {
 		"activator/host":            {"runtime", "activator/tunnel"},
 		"activator":                 {"runtime", "activator/tunnel"},
 		"gateway":                   {"runtime", "runtime/engine"},
+		"gateway/doors":             {"runtime"},
 		"events":                    {"runtime", "runtime/engine"},
 		"cli/guard":                 {"runtime"},
 		"cli/background":            {"runtime"},
 		"cli": {
 			"runtime", "runtime/engine", "runtime/embedded", "activator", "activator/host",
-			"gateway", "events", "cli/guard", "cli/background",
+			"gateway", "gateway/doors", "events", "cli/guard", "cli/background",
 		},
 		"cli/kar": {"cli"},
 	}

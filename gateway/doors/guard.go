@@ -1,0 +1,107 @@
+package doors
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/karmesh/kar/runtime"
+)
+
+// Guard asks every request for a token before it goes on to next. It is for
+// listeners that others can reach, not for the Unix socket. Refuse writes the
+// answer to those who may not. Without a secret everybody goes on.
+//
+// Paths for [Keys.VerifyPeer] belong beside it, not behind it.
+func (k *Keys) Guard(next http.Handler, refuse func(http.ResponseWriter, *http.Request, error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sender, err := k.admit(r)
+		if err != nil {
+			if err.Code == runtime.CodeUnauthorized {
+				w.Header().Set("WWW-Authenticate", `Bearer realm="kar"`)
+			}
+			refuse(w, r, err)
+			return
+		}
+		if sender != "" {
+			r = r.WithContext(context.WithValue(r.Context(), senderKey{}, sender))
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// admit returns whose token the request has, "" when none is needed.
+func (k *Keys) admit(r *http.Request) (sender string, refusal *runtime.Error) {
+	wanted, open := wants(r)
+	if open || !k.HasSecret() {
+		return "", nil
+	}
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if token == "" || !strings.EqualFold(scheme, "Bearer") {
+		return "", runtime.Errorf(runtime.CodeUnauthorized, "this gateway asks for a token (Authorization: Bearer …), and the request has none")
+	}
+	sender, err := k.CheckToken(strings.TrimSpace(token))
+	switch {
+	case err != nil:
+		e, _ := err.(*runtime.Error) //nolint:errorlint // CheckToken returns no other
+		return "", e
+	case sender == Operator || wanted == sender || wanted == anyApp:
+		return sender, nil
+	case wanted == Operator:
+		return "", runtime.Errorf(runtime.CodeForbidden, "this path is for operators, and the token is of one app")
+	}
+	return "", runtime.Errorf(runtime.CodeForbidden, "the token is of another app than the path")
+}
+
+// anyApp is wanted where the app is said later; the empty name is no app's.
+const anyApp = ""
+
+// wants tells whose token a request needs. It reads the path as the API's
+// router does, escaped; what it does not know is for operators.
+func wants(r *http.Request) (app string, open bool) {
+	path := r.URL.EscapedPath()
+	switch path {
+	case "/kar/health", "/kar/ready":
+		return "", true
+	case "/kar/attach", "/kar/exit":
+		return anyApp, false
+	}
+	first, rest, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	segment, _, _ := strings.Cut(rest, "/")
+	name, err := url.PathUnescape(segment)
+	if first != "apps" || err != nil || name == "" {
+		return Operator, false
+	}
+	return name, false
+}
+
+type senderKey struct{}
+
+// SenderApp is the only app for which the sender of a request may act; "" when
+// it may act for all: an operator, this user on the Unix socket, everybody
+// where there is no secret.
+func SenderApp(r *http.Request) string {
+	if app, _ := r.Context().Value(senderKey{}).(string); app != Operator {
+		return app
+	}
+	return ""
+}
+
+// MayListen refuses an address that others can reach when nobody can be told
+// from anybody.
+func (k *Keys) MayListen(address string) error {
+	if k.HasSecret() || k.insecure {
+		return nil
+	}
+	tcp, err := net.ResolveTCPAddr("tcp", address)
+	if err != nil {
+		return runtime.Errorf(runtime.CodeBadFlag, "--listen is %q, but must be host:port: %v", address, err)
+	}
+	if tcp.IP.IsLoopback() {
+		return nil
+	}
+	return runtime.Errorf(runtime.CodeNoSecret,
+		"--listen %s can be reached from other machines, and without a secret of the mesh everybody there may do everything", address)
+}
