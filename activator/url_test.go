@@ -47,12 +47,14 @@ func (o *owners) HostUp(h runtime.HostInfo, _ runtime.JoinAnswer, l runtime.Link
 func (o *owners) HostChanged(h runtime.HostInfo) { o.changes <- h }
 func (o *owners) LinkDown(string, runtime.Link)  {}
 func (o *owners) HostDown(boot, _ string)        { o.downs <- boot }
-func (o *owners) Beat(string) (ok, lost bool) {
+func (o *owners) Beat(string) (silent []uint16, lost bool) {
 	o.beats.Add(1)
-	return true, o.lose.CompareAndSwap(true, false)
+	return nil, o.lose.CompareAndSwap(true, false)
 }
-func (o *owners) Answered(_ string, a runtime.Answer)       { o.answers <- a }
-func (o *owners) Deactivated(string, runtime.Actor, uint16) {}
+func (o *owners) Gateways() []string                                          { return nil }
+func (o *owners) Joined(string, []runtime.PartitionEpoch, runtime.JoinAnswer) {}
+func (o *owners) Answered(_ string, a runtime.Answer)                         { o.answers <- a }
+func (o *owners) Deactivated(string, runtime.Actor, uint16)                   {}
 
 func (o *owners) send(boot string, m runtime.HostMessage) {
 	o.mu.Lock()

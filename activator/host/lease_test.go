@@ -17,7 +17,7 @@ func TestLeaseFreezesThawsAndKills(t *testing.T) {
 	r.owners.send(actorCall(1, "x", "/m", "[]"))
 	wait(t, "answer", r.owners.answers)
 	none(t, "act on the app while the lease is kept", r.guard.did, 600*time.Millisecond)
-	r.owners.setBeat(func() (ok, lost bool) { return false, false })
+	r.owners.setBeat(func() ([]uint16, bool) { return []uint16{0}, false })
 	if got := wait(t, "freeze", r.guard.did); got != "freeze" {
 		t.Fatal(got)
 	}
@@ -26,7 +26,7 @@ func TestLeaseFreezesThawsAndKills(t *testing.T) {
 	if got := wait(t, "thaw", r.guard.did); got != "thaw" {
 		t.Fatal(got)
 	}
-	r.owners.setBeat(func() (ok, lost bool) { return false, true })
+	r.owners.setBeat(func() ([]uint16, bool) { return nil, true })
 	if got := wait(t, "kill", r.guard.did); got != "kill" {
 		t.Fatal(got)
 	}

@@ -31,18 +31,25 @@ type owners struct {
 	mu     sync.Mutex
 	epochs []runtime.PartitionEpoch
 	link   runtime.Link
-	beat   func() (ok, lost bool)
+	beat   func() (silent []uint16, lost bool)
 	upErr  error
 	// onAnswer takes answers away from the channel (benchmarks).
 	onAnswer func(runtime.Answer)
 	onUp     func(runtime.Link)
 
+	gateways []string
+	joins    chan join
 	ups      chan up
 	answers  chan runtime.Answer
 	inactive chan runtime.Actor
 	downs    chan string
 	linkDown chan string
 	changes  chan runtime.HostInfo
+}
+
+type join struct {
+	epochs []runtime.PartitionEpoch
+	answer runtime.JoinAnswer
 }
 
 type up struct {
@@ -53,6 +60,7 @@ type up struct {
 func newOwners() *owners {
 	return &owners{
 		epochs: []runtime.PartitionEpoch{{Partition: 0, Epoch: 5}},
+		joins:  make(chan join, 100),
 		ups:    make(chan up, 100), answers: make(chan runtime.Answer, 10000), inactive: make(chan runtime.Actor, 100),
 		downs: make(chan string, 100), linkDown: make(chan string, 100), changes: make(chan runtime.HostInfo, 100),
 	}
@@ -79,12 +87,12 @@ func (o *owners) LinkDown(boot string, _ runtime.Link)            { o.linkDown <
 func (o *owners) HostDown(boot, reason string)                    { o.downs <- boot + ": " + reason }
 func (o *owners) Deactivated(_ string, a runtime.Actor, _ uint16) { o.inactive <- a }
 
-func (o *owners) Beat(string) (ok, lost bool) {
+func (o *owners) Beat(string) (silent []uint16, lost bool) {
 	o.mu.Lock()
 	beat := o.beat
 	o.mu.Unlock()
 	if beat == nil {
-		return true, false
+		return nil, false
 	}
 	return beat()
 }
@@ -97,7 +105,7 @@ func (o *owners) Answered(_ string, a runtime.Answer) {
 	o.answers <- a
 }
 
-func (o *owners) setBeat(f func() (ok, lost bool)) {
+func (o *owners) setBeat(f func() (silent []uint16, lost bool)) {
 	o.mu.Lock()
 	o.beat = f
 	o.mu.Unlock()
@@ -108,6 +116,12 @@ func (o *owners) send(m runtime.HostMessage) {
 	l := o.link
 	o.mu.Unlock()
 	l.Send(m)
+}
+
+func (o *owners) Gateways() []string { return o.gateways }
+
+func (o *owners) Joined(_ string, epochs []runtime.PartitionEpoch, j runtime.JoinAnswer) {
+	o.joins <- join{epochs, j}
 }
 
 // guard records what it is asked to do.

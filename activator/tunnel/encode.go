@@ -29,7 +29,7 @@ const (
 	kindDeactivate  = 19
 	kindTaken       = 20
 	kindVerdict     = 21
-	kindJoinAsk       = 22
+	kindJoinAsk     = 22
 )
 
 // encode appends the kind and all of m but its body to b. The body is the last
