@@ -36,6 +36,9 @@ type Attempt struct {
 
 // JoinAnswer is what a host says about itself when it (re)joins.
 type JoinAnswer struct {
+	// Epochs is the question that it answers: the partitions and terms that the
+	// host was asked for. An owner of a later term waits for its own answer.
+	Epochs    []PartitionEpoch
 	Running   []Attempt
 	Finished  []Answer
 	Instances []Actor
