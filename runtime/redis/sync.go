@@ -1,0 +1,195 @@
+package redis
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+)
+
+// Sync. What a crash leaves depends on the server:
+//
+//   - replicas: WAIT, or WAITAOF where the server has it and an append-only
+//     file: the position that all connected replicas have as well;
+//   - an append-only file and WAITAOF (7.2): the position that is on its disk;
+//   - else the position that was the store's Config.SafeAfter ago, without a
+//     gap in what this process knows about it since then.
+
+const (
+	safePositions = 256 // kept per partition
+	factsFor      = 10 * time.Second
+	waitMillis    = 500
+)
+
+// safety knows since when the store has been where. The server's run must be
+// one: a position that went back, or that somebody else moved, starts it anew.
+type safety struct {
+	at      uint64 // as this process has last seen it
+	marks   []mark // rising, at most safePositions
+	durable uint64
+	server  facts
+	asked   time.Time
+}
+
+type mark struct {
+	applied uint64
+	since   int64 // Unix milliseconds
+}
+
+// moved: this process applied from → to.
+func (s *safety) moved(from, to uint64, now int64) {
+	s.seen(from, now)
+	if to > s.at || len(s.marks) == 0 {
+		s.at = to
+		s.add(mark{to, now})
+	}
+}
+
+// seen: the store is at this position.
+func (s *safety) seen(at uint64, now int64) {
+	if s.at == at && len(s.marks) > 0 {
+		return
+	}
+	s.at, s.marks, s.durable = at, nil, 0
+	s.add(mark{at, now})
+}
+
+// add thins out what is close together, so that the oldest mark is never lost
+// before it has counted.
+func (s *safety) add(m mark) {
+	s.marks = append(s.marks, m)
+	if len(s.marks) <= safePositions {
+		return
+	}
+	kept := s.marks[:0]
+	for i, m := range s.marks {
+		if i%2 == 0 || i >= len(s.marks)-8 {
+			kept = append(kept, m)
+		}
+	}
+	s.marks = kept
+}
+
+// aged is the highest position that is as old as after; marks before it go.
+func (s *safety) aged(now int64, after time.Duration) uint64 {
+	found := s.durable
+	for len(s.marks) > 0 && s.marks[0].since <= now-after.Milliseconds() {
+		found = max(found, s.marks[0].applied)
+		if len(s.marks) == 1 {
+			break // the last one says where the store is
+		}
+		s.marks = s.marks[1:]
+	}
+	return found
+}
+
+// facts are what INFO says about the server that holds a partition.
+type facts struct {
+	version  [2]int
+	replicas int
+	aof      bool
+}
+
+func (f facts) waitAOF() bool {
+	return f.aof && (f.version[0] > 7 || f.version[0] == 7 && f.version[1] >= 2)
+}
+
+func readFacts(info map[string]string) facts {
+	var f facts
+	parts := strings.SplitN(info["redis_version"], ".", 3)
+	for i := 0; i < len(parts) && i < 2; i++ {
+		f.version[i], _ = strconv.Atoi(parts[i])
+	}
+	f.replicas, _ = strconv.Atoi(info["connected_slaves"])
+	f.aof = info["aof_enabled"] == "1"
+	return f
+}
+
+// readInfo reads the lines of INFO.
+func readInfo(text string) map[string]string {
+	info := map[string]string{}
+	for line := range strings.Lines(text) {
+		if key, value, ok := strings.Cut(strings.TrimRight(line, "\r\n"), ":"); ok {
+			info[key] = value
+		}
+	}
+	return info
+}
+
+func (r *Redis) Sync(ctx context.Context, number uint16) (uint64, error) {
+	p, err := r.partition(number)
+	if err != nil {
+		return 0, err
+	}
+	p.mu.Lock()
+	before := p.safe.durable
+	candidate := p.safe.aged(r.now(), r.cfg.SafeAfter)
+	server, fresh := p.safe.server, r.clock().Sub(p.safe.asked) < factsFor
+	p.mu.Unlock()
+	if fresh && server.replicas == 0 && !server.waitAOF() && candidate == before {
+		return before, nil
+	}
+	ctx, cancel := r.bounded(ctx)
+	defer cancel()
+	conn, done, err := r.conn(ctx, p.keys[0])
+	if err != nil {
+		return 0, r.fault("reach the store", err)
+	}
+	defer done()
+	if !fresh {
+		if server, err = ask(ctx, conn); err != nil {
+			return 0, r.fault("ask the store about itself", err)
+		}
+		p.mu.Lock()
+		p.safe.server, p.safe.asked = server, r.clock()
+		p.mu.Unlock()
+	}
+	applied, waited, err := r.mark(ctx, conn, p, server)
+	if err != nil {
+		return 0, r.fault("make the store durable", err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if applied < p.safe.at || p.safe.at == 0 {
+		p.safe.seen(applied, r.now())
+	}
+	durable := min(p.safe.aged(r.now(), r.cfg.SafeAfter), applied)
+	if waited {
+		durable = max(durable, applied)
+	}
+	p.safe.durable = durable
+	return durable, nil
+}
+
+// ask reads the facts.
+func ask(ctx context.Context, conn goredis.Cmdable) (facts, error) {
+	text, err := conn.Info(ctx).Result()
+	return readFacts(readInfo(text)), err
+}
+
+// mark writes something and waits until that, and so everything before it, is
+// where it survives; waited is false when that cannot be had (now).
+func (r *Redis) mark(ctx context.Context, conn *goredis.Conn, p *partition, server facts) (applied uint64, waited bool, err error) {
+	list, err := r.list(r.scripts.mark.Run(ctx, conn, p.keys, r.identity))
+	if err != nil {
+		return 0, false, err
+	}
+	if applied, err = position(list[0]); err != nil {
+		return 0, false, err
+	}
+	switch {
+	case server.waitAOF():
+		got, err := conn.Do(ctx, "waitaof", 1, server.replicas, waitMillis).Int64Slice()
+		if err != nil {
+			r.cfg.Logger.Warn("Redis does not answer WAITAOF; what was applied a while ago counts as safe", "error", err)
+			return applied, false, nil
+		}
+		return applied, len(got) == 2 && got[0] >= 1 && got[1] >= int64(server.replicas), nil
+	case server.replicas > 0:
+		got, err := conn.Wait(ctx, server.replicas, waitMillis*time.Millisecond).Result()
+		return applied, err == nil && got >= int64(server.replicas), err
+	}
+	return applied, false, nil
+}
