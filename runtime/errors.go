@@ -66,9 +66,15 @@ const (
 	CodeRedisAuth        Code = "redis_auth"
 	CodeRedisTLS         Code = "redis_tls"
 	CodeRedisSettings    Code = "redis_settings"
-	CodeNoSecret      Code = "no_secret"
-	CodeTLSMismatch   Code = "tls_mismatch"
-	CodeTLSUntrusted  Code = "tls_untrusted"
+	CodeKafkaUnreachable Code = "kafka_unreachable"
+	CodeKafkaAuth        Code = "kafka_auth"
+	CodeKafkaTLS         Code = "kafka_tls"
+	CodeKafkaTooOld      Code = "kafka_too_old"
+	CodeKafkaTopic       Code = "kafka_topic"
+	CodeKafkaPermission  Code = "kafka_permission"
+	CodeNoSecret         Code = "no_secret"
+	CodeTLSMismatch      Code = "tls_mismatch"
+	CodeTLSUntrusted     Code = "tls_untrusted"
 )
 
 type codeFacts struct {
@@ -178,6 +184,18 @@ func (c Code) facts() codeFacts {
 		return codeFacts{400, "See docs/configuration.md for names, values and their order."}
 	case CodeGatewayTooOld:
 		return codeFacts{500, "Stop the running gateway when it is idle: kar gateway stop."}
+	case CodeKafkaUnreachable:
+		return codeFacts{503, "Check KAFKA_BROKERS, and that Kafka runs and this machine may connect to the addresses that its brokers advertise."}
+	case CodeKafkaAuth:
+		return codeFacts{500, "Set KAFKA_USERNAME, KAFKA_PASSWORD and the SASL mechanism to what the listener at this address asks for."}
+	case CodeKafkaTLS:
+		return codeFacts{500, "Set KAFKA_ENABLE_TLS and the certificate of Kafka's authority to what the listener at this address uses."}
+	case CodeKafkaTooOld:
+		return codeFacts{500, "Use Kafka 2.8 or newer."}
+	case CodeKafkaTopic:
+		return codeFacts{500, "Set the topic right as the message says; nothing was written."}
+	case CodeKafkaPermission:
+		return codeFacts{500, "Let the Kafka user create, describe, read, write and delete the mesh's topics (names that begin with _kar.) and those for events."}
 	case CodeRedisUnreachable:
 		return codeFacts{503, "Check REDIS_HOST and REDIS_PORT (or the addresses of the sentinels or the cluster), and that Redis runs and this machine may connect to it."}
 	case CodeRedisAuth:

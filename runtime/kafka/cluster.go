@@ -1,0 +1,273 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/karmesh/kar/runtime"
+)
+
+// A Cluster is one mesh on one Kafka.
+type Cluster struct {
+	cfg    Config
+	sarama *sarama.Config
+	topic  string
+	id     sarama.Uuid // of the log topic, as it was at Open
+	// max.message.bytes of the log topic
+	maxMessage atomic.Int64
+	retention  atomic.Int64 // retention.ms of the log topic, -1 for ever
+	damage     atomic.Pointer[runtime.Error]
+	topics     *topics
+	work       sync.WaitGroup // requests in flight that nobody may be waiting for
+
+	mu      sync.Mutex
+	closed  bool
+	brokers map[int32]string // addresses by id
+	leaders []int32          // broker ids by partition of the log, -1 when unknown
+	idle    map[string][]*conn
+	lanes   map[laneKey]*lane
+}
+
+// Open connects, creates the topics of the mesh unless they exist, and checks
+// them. Its errors are *runtime.Error and say what to do.
+func Open(ctx context.Context, cfg Config) (*Cluster, error) {
+	if err := cfg.complete(); err != nil {
+		return nil, err
+	}
+	s, err := cfg.client()
+	if err != nil {
+		return nil, err
+	}
+	c := &Cluster{
+		cfg: cfg, sarama: s, topic: cfg.logTopic(),
+		brokers: map[int32]string{}, idle: map[string][]*conn{}, lanes: map[laneKey]*lane{},
+	}
+	c.topics = newTopics(c)
+	if err := c.open(ctx); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *Cluster) open(ctx context.Context) error {
+	if err := c.checkVersions(ctx); err != nil {
+		return err
+	}
+	id, err := c.ensureLog(ctx)
+	if err != nil {
+		return err
+	}
+	c.id = id
+	return c.Check(ctx)
+}
+
+// MaxRecord is the size in bytes of the largest record that the log takes.
+func (c *Cluster) MaxRecord() int { return int(c.maxMessage.Load()) - batchOverhead - recordOverhead }
+
+// Retention is how long the log topic keeps records that nobody has trimmed; 0
+// is for ever.
+func (c *Cluster) Retention() time.Duration {
+	if ms := c.retention.Load(); ms > 0 {
+		return time.Duration(ms) * time.Millisecond
+	}
+	return 0
+}
+
+// Log is the log of a partition.
+func (c *Cluster) Log(partition uint16) (runtime.Log, error) {
+	if int(partition) >= c.cfg.Partitions {
+		return nil, fmt.Errorf("kafka: partition %d of %d", partition, c.cfg.Partitions)
+	}
+	return &log{c: c, partition: int32(partition)}, nil
+}
+
+// Topics are the event topics.
+func (c *Cluster) Topics() runtime.Topics { return c.topics }
+
+// Close ends all connections; what is in flight fails.
+func (c *Cluster) Close() error {
+	c.mu.Lock()
+	c.closed = true
+	idle, lanes := c.idle, c.lanes
+	c.idle, c.lanes = nil, map[laneKey]*lane{}
+	c.mu.Unlock()
+	for _, conns := range idle {
+		for _, conn := range conns {
+			conn.close()
+		}
+	}
+	for _, l := range lanes {
+		l.close()
+	}
+	c.topics.shut()
+	c.work.Wait()
+	return nil
+}
+
+func (c *Cluster) isClosed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.closed
+}
+
+func errClosed() error {
+	return runtime.Errorf(runtime.CodeShutdown, "the connection to Kafka has been closed")
+}
+
+// anyBroker runs a request on the first broker that answers.
+func (c *Cluster) anyBroker(ctx context.Context, request func(*sarama.Broker) error) error {
+	var first error
+	for _, addr := range c.addresses() {
+		err := c.do(ctx, addr, request)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		if first == nil {
+			first = err
+		}
+		var e *runtime.Error
+		if errors.As(err, &e) && e.Code != runtime.CodeKafkaUnreachable {
+			return err
+		}
+	}
+	return first
+}
+
+// addresses are the brokers of which the cluster has told, then the given ones.
+func (c *Cluster) addresses() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var all []string
+	for _, addr := range c.brokers {
+		all = append(all, addr)
+	}
+	slices.Sort(all)
+	for _, addr := range c.cfg.Brokers {
+		if !slices.Contains(all, addr) {
+			all = append(all, addr)
+		}
+	}
+	return all
+}
+
+// metadata asks for topics, or for all when none is named.
+func (c *Cluster) metadata(ctx context.Context, topics ...string) (*sarama.MetadataResponse, error) {
+	var answer *sarama.MetadataResponse
+	err := c.anyBroker(ctx, func(b *sarama.Broker) (err error) {
+		answer, err = b.GetMetadata(&sarama.MetadataRequest{Version: 10, Topics: topics})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.brokers)
+	for _, b := range answer.Brokers {
+		c.brokers[b.ID()] = b.Addr()
+	}
+	return answer, nil
+}
+
+// refresh asks who leads the partitions of the log, and notices when the topic
+// is another one than before.
+func (c *Cluster) refresh(ctx context.Context) error {
+	answer, err := c.metadata(ctx, c.topic)
+	if err != nil {
+		return err
+	}
+	t, err := topicOf(answer, c.topic)
+	if err != nil {
+		return err
+	}
+	if t.Uuid != c.id {
+		return c.damaged("the topic %s was deleted and created again while this gateway ran; its records are gone", c.topic)
+	}
+	c.lead(t)
+	return nil
+}
+
+func (c *Cluster) lead(t *sarama.TopicMetadata) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.leaders = slices.Repeat([]int32{-1}, c.cfg.Partitions)
+	for _, p := range t.Partitions {
+		if int(p.ID) < len(c.leaders) && p.Err == sarama.ErrNoError {
+			c.leaders[p.ID] = p.Leader
+		}
+	}
+}
+
+// leader is the address of the broker that leads a partition of the log.
+func (c *Cluster) leader(ctx context.Context, partition int32) (string, error) {
+	for try := 0; ; try++ {
+		c.mu.Lock()
+		addr := ""
+		if int(partition) < len(c.leaders) {
+			addr = c.brokers[c.leaders[partition]]
+		}
+		c.mu.Unlock()
+		if addr != "" {
+			return addr, nil
+		}
+		if try == 1 {
+			return "", runtime.Errorf(runtime.CodeKafkaUnreachable, "partition %d of %s has no leader at the moment", partition, c.topic)
+		}
+		if err := c.refresh(ctx); err != nil {
+			return "", err
+		}
+	}
+}
+
+// forget makes the next request ask who leads.
+func (c *Cluster) forget(partition int32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if int(partition) < len(c.leaders) {
+		c.leaders[partition] = -1
+	}
+}
+
+// damaged stops all appends of this process: records that were acknowledged
+// are not there any more.
+func (c *Cluster) damaged(format string, args ...any) error {
+	c.damage.CompareAndSwap(nil, runtime.Errorf(runtime.CodeDamaged, format, args...))
+	return c.damage.Load()
+}
+
+// Err is the damage that was found, if any.
+func (c *Cluster) Err() error {
+	if e := c.damage.Load(); e != nil {
+		return e
+	}
+	return nil
+}
+
+// topicOf finds one topic in an answer.
+func topicOf(answer *sarama.MetadataResponse, name string) (*sarama.TopicMetadata, error) {
+	for _, t := range answer.Topics {
+		if t.Name == name {
+			if t.Err != sarama.ErrNoError && t.Err != sarama.ErrLeaderNotAvailable {
+				return nil, t.Err
+			}
+			return t, nil
+		}
+	}
+	return nil, sarama.ErrUnknownTopicOrPartition
+}
+
+func atoi(s string) int64 {
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}

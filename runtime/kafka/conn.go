@@ -1,0 +1,213 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+
+	"github.com/IBM/sarama"
+)
+
+// A conn is one connection to a broker, logged in.
+type conn struct {
+	broker *sarama.Broker
+	wire   *wire
+}
+
+// A wire dials for sarama and keeps what it dialled, so that a request that
+// nobody waits for any more can be cut off.
+type wire struct {
+	ctx    context.Context
+	dialer net.Dialer
+
+	mu  sync.Mutex
+	raw net.Conn
+	cut bool
+}
+
+func (w *wire) Dial(network, addr string) (net.Conn, error) {
+	c, err := w.dialer.DialContext(w.ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.cut {
+		c.Close()
+		return nil, net.ErrClosed
+	}
+	w.raw = c
+	return c, nil
+}
+
+// abort makes all that runs on the connection fail at once.
+func (w *wire) abort() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cut = true
+	if w.raw != nil {
+		w.raw.Close()
+	}
+}
+
+// dial connects and logs in. Its error is a *runtime.Error, or the end of ctx.
+func (c *Cluster) dial(ctx context.Context, addr string) (*conn, error) {
+	w := &wire{ctx: ctx, dialer: net.Dialer{Timeout: c.cfg.Timeout, KeepAlive: c.sarama.Net.KeepAlive}}
+	s := *c.sarama
+	s.Net.Proxy.Enable, s.Net.Proxy.Dialer = true, w
+	b := sarama.NewBroker(addr)
+	stop := context.AfterFunc(ctx, w.abort)
+	err := b.Open(&s)
+	if err == nil {
+		var connected bool
+		if connected, err = b.Connected(); err == nil && !connected {
+			err = errors.New("the connection was closed")
+		}
+	}
+	if !stop() && ctx.Err() != nil {
+		w.abort()
+		b.Close()
+		return nil, ctx.Err()
+	}
+	if err != nil {
+		w.abort()
+		b.Close()
+		return nil, c.diagnose(ctx, addr, err)
+	}
+	return &conn{b, w}, nil
+}
+
+func (c *conn) close() {
+	c.wire.abort()
+	c.broker.Close()
+}
+
+// do runs one request on a connection of its own for the time, so that no
+// other request waits behind it. What the broker answers as an error comes back
+// as a sarama.KError, everything else as a *runtime.Error or the end of ctx. A kept connection may have died in its sleep:
+// then the request, which must bear that, is repeated on a new one.
+func (c *Cluster) do(ctx context.Context, addr string, request func(*sarama.Broker) error) error {
+	for {
+		conn, kept, err := c.borrow(ctx, addr)
+		if err != nil {
+			return err
+		}
+		stop := context.AfterFunc(ctx, conn.wire.abort)
+		err = request(conn.broker)
+		running := stop()
+		var code sarama.KError
+		if running && (err == nil || errors.As(err, &code)) {
+			c.giveBack(addr, conn)
+			return err
+		}
+		conn.close()
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case !kept:
+			return c.diagnose(ctx, addr, err)
+		}
+	}
+}
+
+// idle connections kept per broker.
+const keptConns = 8
+
+func (c *Cluster) borrow(ctx context.Context, addr string) (_ *conn, kept bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, false, err
+	}
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return nil, false, errClosed()
+	}
+	if idle := c.idle[addr]; len(idle) > 0 {
+		conn := idle[len(idle)-1]
+		c.idle[addr] = idle[:len(idle)-1]
+		c.mu.Unlock()
+		return conn, true, nil
+	}
+	c.mu.Unlock()
+	conn, err := c.dial(ctx, addr)
+	return conn, false, err
+}
+
+func (c *Cluster) giveBack(addr string, conn *conn) {
+	c.mu.Lock()
+	if !c.closed && len(c.idle[addr]) < keptConns {
+		c.idle[addr] = append(c.idle[addr], conn)
+		conn = nil
+	}
+	c.mu.Unlock()
+	if conn != nil {
+		conn.close()
+	}
+}
+
+// A lane is a connection that several partitions append over.
+type lane struct {
+	c    *Cluster
+	addr string
+
+	mu   sync.Mutex // held while it dials
+	conn *conn
+}
+
+// lane finds the one of a partition on a broker.
+func (c *Cluster) lane(addr string, partition int32) *lane {
+	key := laneKey{addr, int(partition) % c.cfg.Connections}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	l := c.lanes[key]
+	if l == nil {
+		l = &lane{c: c, addr: addr}
+		c.lanes[key] = l
+	}
+	return l
+}
+
+type laneKey struct {
+	addr string
+	n    int
+}
+
+// get connects when needed; an error means that nothing was sent.
+func (l *lane) get(ctx context.Context) (*conn, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.conn != nil {
+		return l.conn, nil
+	}
+	if l.c.isClosed() {
+		return nil, errClosed()
+	}
+	conn, err := l.c.dial(ctx, l.addr)
+	if err == nil {
+		l.conn = conn
+	}
+	return conn, err
+}
+
+// drop gives up a connection that has failed.
+func (l *lane) drop(conn *conn) {
+	l.mu.Lock()
+	if l.conn == conn {
+		l.conn = nil
+	}
+	l.mu.Unlock()
+	conn.close()
+}
+
+func (l *lane) close() {
+	l.mu.Lock()
+	conn := l.conn
+	l.conn = nil
+	l.mu.Unlock()
+	if conn != nil {
+		conn.close()
+	}
+}

@@ -1,0 +1,289 @@
+package kafka
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/karmesh/kar/runtime"
+)
+
+// What Kafka's format adds to a batch, and at most to each of its records.
+const (
+	batchOverhead  = 61
+	recordOverhead = 24
+)
+
+// A log is one partition of the mesh's topic.
+//
+// It appends by plain produce requests: no idempotent producer and no retries
+// of the client, which would hide outcomes. A batch that is larger than
+// the topic takes goes out in several requests, one after the other; when a
+// later one fails, the outcome of the whole is unknown, as some of it is there.
+type log struct {
+	c         *Cluster
+	partition int32
+	size      sizes
+
+	mu   sync.Mutex // one Append at a time
+	next uint64     // the log was at least this long
+	// doubt is the fingerprint of the batch whose outcome is not known.
+	doubt   [sha256.Size]byte
+	doubted bool
+}
+
+var _ runtime.Log = (*log)(nil)
+
+// Append: first is reckoned back from where the last piece of the batch landed,
+// so it is what the caller expects only if all of it lies in one row, with
+// nothing of another writer before or between.
+func (l *log) Append(ctx context.Context, batch [][]byte) (uint64, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(batch) == 0 {
+		_, end, err := l.Bounds(ctx)
+		return end, err
+	}
+	first, err := l.append(ctx, batch)
+	if err == nil {
+		l.doubted = false
+		return first, nil
+	}
+	var unknown *runtime.UnknownError
+	if errors.As(err, &unknown) {
+		l.doubt, l.doubted = fingerprint(batch), true
+		return 0, err
+	}
+	// A certain answer about this attempt says nothing about the one before.
+	if l.doubted && l.doubt == fingerprint(batch) {
+		return 0, &runtime.UnknownError{Cause: err}
+	}
+	return 0, err
+}
+
+func (l *log) append(ctx context.Context, batch [][]byte) (uint64, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	limit := int(l.c.maxMessage.Load())
+	for i, r := range batch {
+		if len(r) > l.c.MaxRecord() {
+			return 0, runtime.Errorf(runtime.CodeTooLarge, "record %d of the batch has %d bytes; the topic %s takes %d", i, len(r), l.c.topic, l.c.MaxRecord())
+		}
+	}
+	done, first := 0, uint64(0)
+	for done < len(batch) {
+		n := fit(batch[done:], limit)
+		at, err := l.produce(ctx, batch[done:done+n])
+		if err != nil {
+			var unknown *runtime.UnknownError
+			if done > 0 && !errors.As(err, &unknown) {
+				err = &runtime.UnknownError{Cause: err}
+			}
+			return 0, err
+		}
+		if at < l.next {
+			return 0, l.c.damaged("partition %d of %s went back from record %d to %d: records that Kafka had acknowledged are gone", l.partition, l.c.topic, l.next, at)
+		}
+		l.size.add(at, batch[done:done+n])
+		l.next = at + uint64(n)
+		first = at - uint64(done)
+		done += n
+	}
+	return first, nil
+}
+
+// fit is how many of the records go into one request.
+func fit(batch [][]byte, limit int) int {
+	size := batchOverhead
+	for i, r := range batch {
+		if size += len(r) + recordOverhead; size > limit && i > 0 {
+			return i
+		}
+	}
+	return len(batch)
+}
+
+// fingerprint tells batches apart.
+func fingerprint(batch [][]byte) (sum [sha256.Size]byte) {
+	h := sha256.New()
+	for _, r := range batch {
+		var n [8]byte
+		binary.BigEndian.PutUint64(n[:], uint64(len(r)))
+		h.Write(n[:])
+		h.Write(r)
+	}
+	h.Sum(sum[:0])
+	return sum
+}
+
+// produce sends one request and returns the offset of its first record.
+func (l *log) produce(ctx context.Context, records [][]byte) (uint64, error) {
+	if err := l.c.Err(); err != nil {
+		return 0, err
+	}
+	addr, err := l.c.leader(ctx, l.partition)
+	if err != nil {
+		return 0, err
+	}
+	lane := l.c.lane(addr, l.partition)
+	conn, err := lane.get(ctx)
+	if err != nil {
+		l.c.forget(l.partition)
+		return 0, err
+	}
+	answer, err := l.c.send(ctx, conn, l.c.request(l.c.topic, l.partition, recordsOf(records)))
+	if err != nil {
+		if ctx.Err() == nil {
+			lane.drop(conn)
+			l.c.forget(l.partition)
+		}
+		return 0, &runtime.UnknownError{Cause: fmt.Errorf("broker %s: %w", addr, plain(err))}
+	}
+	block := answer.GetBlock(l.c.topic, l.partition)
+	if block == nil {
+		lane.drop(conn)
+		return 0, &runtime.UnknownError{Cause: fmt.Errorf("broker %s answered without naming the partition", addr)}
+	}
+	if block.Err == sarama.ErrNoError {
+		return uint64(block.Offset), nil
+	}
+	if misplaced(block.Err) {
+		l.c.forget(l.partition)
+	}
+	if neverAppended(block.Err) {
+		return 0, l.refusal(block.Err, records)
+	}
+	return 0, &runtime.UnknownError{Cause: fmt.Errorf("broker %s: %w", addr, block.Err)}
+}
+
+// refusal is the error of a batch that was certainly not appended.
+func (l *log) refusal(code sarama.KError, records [][]byte) error {
+	switch code {
+	case sarama.ErrMessageSizeTooLarge, sarama.ErrMessageSetSizeTooLarge:
+		return runtime.Errorf(runtime.CodeTooLarge, "Kafka refuses %d records for %s as too large: %v", len(records), l.c.topic, code)
+	case sarama.ErrNotEnoughReplicas:
+		return runtime.Errorf(runtime.CodeKafkaUnreachable, "too few brokers hold partition %d of %s at the moment; nothing was appended", l.partition, l.c.topic)
+	}
+	return l.c.topicFault(code, "append to "+l.c.topic)
+}
+
+func recordsOf(values [][]byte) []*sarama.Record {
+	records := make([]sarama.Record, len(values))
+	all := make([]*sarama.Record, len(values))
+	for i, v := range values {
+		if v == nil {
+			v = []byte{} // nil is a different thing in Kafka
+		}
+		records[i].Value, records[i].OffsetDelta = v, int64(i)
+		all[i] = &records[i]
+	}
+	return all
+}
+
+// request is a produce request with one batch.
+func (c *Cluster) request(topic string, partition int32, records []*sarama.Record) *sarama.ProduceRequest {
+	now := time.Now()
+	r := &sarama.ProduceRequest{Version: 7, RequiredAcks: sarama.WaitForAll, Timeout: int32((c.cfg.Timeout * 4 / 5).Milliseconds())}
+	r.AddBatch(topic, partition, &sarama.RecordBatch{
+		Version: 2, ProducerID: -1, ProducerEpoch: -1, FirstSequence: -1,
+		FirstTimestamp: now, MaxTimestamp: now, LastOffsetDelta: int32(len(records) - 1), Records: records,
+	})
+	return r
+}
+
+type produced struct {
+	answer *sarama.ProduceResponse
+	err    error
+}
+
+// send sends a produce request over a connection that others use as well. When
+// ctx ends it returns at once, and the request stays on its way.
+func (c *Cluster) send(ctx context.Context, conn *conn, r *sarama.ProduceRequest) (*sarama.ProduceResponse, error) {
+	result := make(chan produced, 2)
+	c.work.Go(func() { // AsyncProduce waits while the connection takes no more
+		err := conn.broker.AsyncProduce(r, func(answer *sarama.ProduceResponse, err error) { result <- produced{answer, err} })
+		if err != nil {
+			result <- produced{nil, err}
+		}
+	})
+	select {
+	case p := <-result:
+		return p.answer, p.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// Close: the connections belong to the Cluster.
+func (l *log) Close() error { return nil }
+
+// Size is the number of bytes of the records that this process has appended or
+// read and that have not been trimmed; so it is right from the first Read of
+// the whole log on. Kafka frees disk space later, by whole segments.
+func (l *log) Size() int64 { return l.size.held() }
+
+// sizes adds up the bytes of records by offset, in steps.
+type sizes struct {
+	mu    sync.Mutex
+	total int64  // bytes of all records from marks[0] on
+	end   uint64 // offset after the last one
+	marks []mark
+}
+
+// A mark is how many bytes were before an offset.
+type mark struct {
+	offset uint64
+	before int64
+}
+
+// stride is the number of bytes between two marks.
+const stride = 64 << 10
+
+func (s *sizes) add(at uint64, records [][]byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, r := range records {
+		s.one(at+uint64(i), len(r))
+	}
+}
+
+// one counts a record unless it has been counted.
+func (s *sizes) one(offset uint64, n int) {
+	if offset < s.end {
+		return
+	}
+	if len(s.marks) == 0 || s.total-s.marks[len(s.marks)-1].before >= stride {
+		s.marks = append(s.marks, mark{offset, s.total})
+	}
+	s.total += int64(n)
+	s.end = offset + 1
+}
+
+// trim forgets what lies before start, to within a stride.
+func (s *sizes) trim(start uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for n+1 < len(s.marks) && s.marks[n+1].offset <= start {
+		n++
+	}
+	s.marks = append(s.marks[:0:0], s.marks[n:]...)
+	if start >= s.end {
+		s.marks = nil
+	}
+}
+
+func (s *sizes) held() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.marks) == 0 {
+		return 0
+	}
+	return s.total - s.marks[0].before
+}

@@ -1,0 +1,312 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/karmesh/kar/runtime"
+)
+
+// The requests that KAR makes, by the number of their kind in Kafka's protocol,
+// and the lowest version that will do. Topics have ids since Kafka 2.8.
+func needs() []need {
+	return []need{
+		{0, "Produce", 7}, {1, "Fetch", 11}, {2, "ListOffsets", 5}, {3, "Metadata", 10},
+		{19, "CreateTopics", 5}, {20, "DeleteTopics", 4}, {21, "DeleteRecords", 1}, {32, "DescribeConfigs", 2},
+	}
+}
+
+type need struct {
+	key     int16
+	name    string
+	version int16
+}
+
+func (c *Cluster) checkVersions(ctx context.Context) error {
+	var answer *sarama.ApiVersionsResponse
+	err := c.anyBroker(ctx, func(b *sarama.Broker) (err error) {
+		answer, err = b.ApiVersions(&sarama.ApiVersionsRequest{Version: 0})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, n := range needs() {
+		ok := slices.ContainsFunc(answer.ApiKeys, func(k sarama.ApiVersionsResponseKey) bool {
+			return k.ApiKey == n.key && k.MaxVersion >= n.version
+		})
+		if !ok {
+			return runtime.Errorf(runtime.CodeKafkaTooOld, "this Kafka does not know version %d of the request %s", n.version, n.name)
+		}
+	}
+	return nil
+}
+
+// ensureLog creates the log topic unless it exists, waits until its partitions
+// have leaders, and returns its id.
+func (c *Cluster) ensureLog(ctx context.Context) (sarama.Uuid, error) {
+	answer, err := c.metadata(ctx, c.topic)
+	if err != nil {
+		return sarama.Uuid{}, err
+	}
+	t, err := topicOf(answer, c.topic)
+	if errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
+		copies := c.copies(answer)
+		entries := c.cfg.wanted(copies)
+		// Kafka deletes whole segments only, and no message may be larger than one.
+		entries["segment.bytes"] = fmt.Sprint(max(32<<20, 2*c.cfg.maxMessage()))
+		maps.Copy(entries, c.cfg.TopicConfig)
+		if _, err := c.create(ctx, c.topic, c.cfg.Partitions, copies, entries); err != nil {
+			return sarama.Uuid{}, err
+		}
+	} else if err != nil {
+		return sarama.Uuid{}, c.topicFault(err, "read "+c.topic)
+	} else if len(t.Partitions) != c.cfg.Partitions {
+		return t.Uuid, nil // Check says so
+	}
+	t, err = c.settled(ctx, c.topic, c.cfg.Partitions)
+	if err != nil {
+		return sarama.Uuid{}, err
+	}
+	return t.Uuid, nil
+}
+
+// copies is how many there shall be of a new topic.
+func (c *Cluster) copies(answer *sarama.MetadataResponse) int {
+	if c.cfg.Replication > 0 {
+		return c.cfg.Replication
+	}
+	return min(3, len(answer.Brokers))
+}
+
+// create reports whether the topic is new.
+func (c *Cluster) create(ctx context.Context, topic string, partitions, copies int, entries map[string]string) (bool, error) {
+	detail := &sarama.TopicDetail{NumPartitions: int32(partitions), ReplicationFactor: int16(copies), ConfigEntries: map[string]*string{}}
+	for k, v := range entries {
+		detail.ConfigEntries[k] = &v
+	}
+	var result *sarama.TopicError
+	err := c.anyBroker(ctx, func(b *sarama.Broker) error {
+		answer, err := b.CreateTopics(&sarama.CreateTopicsRequest{
+			Version: 5, Timeout: c.cfg.Timeout, TopicDetails: map[string]*sarama.TopicDetail{topic: detail},
+		})
+		if err == nil {
+			if result = answer.TopicErrors[topic]; result == nil {
+				return errors.New("the answer does not name the topic")
+			}
+		}
+		return err
+	})
+	switch {
+	case err != nil:
+		return false, err
+	case result.Err == sarama.ErrNoError:
+		return true, nil
+	case result.Err == sarama.ErrTopicAlreadyExists:
+		return false, nil
+	}
+	why := error(result.Err)
+	if result.ErrMsg != nil && *result.ErrMsg != "" {
+		why = fmt.Errorf("%w (%s)", result.Err, *result.ErrMsg)
+	}
+	return false, c.topicFault(why, fmt.Sprintf("create the topic %s with %d partitions and %d copies", topic, partitions, copies))
+}
+
+// topicFault puts a broker's refusal to do something with a topic into words.
+func (c *Cluster) topicFault(err error, doing string) error {
+	var coded *runtime.Error
+	if errors.As(err, &coded) {
+		return coded
+	}
+	if errors.Is(err, sarama.ErrTopicAuthorizationFailed) || errors.Is(err, sarama.ErrClusterAuthorizationFailed) {
+		return c.forbidden(doing)
+	}
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	if code := sarama.KError(0); errors.As(err, &code) && (misplaced(code) || code == sarama.ErrRequestTimedOut || code == sarama.ErrNotController) {
+		return runtime.Errorf(runtime.CodeKafkaUnreachable, "Kafka cannot %s now: %v", doing, err)
+	}
+	return runtime.Errorf(runtime.CodeKafkaTopic, "Kafka does not %s: %v", doing, err)
+}
+
+// settled waits until the partitions of a topic, which may be fresh, have
+// leaders that know it: brokers tell of a topic before they serve it.
+func (c *Cluster) settled(ctx context.Context, topic string, partitions int) (*sarama.TopicMetadata, error) {
+	wait, cancel := context.WithTimeout(ctx, 3*c.cfg.Timeout)
+	defer cancel()
+	for {
+		answer, err := c.metadata(wait, topic)
+		if err == nil {
+			var t *sarama.TopicMetadata
+			if t, err = topicOf(answer, topic); err == nil {
+				if err = c.served(wait, t, partitions); err == nil {
+					return t, nil
+				}
+			}
+		}
+		var code sarama.KError
+		if err = c.topicFault(err, "lead "+topic); !passing(err) && !errors.As(err, &code) && wait.Err() == nil {
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-wait.Done():
+			return nil, runtime.Errorf(runtime.CodeKafkaUnreachable, "not all partitions of the topic %s have a leader: %v", topic, err)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// served asks each leader for its partitions of the topic.
+func (c *Cluster) served(ctx context.Context, t *sarama.TopicMetadata, partitions int) error {
+	asks := map[int32]*sarama.OffsetRequest{}
+	for _, p := range t.Partitions {
+		if p.Err == sarama.ErrNoError && p.Leader >= 0 {
+			if asks[p.Leader] == nil {
+				asks[p.Leader] = &sarama.OffsetRequest{Version: 5}
+			}
+			asks[p.Leader].AddBlock(t.Name, p.ID, sarama.OffsetNewest, 1)
+			partitions--
+		}
+	}
+	if partitions > 0 {
+		return sarama.ErrLeaderNotAvailable
+	}
+	for id, ask := range asks {
+		c.mu.Lock()
+		addr := c.brokers[id]
+		c.mu.Unlock()
+		err := c.do(ctx, addr, func(b *sarama.Broker) error {
+			answer, err := b.GetAvailableOffsets(ask)
+			if err != nil {
+				return err
+			}
+			for _, block := range answer.Blocks[t.Name] {
+				if block.Err != sarama.ErrNoError {
+					return block.Err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// passing tells whether waiting may help.
+func passing(err error) bool {
+	var coded *runtime.Error
+	return errors.As(err, &coded) && coded.Code == runtime.CodeKafkaUnreachable
+}
+
+// Check looks at the log topic's settings, which somebody may have changed.
+// The caller repeats it, each hour or so.
+func (c *Cluster) Check(ctx context.Context) error {
+	if err := c.Err(); err != nil {
+		return err
+	}
+	answer, err := c.metadata(ctx, c.topic)
+	if err != nil {
+		return err
+	}
+	t, err := topicOf(answer, c.topic)
+	if err != nil {
+		return c.topicFault(err, "read "+c.topic)
+	}
+	if t.Uuid != c.id {
+		return c.damaged("the topic %s was deleted and created again while this gateway ran; its records are gone", c.topic)
+	}
+	if len(t.Partitions) != c.cfg.Partitions {
+		return c.wrong("has %d partitions, and this mesh is set to %d; a log cannot be divided anew: set the number of partitions to %d, or use another mesh name", len(t.Partitions), c.cfg.Partitions, len(t.Partitions))
+	}
+	has, err := c.settings(ctx, c.topic)
+	if err != nil {
+		return err
+	}
+	copies := 0
+	for _, p := range t.Partitions {
+		copies = max(copies, len(p.Replicas))
+	}
+	if err := c.judge(has, copies); err != nil {
+		return err
+	}
+	c.maxMessage.Store(atoi(has["max.message.bytes"]))
+	c.retention.Store(atoi(has["retention.ms"]))
+	c.lead(t)
+	return nil
+}
+
+func (c *Cluster) wrong(format string, args ...any) error {
+	return runtime.Errorf(runtime.CodeKafkaTopic, "the topic %s %s", c.topic, fmt.Sprintf(format, args...))
+}
+
+// fix is what to type to set a setting right.
+func (c *Cluster) fix(key, value string) string {
+	return fmt.Sprintf("kafka-configs.sh --bootstrap-server %s --alter --entity-type topics --entity-name %s --add-config %s=%s", c.cfg.Brokers[0], c.topic, key, value)
+}
+
+// judge compares the settings of the topic with what KAR depends on.
+func (c *Cluster) judge(has map[string]string, copies int) error {
+	want := c.cfg.wanted(copies)
+	reason := map[string]string{
+		"cleanup.policy":                 "compaction or mixed clean-up drops records that count",
+		"retention.ms":                   "it forgets records by age",
+		"retention.bytes":                "it forgets records by size",
+		"message.timestamp.type":         "clocks of clients would decide what is old",
+		"unclean.leader.election.enable": "acknowledged records could be lost",
+		"min.insync.replicas":            "acknowledged records could be on one broker only",
+		"max.message.bytes":              "requests within the body limit would not fit",
+	}
+	for _, key := range slices.Sorted(maps.Keys(want)) {
+		value, ok := has[key], has[key] == want[key]
+		switch key {
+		case "retention.ms":
+			ok = ok || atoi(value) == -1 || c.cfg.RetentionCap > 0 && atoi(value) >= c.cfg.RetentionCap.Milliseconds()
+		case "min.insync.replicas", "max.message.bytes":
+			ok = atoi(value) >= atoi(want[key])
+		}
+		if !ok {
+			return c.wrong("has %s=%s: %s. Set it right: %s", key, value, reason[key], c.fix(key, want[key]))
+		}
+	}
+	if n := atoi(has["min.insync.replicas"]); n > int64(copies) {
+		return c.wrong("has min.insync.replicas=%d and %d copies: nothing can ever be written. Set it right: %s", n, copies, c.fix("min.insync.replicas", want["min.insync.replicas"]))
+	}
+	return nil
+}
+
+// settings reads the configuration of a topic.
+func (c *Cluster) settings(ctx context.Context, topic string) (map[string]string, error) {
+	has := map[string]string{}
+	err := c.anyBroker(ctx, func(b *sarama.Broker) error {
+		answer, err := b.DescribeConfigs(&sarama.DescribeConfigsRequest{
+			Version: 2, Resources: []*sarama.ConfigResource{{Type: sarama.TopicResource, Name: topic}},
+		})
+		if err != nil {
+			return err
+		}
+		for _, r := range answer.Resources {
+			if code := sarama.KError(r.ErrorCode); code != sarama.ErrNoError {
+				return code
+			}
+			for _, entry := range r.Configs {
+				has[entry.Name] = strings.TrimSpace(entry.Value)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, c.topicFault(err, "describe the settings of "+topic)
+	}
+	return has, nil
+}
