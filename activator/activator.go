@@ -24,6 +24,9 @@ type Config struct {
 	// Release is called with the ids of plain calls whose outcome has reached
 	// the sidecar that made them. Nil is allowed.
 	Release func(ids ...runtime.ID)
+	// Sender tells for which app alone the sender of a request may act, "" for
+	// all apps. Hosts of other apps are refused. Nil means all for everybody.
+	Sender func(*http.Request) (app string)
 	// Node is the boot id of this gateway, Version its release, for people.
 	Node, Version string
 	// Partitions of the mesh; 0 means 1.
@@ -73,6 +76,9 @@ func New(cfg Config) (*Activator, error) {
 	}
 	if cfg.Release == nil {
 		cfg.Release = func(...runtime.ID) {}
+	}
+	if cfg.Sender == nil {
+		cfg.Sender = func(*http.Request) string { return "" }
 	}
 	a := &Activator{cfg: cfg, links: map[*link]struct{}{}, pool: newWorkers()}
 	a.ctx, a.cancel = context.WithCancel(context.Background())

@@ -49,6 +49,10 @@ func (a *Activator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.cfg.Logger.Warn("a host could not attach", "error", err)
 		return
 	}
+	if err := a.allowed(r, l.info.App, l.info.Boot); err != nil {
+		a.refuse(l, err)
+		return
+	}
 	a.serve(l, join)
 }
 
@@ -167,6 +171,24 @@ func (a *Activator) Exit(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, `send {"boot":"…","reason":"…"}`, http.StatusBadRequest)
 		return
 	}
+	if err := a.allowed(r, a.cfg.Sender(r), report.Boot); err != nil {
+		w.Header().Set("Kar-Error", string(err.Code))
+		http.Error(w, err.Detail, err.Code.Status())
+		return
+	}
 	a.cfg.Owners.HostDown(report.Boot, report.Reason)
 	w.WriteHeader(http.StatusNoContent)
+}
+
+// allowed refuses a sender who may act for one app and speaks for a boot of another.
+func (a *Activator) allowed(r *http.Request, app, boot string) *runtime.Error {
+	switch only := a.cfg.Sender(r); {
+	case only == "":
+		return nil
+	case app != only:
+		return runtime.Errorf(runtime.CodeForbidden, "the token is of the app %q and the host of the app %q", only, app)
+	case !tunnel.BootFits(boot, only):
+		return runtime.Errorf(runtime.CodeForbidden, "the token is of the app %q, and the boot %q was not made for it", only, boot)
+	}
+	return nil
 }

@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"context"
+
 	"github.com/spf13/cobra"
 
 	"github.com/karmesh/kar/activator/host"
@@ -14,7 +16,9 @@ func (p *program) guardCommand() *cobra.Command {
 		Hidden: true,
 		Args:   wantArgs(0, 0, "no arguments"),
 		RunE: func(*cobra.Command, []string) error {
-			p.code = guard.Main(host.ReportExit)
+			p.code = guard.Main(func(ctx context.Context, g guard.Gateway, boot, reason string) error {
+				return host.ReportExit(ctx, g.Address, host.Access{Token: g.Token, CA: g.CA}, boot, reason)
+			})
 			return nil
 		},
 	}

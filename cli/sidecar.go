@@ -30,6 +30,7 @@ type sidecar struct {
 	host    *host.Host
 	boot    string
 	gateway string
+	access  host.Access
 
 	listener net.Listener
 	server   *http.Server
@@ -51,7 +52,7 @@ type sidecar struct {
 // newSidecar opens what can fail before the component is started.
 func (p *program) newSidecar(ctx context.Context, c *config, s runSpec) (*sidecar, error) {
 	side := &sidecar{
-		p: p, spec: s, boot: newBoot(),
+		p: p, spec: s, boot: host.NewBoot(s.app),
 		log:      newLogger(p.errout, s.verbose.level()),
 		shutdown: make(chan struct{}),
 		ended:    make(chan error, 1),
@@ -145,7 +146,8 @@ func (s *sidecar) start() error {
 
 // launch starts the command under its guard.
 func (s *sidecar) launch() error {
-	spec := guard.Spec{Command: s.spec.command, Env: s.environment(), Gateway: s.gateway, Boot: s.boot}
+	spec := guard.Spec{Command: s.spec.command, Env: s.environment(), Boot: s.boot,
+		Gateway: guard.Gateway{Address: s.gateway, Token: s.access.Token, CA: s.access.CA}}
 	if s.spec.verbose >= verboseInfo {
 		s.prefix = &prefixer{out: s.p.out, now: time.Now}
 		for label, end := range map[string]**os.File{"STDOUT": &spec.Stdout, "STDERR": &spec.Stderr} {

@@ -392,7 +392,7 @@ func TestExitReports(t *testing.T) {
 	wait(t, "ready", r.host.Ready())
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	if err := host.ReportExit(ctx, "http://"+r.proxy.addr(), "other", "killed"); err != nil {
+	if err := host.ReportExit(ctx, "http://"+r.proxy.addr(), host.Access{}, "other", "killed"); err != nil {
 		t.Fatal(err)
 	}
 	if got := wait(t, "exit", r.owners.downs); got != "other: killed" {

@@ -31,6 +31,8 @@ type Config struct {
 	Info runtime.HostInfo
 	// Gateway is "unix:///path/of/socket" or "http://host:port".
 	Gateway string
+	// Access is what the gateway asks of those who come over TCP.
+	Access Access
 	// Ensure, when set, is called before each dial; it makes sure that a gateway runs.
 	Ensure func(ctx context.Context) error
 	// AppURL is where the app listens, http://127.0.0.1:8080.

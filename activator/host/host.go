@@ -44,6 +44,7 @@ type Host struct {
 	exited     bool
 	asked      bool           // for a shutdown
 	lost       *runtime.Error // the verdict
+	refusal    *runtime.Error // what the gateway said after the join
 	changed    chan struct{}  // closed when something that Drain waits for has changed
 
 	attempts  attempts
@@ -73,7 +74,10 @@ func New(cfg Config) (*Host, error) {
 		attempts:  newAttempts(cfg.KeepLimit),
 		api:       pendingCalls{calls: map[uint64]*apiCall{}},
 	}
-	h.dialer = newDialer(cfg.Gateway)
+	var err error
+	if h.dialer, err = cfg.Access.Client(cfg.Gateway); err != nil {
+		return nil, err
+	}
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	if cfg.serves() {
 		h.base, _ = url.Parse(cfg.AppURL) // validate has parsed it
@@ -128,6 +132,7 @@ func (h *Host) close() {
 func (h *Host) attach() error {
 	pause := time.Duration(0)
 	var since, told time.Time // of not reaching a gateway
+	admitted := false         // ever
 	for {
 		if !sleep(h.ctx, pause) {
 			return h.verdict()
@@ -143,6 +148,13 @@ func (h *Host) attach() error {
 		if errors.As(err, &e) && e.Code == runtime.CodeGatewayTooOld {
 			return e
 		}
+		if e := h.denial(err); e != nil {
+			if !admitted { // a wrong setting: better told at once than tried for ever
+				return e
+			}
+			joined, err = false, e
+		}
+		admitted = admitted || joined
 		if joined {
 			h.cfg.Logger.Info("the stream to the gateway broke, dialling again", "cause", err)
 			pause, since = h.spread(), time.Time{}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"time"
@@ -64,15 +65,24 @@ func (h *Host) Exit(ctx context.Context, reason string) error {
 			}
 		}
 	}
-	return ReportExit(ctx, h.cfg.Gateway, h.cfg.Info.Boot, reason)
+	return ReportExit(ctx, h.cfg.Gateway, h.cfg.Access, h.cfg.Info.Boot, reason)
 }
 
 // ReportExit tells a gateway that a boot has ended, without a stream; the guard
 // uses it when the sidecar is gone.
-func ReportExit(ctx context.Context, gateway, boot, reason string) error {
+func ReportExit(ctx context.Context, gateway string, access Access, boot, reason string) error {
+	client, err := access.Client(gateway)
+	if err != nil {
+		return err
+	}
+	defer client.CloseIdleConnections()
 	for {
-		err := reportExitOnce(ctx, gateway, boot, reason)
+		err := reportExitOnce(ctx, client, gateway, boot, reason)
 		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		var e *runtime.Error
+		if errors.As(err, &e) && (e.Code == runtime.CodeUnauthorized || e.Code == runtime.CodeForbidden) {
 			return err
 		}
 		select {
@@ -83,7 +93,7 @@ func ReportExit(ctx context.Context, gateway, boot, reason string) error {
 	}
 }
 
-func reportExitOnce(ctx context.Context, gateway, boot, reason string) error {
+func reportExitOnce(ctx context.Context, client *http.Client, gateway, boot, reason string) error {
 	body, err := json.Marshal(tunnel.ExitReport{Boot: boot, Reason: reason})
 	if err != nil {
 		return err
@@ -93,8 +103,6 @@ func reportExitOnce(ctx context.Context, gateway, boot, reason string) error {
 		return err
 	}
 	r.Header.Set("Content-Type", "application/json")
-	client := newDialer(gateway)
-	defer client.CloseIdleConnections()
 	res, err := client.Do(r)
 	if err != nil {
 		return err

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"net"
-	"net/http"
 	"strings"
 	"time"
 
@@ -16,19 +14,6 @@ import (
 )
 
 const handshake = 10 * time.Second
-
-// newDialer is an HTTP client for the gateway's address.
-func newDialer(gateway string) *http.Client {
-	t := &http.Transport{Proxy: http.ProxyFromEnvironment}
-	if path, ok := strings.CutPrefix(gateway, "unix://"); ok {
-		t.Proxy = nil
-		t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, "unix", path)
-		}
-	}
-	return &http.Client{Transport: t}
-}
 
 // gatewayURL is the address in the form that an HTTP client takes.
 func gatewayURL(gateway string) string {
@@ -211,6 +196,7 @@ func (h *Host) refused(m tunnel.Message) error {
 		err := runtime.Errorf(m.Code, "%s", m.Detail)
 		h.mu.Lock()
 		defer h.mu.Unlock()
+		h.refusal = err
 		if h.conn != nil {
 			h.conn.Close()
 		}

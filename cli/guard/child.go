@@ -21,9 +21,9 @@ type Spec struct {
 	Env     []string // complete environment of the command
 	// Stdin, Stdout and Stderr of the command; nil inherits ours, byte for byte.
 	Stdin, Stdout, Stderr *os.File
-	// Gateway ("unix:///path" or "http://host:port") and Boot are for the
-	// guard's report when this process dies.
-	Gateway, Boot string
+	// Gateway and Boot are for the guard's report when this process dies.
+	Gateway Gateway
+	Boot    string
 }
 
 // Exit is the end of a command.

@@ -32,12 +32,12 @@ func TestMain(m *testing.M) {
 }
 
 // reportToFile stands in for a gateway; its address is a file name.
-func reportToFile(_ context.Context, gateway, boot, reason string) error {
-	return os.WriteFile(gateway, []byte(boot+": "+reason), 0o600)
+func reportToFile(_ context.Context, g Gateway, boot, reason string) error {
+	return os.WriteFile(g.Address, []byte(boot+": "+reason+" "+g.Token+" "+g.CA), 0o600)
 }
 
 func playSidecar(gateway string, command []string) int {
-	c, code, err := Start(Spec{Command: command, Env: os.Environ(), Gateway: gateway, Boot: "boot-1"})
+	c, code, err := Start(Spec{Command: command, Env: os.Environ(), Gateway: Gateway{Address: gateway, Token: "the-token", CA: "the-ca"}, Boot: "boot-1"})
 	if err != nil {
 		return code
 	}
@@ -213,7 +213,7 @@ func TestKill9Sidecar(t *testing.T) {
 	took := until(t, 2*time.Second, "no survivor of the tree", allGone(pids))
 	until(t, 2*time.Second, "the exit is reported", func() bool {
 		b, _ := os.ReadFile(report)
-		return string(b) == "boot-1: the sidecar ended"
+		return string(b) == "boot-1: the sidecar ended the-token the-ca"
 	})
 	_ = cmd.Wait()
 	t.Logf("no survivor after %v", took)

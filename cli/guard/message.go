@@ -36,8 +36,8 @@ type startSpec struct {
 	// it to the command; 0 when there is no terminal to hand over.
 	Foreground int `json:"foreground,omitempty"`
 	// Gateway and Boot are for the report when the sidecar is dead.
-	Gateway string `json:"gateway,omitempty"`
-	Boot    string `json:"boot,omitempty"`
+	Gateway Gateway `json:"gateway"`
+	Boot    string  `json:"boot,omitempty"`
 }
 
 // events go from the guard to the sidecar.
