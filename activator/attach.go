@@ -64,7 +64,7 @@ func (a *Activator) greet(c *tunnel.Conn) (*link, runtime.JoinAnswer, error) {
 	err := c.Write(ctx, &tunnel.Welcome{
 		Protocol: tunnel.Protocol, Version: a.cfg.Version, Node: a.cfg.Node,
 		Partitions: a.cfg.Partitions, LeaseMillis: a.cfg.Lease.Milliseconds(),
-		BodyLimit: a.cfg.BodyLimit, Epochs: a.cfg.Owners.Epochs(),
+		BodyLimit: a.cfg.BodyLimit, Epochs: a.cfg.Owners.Epochs(), Gateways: a.cfg.Owners.Gateways(),
 	})
 	if err != nil {
 		return nil, join, err
@@ -88,6 +88,7 @@ func (a *Activator) greet(c *tunnel.Conn) (*link, runtime.JoinAnswer, error) {
 	if l.info.Grace == 0 {
 		l.info.Grace = a.cfg.Lease.Milliseconds()
 	}
+	var joining joining
 	for size := 0; ; {
 		m, err := c.Read(ctx)
 		if err != nil {
@@ -103,12 +104,39 @@ func (a *Activator) greet(c *tunnel.Conn) (*link, runtime.JoinAnswer, error) {
 			}
 			join.Finished = append(join.Finished, m.Answer)
 		case *tunnel.Joined:
-			join.Running, join.Instances = m.Running, m.Instances
-			return l, join, nil
+			ended, err := joining.add(m)
+			if err != nil {
+				return nil, join, err
+			}
+			if ended {
+				join.Epochs, join.Running, join.Instances = joining.join.Epochs, joining.join.Running, joining.join.Instances
+				return l, join, nil
+			}
 		default:
 			return nil, join, errors.New("it sent something else before its join")
 		}
 	}
+}
+
+// joining collects the pieces of a list of what a host runs and holds.
+type joining struct {
+	join runtime.JoinAnswer
+	size int
+}
+
+// add tells whether m was the last piece.
+func (j *joining) add(m *tunnel.Joined) (ended bool, err error) {
+	j.size += 64 * (len(m.Running) + len(m.Instances) + len(m.Epochs))
+	for _, a := range m.Instances {
+		j.size += len(a.App) + len(a.Type) + len(a.ID)
+	}
+	if j.size > joinLimit {
+		return false, errors.New("it runs and holds more than fits into a join")
+	}
+	j.join.Epochs = append(j.join.Epochs, m.Epochs...)
+	j.join.Running = append(j.join.Running, m.Running...)
+	j.join.Instances = append(j.join.Instances, m.Instances...)
+	return !m.More, nil
 }
 
 // serve runs an attached stream to its end.

@@ -15,12 +15,13 @@ import (
 
 // A link is one attached stream. It is the [runtime.Link] of its boot.
 type link struct {
-	a      *Activator
-	conn   *tunnel.Conn
-	info   runtime.HostInfo
-	ctx    context.Context
-	cancel context.CancelFunc
-	exited bool // the reader's: an exit was reported, nothing follows
+	a       *Activator
+	conn    *tunnel.Conn
+	info    runtime.HostInfo
+	ctx     context.Context
+	cancel  context.CancelFunc
+	exited  bool    // the reader's: an exit was reported, nothing follows
+	joining joining // the reader's
 
 	requests sync.WaitGroup
 	beating  atomic.Bool
@@ -29,11 +30,14 @@ type link struct {
 }
 
 // Send queues a message for the host.
-func (l *link) Send(m runtime.HostMessage) { l.conn.Send(m) }
-
-// Rejoin breaks the stream: the host dials again and says what it runs and
-// holds. The engine asks for it after it has rebuilt a partition.
-func (l *link) Rejoin() { l.conn.Close() }
+func (l *link) Send(m runtime.HostMessage) {
+	if _, ok := m.(*runtime.JoinAsk); ok {
+		// A large invocation that the question overtook would not be in the answer.
+		l.conn.SendLast(m)
+		return
+	}
+	l.conn.Send(m)
+}
 
 // handle takes one message of the host; the reader calls it, one at a time.
 func (l *link) handle(m tunnel.Message) {
@@ -50,6 +54,17 @@ func (l *link) handle(m tunnel.Message) {
 		l.a.cfg.Release(m.IDs...)
 	case *tunnel.Beat:
 		l.beat(m.Seq)
+	case *tunnel.PartJoined:
+		ended, err := l.joining.add(&m.Joined)
+		if err != nil {
+			l.a.cfg.Logger.Warn("a host's stream is broken", "host", l.info.Name, "boot", boot, "error", err)
+			l.conn.Close()
+			return
+		}
+		if ended {
+			owners.Joined(boot, l.joining.join.Epochs, l.joining.join)
+			l.joining = joining{}
+		}
 	case *tunnel.Deactivated:
 		owners.Deactivated(boot, m.Actor, m.Partition)
 	case *tunnel.Cancel:
@@ -82,8 +97,7 @@ func (l *link) beat(seq uint64) {
 			l.conn.Send(&runtime.Verdict{Reason: "it was not heard of for longer than its lease"})
 			return
 		}
-		// An answer that renews nothing still says that the stream is whole.
-		l.conn.Send(&tunnel.BeatAnswer{Seq: seq, Kept: len(silent) == 0})
+		l.conn.Send(&tunnel.BeatAnswer{Seq: seq, Kept: true, Silent: silent})
 	})
 }
 

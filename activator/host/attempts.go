@@ -9,11 +9,9 @@ import (
 // attempts is the table by which an attempt runs at most once on this boot and
 // its answer waits until the owner has it. The host's mutex guards it.
 type attempts struct {
-	table   map[runtime.Attempt]*attempt
-	running int
-	keep    int // bytes of answers to keep
-	held    int
-	epochs  map[uint16]uint64 // the highest seen
+	table map[runtime.Attempt]*attempt
+	keep  int // bytes of answers to keep
+	held  int
 }
 
 // attempt is one entry: running until answer is set.
@@ -24,23 +22,7 @@ type attempt struct {
 }
 
 func newAttempts(keep int) attempts {
-	return attempts{table: map[runtime.Attempt]*attempt{}, keep: keep, epochs: map[uint16]uint64{}}
-}
-
-// fence raises the epochs.
-func (t *attempts) fence(list []runtime.PartitionEpoch) {
-	for _, e := range list {
-		t.admit(e.Partition, e.Epoch)
-	}
-}
-
-// admit tells whether a message of this epoch may be obeyed, and remembers the epoch.
-func (t *attempts) admit(partition uint16, epoch uint64) bool {
-	if epoch < t.epochs[partition] {
-		return false
-	}
-	t.epochs[partition] = epoch
-	return true
+	return attempts{table: map[runtime.Attempt]*attempt{}, keep: keep}
 }
 
 // begin tells whether the attempt is to be run now; known is its entry when it
@@ -50,7 +32,6 @@ func (t *attempts) begin(a runtime.Attempt) (known *attempt, run bool) {
 		return e, false
 	}
 	t.table[a] = &attempt{}
-	t.running++
 	return nil, true
 }
 
@@ -61,7 +42,6 @@ func (t *attempts) end(answer runtime.Answer) {
 	if e == nil || e.done {
 		return
 	}
-	t.running--
 	e.done, e.answer = true, answer
 	if answer.Outcome == nil {
 		return
@@ -93,9 +73,12 @@ func (t *attempts) taken(list []runtime.Attempt) {
 	}
 }
 
-// snapshot lists the finished and the running attempts, in order of their ids.
-func (t *attempts) snapshot() (finished []runtime.Answer, running []runtime.Attempt) {
+// snapshot lists the finished and the running attempts of some partitions, in order of their ids.
+func (t *attempts) snapshot(of func(partition uint16) bool) (finished []runtime.Answer, running []runtime.Attempt) {
 	for a, e := range t.table {
+		if !of(a.Partition) {
+			continue
+		}
 		if e.done {
 			finished = append(finished, e.answer)
 		} else {

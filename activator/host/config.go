@@ -8,7 +8,6 @@ import (
 	"errors"
 	"log/slog"
 	"net/url"
-	"strings"
 	"time"
 
 	"github.com/karmesh/kar/runtime"
@@ -29,7 +28,8 @@ type Guard interface {
 type Config struct {
 	// Info describes this boot. Grace is filled in from the gateway's lease.
 	Info runtime.HostInfo
-	// Gateway is "unix:///path/of/socket" or "http://host:port".
+	// Gateway is "unix:///path/of/socket", or "http://host:port", of which there
+	// may be several, separated by commas.
 	Gateway string
 	// Access is what the gateway asks of those who come over TCP.
 	Access Access
@@ -64,8 +64,8 @@ func (c *Config) validate() error {
 	if c.Info.Boot == "" || c.Info.App == "" {
 		return errors.New("host: Info.Boot and Info.App are required")
 	}
-	if !strings.HasPrefix(c.Gateway, "unix://") && !strings.HasPrefix(c.Gateway, "http://") && !strings.HasPrefix(c.Gateway, "https://") {
-		return runtime.Errorf(runtime.CodeBadConfig, "the gateway address %q is neither unix:///path nor http://host:port", c.Gateway)
+	if _, err := SplitGateways(c.Gateway); err != nil {
+		return err
 	}
 	if !c.NoApp {
 		u, err := url.Parse(c.AppURL)

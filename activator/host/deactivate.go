@@ -18,9 +18,9 @@ func (h *Host) leave(actor runtime.Actor) {
 		return
 	}
 	delete(h.calls, actor)
-	if quiet := h.ending[actor]; quiet != nil {
+	if e := h.ending[actor]; e != nil {
 		select {
-		case quiet <- struct{}{}:
+		case e.quiet <- struct{}{}:
 		default: // it has been told already
 		}
 	}
@@ -31,29 +31,39 @@ func (h *Host) leave(actor runtime.Actor) {
 func (h *Host) deactivate(m *runtime.Deactivate) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.exited || !h.attempts.admit(m.Partition, m.Epoch) || h.ending[m.Actor] != nil {
+	if h.exited || !h.parts.admit(m.Partition, m.Epoch) {
+		return
+	}
+	if e := h.ending[m.Actor]; e != nil {
+		e.m = m // perhaps of a new owner
 		return
 	}
 	if h.instances[m.Actor] == nil && h.calls[m.Actor] == 0 {
 		h.send(&tunnel.Deactivated{Actor: m.Actor, Partition: m.Partition})
 		return
 	}
-	quiet := make(chan struct{}, 1)
-	h.ending[m.Actor] = quiet
-	h.wait.Go(func() { h.end(m, quiet) })
+	e := &ending{m: m, quiet: make(chan struct{}, 1)}
+	h.ending[m.Actor] = e
+	h.wait.Go(func() { h.end(e) })
+}
+
+// ending is a deactivation in progress.
+type ending struct {
+	m     *runtime.Deactivate // the last that asked for it
+	quiet chan struct{}       // tells that no attempt runs
 }
 
 // end waits until no attempt runs on the actor, then tells the app. After a
 // purge the owner asks while attempts run that it has given up. They keep the
 // instance, and so do nested calls that arrive meanwhile, which they may wait for.
-func (h *Host) end(m *runtime.Deactivate, quiet <-chan struct{}) {
+func (h *Host) end(e *ending) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	defer delete(h.ending, m.Actor)
-	for h.calls[m.Actor] > 0 {
+	defer delete(h.ending, e.m.Actor)
+	for h.calls[e.m.Actor] > 0 {
 		h.mu.Unlock()
 		select {
-		case <-quiet:
+		case <-e.quiet:
 		case <-h.ctx.Done():
 		}
 		h.mu.Lock()
@@ -61,7 +71,8 @@ func (h *Host) end(m *runtime.Deactivate, quiet <-chan struct{}) {
 			return
 		}
 	}
-	if !h.attempts.admit(m.Partition, m.Epoch) {
+	m := e.m
+	if !h.parts.admit(m.Partition, m.Epoch) {
 		return // another owner has come meanwhile, which decides anew
 	}
 	inst := h.instances[m.Actor]

@@ -3,7 +3,6 @@ package host
 import (
 	"context"
 	"errors"
-	"net/http"
 	"net/url"
 	"sync"
 	"time"
@@ -14,10 +13,9 @@ import (
 
 // Host is the host's end of the attach tunnel. Make one with [New].
 type Host struct {
-	cfg    Config
-	base   *url.URL // of the app
-	app    app
-	dialer *http.Client
+	cfg  Config
+	base *url.URL // of the app
+	app  app
 
 	// ctx ends everything; stop ends it. The attempts that run then are left
 	// as they are: only the exit of the app says how they ended.
@@ -48,11 +46,14 @@ type Host struct {
 	changed    chan struct{}  // closed when something that Drain waits for has changed
 
 	attempts  attempts
+	parts     partitions
+	gateways  gateways
+	late      []*runtime.Invoke // arrived while they may not start, in order
 	instances map[runtime.Actor]*instance
-	calls     map[runtime.Actor]int           // attempts that have arrived and not ended
-	ending    map[runtime.Actor]chan struct{} // deactivations in progress; tells that no attempt runs
-	created   map[string]bool                 // types for which "created" says nothing, see actorCall
-	unsent    []tunnel.Message                // ended while not joined
+	calls     map[runtime.Actor]int     // attempts that have arrived and not ended
+	ending    map[runtime.Actor]*ending // deactivations in progress
+	created   map[string]bool           // types for which "created" says nothing, see actorCall
+	unsent    []tunnel.Message          // ended while not joined
 	restarts  restarts
 	leaseInfo leaseState
 	api       pendingCalls
@@ -69,15 +70,18 @@ func New(cfg Config) (*Host, error) {
 		changed: make(chan struct{}), pool: make(chan *runtime.Invoke),
 		instances: map[runtime.Actor]*instance{},
 		calls:     map[runtime.Actor]int{},
-		ending:    map[runtime.Actor]chan struct{}{},
+		ending:    map[runtime.Actor]*ending{},
 		created:   map[string]bool{},
 		attempts:  newAttempts(cfg.KeepLimit),
 		api:       pendingCalls{calls: map[uint64]*apiCall{}},
 	}
-	var err error
-	if h.dialer, err = cfg.Access.Client(cfg.Gateway); err != nil {
-		return nil, err
+	addresses, _ := SplitGateways(cfg.Gateway) // validate has read it
+	for _, a := range addresses {
+		if _, err := cfg.Access.Client(a); err != nil {
+			return nil, err
+		}
 	}
+	h.gateways = newGateways(addresses)
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	if cfg.serves() {
 		h.base, _ = url.Parse(cfg.AppURL) // validate has parsed it
@@ -125,38 +129,43 @@ func (h *Host) close() {
 	if h.app != nil {
 		h.app.close()
 	}
-	h.dialer.CloseIdleConnections()
 }
 
 // attach dials, joins and serves until there is a reason to end.
 func (h *Host) attach() error {
-	pause := time.Duration(0)
+	pause, backOff := time.Duration(0), time.Duration(0)
 	var since, told time.Time // of not reaching a gateway
 	admitted := false         // ever
 	for {
 		if !sleep(h.ctx, pause) {
 			return h.verdict()
 		}
-		joined, err := h.stream()
+		h.mu.Lock()
+		gateway, limit := h.gateways.next(), h.gateways.limit()
+		h.mu.Unlock()
+		joined, err := h.stream(gateway, limit)
 		if v := h.verdict(); v != nil {
 			return v
 		}
 		if h.ctx.Err() != nil {
 			return nil
 		}
+		denied := h.denial(err)
+		if denied != nil {
+			joined, err = false, denied
+		}
+		another := h.dialled(gateway, joined, err)
 		var e *runtime.Error
-		if errors.As(err, &e) && e.Code == runtime.CodeGatewayTooOld {
+		if errors.As(err, &e) && e.Code == runtime.CodeGatewayTooOld && !another {
 			return e
 		}
-		if e := h.denial(err); e != nil {
-			if !admitted { // a wrong setting: better told at once than tried for ever
-				return e
-			}
-			joined, err = false, e
+		if denied != nil && !admitted && !another { // a wrong setting: better told at once than tried for ever
+			return denied
 		}
 		admitted = admitted || joined
 		if joined {
-			h.cfg.Logger.Info("the stream to the gateway broke, dialling again", "cause", err)
+			h.cfg.Logger.Info("the stream to the gateway broke, dialling again", "gateway", gateway, "cause", err)
+			backOff = 0
 			pause, since = h.spread(), time.Time{}
 			continue
 		}
@@ -165,11 +174,28 @@ func (h *Host) attach() error {
 			since = now
 		}
 		if now.Sub(since) > time.Second && now.Sub(told) > 10*time.Second {
-			h.cfg.Logger.Warn("the gateway cannot be reached, trying on", "gateway", h.cfg.Gateway, "error", err)
+			h.cfg.Logger.Warn("the gateway cannot be reached, trying on", "gateway", gateway, "error", err)
 			told = now
 		}
-		pause = min(max(2*pause, 10*time.Millisecond), time.Second)
+		if another {
+			pause = 0
+			continue
+		}
+		backOff = min(max(2*backOff, 10*time.Millisecond), time.Second)
+		pause = backOff
 	}
+}
+
+// dialled notes how a stream or the attempt at one ended; it tells whether
+// another gateway is to be tried at once.
+func (h *Host) dialled(gateway string, joined bool, err error) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if joined {
+		h.gateways.stood(gateway)
+		return false
+	}
+	return h.gateways.failed(gateway, err)
 }
 
 func (h *Host) verdict() error {

@@ -12,6 +12,7 @@ import (
 type instance struct {
 	actor     runtime.Actor
 	partition uint16
+	place     int // in its partition's list
 	state     instanceState
 	settled   chan struct{}    // closed when activating or deactivating has ended
 	refusal   *runtime.Outcome // the app refused to activate it
@@ -36,6 +37,7 @@ func (h *Host) enter(actor runtime.Actor, m *runtime.Invoke) (*instance, *runtim
 		if inst == nil {
 			inst = &instance{actor: actor, partition: m.Attempt.Partition, settled: make(chan struct{})}
 			h.instances[actor] = inst
+			h.parts.add(inst)
 			h.mu.Unlock()
 			return h.activate(inst, m.Session)
 		}
@@ -90,5 +92,6 @@ func (h *Host) remove(inst *instance) {
 	inst.state = gone
 	if h.instances[inst.actor] == inst {
 		delete(h.instances, inst.actor)
+		h.parts.remove(inst)
 	}
 }

@@ -25,7 +25,7 @@ const actorContent = "application/kar+json"
 // invoke starts an attempt unless it is known; the reader calls it.
 func (h *Host) invoke(m *runtime.Invoke) {
 	h.mu.Lock()
-	if h.exited || h.app == nil || !h.attempts.admit(m.Attempt.Partition, m.Epoch) {
+	if h.exited || h.app == nil || !h.parts.admit(m.Attempt.Partition, m.Epoch) {
 		h.mu.Unlock()
 		return
 	}
@@ -40,7 +40,19 @@ func (h *Host) invoke(m *runtime.Invoke) {
 	if m.Target.IsActor() {
 		h.arrive(m.Target.Actor())
 	}
+	if !h.mayStart(m.Attempt.Partition) {
+		h.late = append(h.late, m)
+		h.beatNow()
+		h.mu.Unlock()
+		return
+	}
+	h.parts.at(m.Attempt.Partition).running++
 	h.mu.Unlock()
+	h.start(m)
+}
+
+// start runs an attempt on a goroutine; h.mu is not held.
+func (h *Host) start(m *runtime.Invoke) {
 	select {
 	case h.pool <- m: // a goroutine with a grown stack waits for work
 	default:
@@ -86,6 +98,7 @@ func (h *Host) run(m *runtime.Invoke) {
 		answer.Outcome, answer.ActivationFailed = nil, false
 	}
 	h.attempts.end(answer)
+	h.parts.at(m.Attempt.Partition).running--
 	h.send(&tunnel.Answer{Answer: answer})
 	if h.draining {
 		h.notify()

@@ -1,17 +1,18 @@
 package host
 
 import (
+	"slices"
 	"time"
 
 	"github.com/karmesh/kar/activator/tunnel"
 	"github.com/karmesh/kar/runtime"
 )
 
-// leaseState is the host's own view of its lease; the host's mutex guards it.
+// leaseState is the host's own view of its lease, which it has from the owner
+// of each partition; see [partition]. The host's mutex guards it.
 type leaseState struct {
 	seq    uint64
-	sent   []sentBeat    // not answered yet, in order
-	kept   time.Duration // boot time at which the last answered beat was sent
+	sent   []sentBeat // not answered yet, in order
 	begun  bool
 	frozen bool
 	next   time.Duration // boot time of the next beat
@@ -22,12 +23,17 @@ type sentBeat struct {
 	at  time.Duration
 }
 
-// restart begins the lease with the join, which the owners take as contact;
-// it renews nothing.
-func (l *leaseState) restart(joined time.Duration) {
+// beginLease begins the lease with the first join, which the owners take as
+// contact; a later one renews nothing. h.mu is held.
+func (h *Host) beginLease(joined time.Duration) {
+	l := &h.leaseInfo
 	l.sent = nil
-	if !l.begun {
-		l.begun, l.kept = true, joined
+	if l.begun {
+		return
+	}
+	l.begun = true
+	for _, p := range h.parts {
+		p.kept = joined
 	}
 }
 
@@ -44,33 +50,42 @@ func (h *Host) beat(c *tunnel.Conn) {
 	c.Send(&tunnel.Beat{Seq: l.seq})
 }
 
-// kept renews the lease from the moment at which the answered beat was sent.
-func (h *Host) kept(m *tunnel.BeatAnswer) {
-	if !m.Kept {
-		return
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	l := &h.leaseInfo
-	for i, b := range l.sent {
-		if b.seq != m.Seq {
-			continue
-		}
-		l.kept = max(l.kept, b.at)
-		l.sent = l.sent[i+1:]
-		break
-	}
-	if l.frozen && bootTime()-l.kept < h.lease {
-		l.frozen = false
-		h.cfg.Logger.Info("the lease is kept again, the app goes on")
-		if h.cfg.Guard != nil {
-			h.cfg.Guard.Thaw()
-		}
+// beatNow sends one before its time unless an answer is under way; h.mu is held.
+func (h *Host) beatNow() {
+	if h.conn != nil && len(h.leaseInfo.sent) == 0 {
+		h.beat(h.conn)
 	}
 }
 
-// keepLease beats, and freezes the app when the lease runs out while it holds
-// work or instances. It also looks after calls that wait for long.
+// kept renews the lease from the moment at which the answered beat was sent.
+func (h *Host) kept(m *tunnel.BeatAnswer) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	l := &h.leaseInfo
+	i := slices.IndexFunc(l.sent, func(b sentBeat) bool { return b.seq == m.Seq })
+	if i < 0 {
+		return
+	}
+	at := l.sent[i].at
+	if !m.Kept {
+		l.sent = slices.Delete(l.sent, i, i+1)
+		return
+	}
+	l.sent = l.sent[i+1:]
+	silent := make(map[uint16]bool, len(m.Silent))
+	for _, p := range m.Silent {
+		silent[p] = true
+	}
+	for n, p := range h.parts {
+		if !silent[uint16(n)] {
+			p.kept = max(p.kept, at)
+		}
+	}
+	h.checkLease()
+}
+
+// keepLease beats, and freezes the app when the lease runs out for work or
+// instances that it holds. It also looks after calls that wait for long.
 func (h *Host) keepLease() {
 	for {
 		h.mu.Lock()
@@ -94,28 +109,59 @@ func (h *Host) keepLease() {
 	}
 }
 
-// checkLease freezes when it must; h.mu is held, so nothing starts meanwhile.
+// checkLease freezes and thaws as it must, and starts what has waited for its
+// lease; h.mu is held, so nothing else starts meanwhile.
 func (h *Host) checkLease() {
 	l := &h.leaseInfo
-	if l.frozen || !l.begun || h.exited || h.attempts.running == 0 && len(h.instances) == 0 {
+	if !l.begun || h.exited {
 		return
 	}
-	if bootTime()-l.kept <= h.lease {
+	now := bootTime()
+	over := slices.IndexFunc(h.parts, func(p *partition) bool { return p.held() && now-p.kept > h.lease })
+	switch {
+	case over >= 0 && !l.frozen:
+		l.frozen = true
+		h.cfg.Logger.Warn("the lease ran out, the app is frozen until the owners answer", "lease", h.lease, "partition", over)
+		if h.cfg.Guard != nil {
+			h.cfg.Guard.Freeze()
+		}
+	case over < 0 && l.frozen:
+		l.frozen = false
+		h.cfg.Logger.Info("the lease is kept again, the app goes on")
+		if h.cfg.Guard != nil {
+			h.cfg.Guard.Thaw()
+		}
+	}
+	if len(h.late) == 0 || l.frozen {
 		return
 	}
-	l.frozen = true
-	h.cfg.Logger.Warn("the lease ran out, the app is frozen until the gateway answers", "lease", h.lease)
-	if h.cfg.Guard != nil {
-		h.cfg.Guard.Freeze()
+	rest := h.late[:0]
+	for _, m := range h.late {
+		p := h.parts.at(m.Attempt.Partition)
+		if now-p.kept > h.lease {
+			rest = append(rest, m)
+			continue
+		}
+		p.running++
+		h.wait.Go(func() { h.work(m) })
 	}
+	clear(h.late[len(rest):])
+	h.late = rest
 }
 
-// holds tells what a lease is for; for tests and messages.
-func (h *Host) holds() (running int, instances []runtime.Actor) {
+// mayStart tells whether the lease of a partition allows more of its work; h.mu
+// is held. That an owner has sent it is no proof that it still is the owner.
+func (h *Host) mayStart(n uint16) bool {
+	return !h.leaseInfo.frozen && bootTime()-h.parts.at(n).kept <= h.lease
+}
+
+// active are the actors that are active here.
+func (h *Host) active() []runtime.Actor {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	out := make([]runtime.Actor, 0, len(h.instances))
 	for a := range h.instances {
-		instances = append(instances, a)
+		out = append(out, a)
 	}
-	return h.attempts.running, instances
+	return out
 }

@@ -72,8 +72,7 @@ func (h *Host) get(w http.ResponseWriter, r *http.Request, text string, value an
 
 func (h *Host) activeByType() map[string][]string {
 	out := map[string][]string{}
-	_, instances := h.holds()
-	for _, a := range instances {
+	for _, a := range h.active() {
 		out[a.Type] = append(out[a.Type], a.ID)
 	}
 	for _, ids := range out {

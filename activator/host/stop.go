@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/karmesh/kar/activator/tunnel"
@@ -65,24 +66,32 @@ func (h *Host) Exit(ctx context.Context, reason string) error {
 			}
 		}
 	}
-	return ReportExit(ctx, h.cfg.Gateway, h.cfg.Access, h.cfg.Info.Boot, reason)
+	h.mu.Lock()
+	all := strings.Join(h.gateways.all(), ",")
+	h.mu.Unlock()
+	return ReportExit(ctx, all, h.cfg.Access, h.cfg.Info.Boot, reason)
 }
 
-// ReportExit tells a gateway that a boot has ended, without a stream; the guard
-// uses it when the sidecar is gone.
+// ReportExit tells one of the gateways, a list as in [Config], that a boot has
+// ended, without a stream; the guard uses it when the sidecar is gone.
 func ReportExit(ctx context.Context, gateway string, access Access, boot, reason string) error {
-	client, err := access.Client(gateway)
+	list, err := SplitGateways(gateway)
 	if err != nil {
 		return err
 	}
-	defer client.CloseIdleConnections()
 	for {
-		err := reportExitOnce(ctx, client, gateway, boot, reason)
-		if err == nil || ctx.Err() != nil {
-			return err
+		refused := 0
+		for _, g := range list {
+			err = reportExitTo(ctx, g, len(list) > 1, access, boot, reason)
+			if err == nil || ctx.Err() != nil {
+				return err
+			}
+			var e *runtime.Error
+			if errors.As(err, &e) && (e.Code == runtime.CodeUnauthorized || e.Code == runtime.CodeForbidden) {
+				refused++
+			}
 		}
-		var e *runtime.Error
-		if errors.As(err, &e) && (e.Code == runtime.CodeUnauthorized || e.Code == runtime.CodeForbidden) {
+		if refused == len(list) {
 			return err
 		}
 		select {
@@ -91,6 +100,21 @@ func ReportExit(ctx context.Context, gateway string, access Access, boot, reason
 		case <-time.After(25 * time.Millisecond):
 		}
 	}
+}
+
+// reportExitTo tells one gateway; when there are others it may not take long.
+func reportExitTo(ctx context.Context, gateway string, others bool, access Access, boot, reason string) error {
+	client, err := access.Client(gateway)
+	if err != nil {
+		return err
+	}
+	defer client.CloseIdleConnections()
+	if others {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, dialLimit)
+		defer cancel()
+	}
+	return reportExitOnce(ctx, client, gateway, boot, reason)
 }
 
 func reportExitOnce(ctx context.Context, client *http.Client, gateway, boot, reason string) error {

@@ -26,40 +26,56 @@ func gatewayURL(gateway string) string {
 // spread keeps the hosts of a lost gateway from coming all at once. A local
 // gateway has few.
 func (h *Host) spread() time.Duration {
-	if strings.HasPrefix(h.cfg.Gateway, "unix://") {
+	if strings.HasPrefix(h.gateways.configured[0], "unix://") {
 		return time.Duration(rand.Int64N(int64(5 * time.Millisecond)))
 	}
 	return time.Duration(rand.Int64N(int64(200 * time.Millisecond)))
 }
 
-// stream serves one stream from dial to end.
-func (h *Host) stream() (joined bool, err error) {
+// stream serves one stream to a gateway from dial to end. Dialling, until the
+// gateway has said something, may take as long as limit.
+func (h *Host) stream(gateway string, limit time.Duration) (joined bool, err error) {
 	if h.cfg.Ensure != nil {
 		if err := h.cfg.Ensure(h.ctx); err != nil {
 			h.cfg.Logger.Warn("no gateway", "error", err)
 			return false, err
 		}
 	}
-	ctx, cancel := context.WithTimeout(h.ctx, handshake)
-	defer cancel()
-	ws, _, err := websocket.Dial(ctx, gatewayURL(h.cfg.Gateway)+tunnel.Path, &websocket.DialOptions{ //nolint:bodyclose // the package says it need never be closed
-		HTTPClient: h.dialer, CompressionMode: websocket.CompressionDisabled,
+	client, err := h.cfg.Access.Client(gateway)
+	if err != nil {
+		return false, err
+	}
+	defer client.CloseIdleConnections()
+	dial, stop := context.WithTimeout(h.ctx, limit)
+	defer stop()
+	ws, _, err := websocket.Dial(dial, gatewayURL(gateway)+tunnel.Path, &websocket.DialOptions{ //nolint:bodyclose // the package says it need never be closed
+		HTTPClient: client, CompressionMode: websocket.CompressionDisabled,
 	})
 	if err != nil {
 		return false, err
 	}
 	h.mu.Lock()
-	limit := h.bodyLimit
+	body := h.bodyLimit
 	h.mu.Unlock()
-	c := tunnel.New(ws, tunnel.Limits{Message: max(limit, 64<<20) + 2<<20})
+	c := tunnel.New(ws, tunnel.Limits{Message: max(body, 64<<20) + 2<<20})
 	defer c.Close()
-	sent, draining, err := h.join(ctx, c)
+	first, err := c.Read(dial)
+	if err != nil {
+		return false, err
+	}
+	ctx, cancel := context.WithTimeout(h.ctx, handshake)
+	defer cancel()
+	sent, draining, err := h.join(ctx, c, first)
 	if err != nil {
 		return false, err
 	}
 	cancel()
 	h.mu.Lock()
-	c.ExpectWithin(max(3*h.lease, time.Second)) // every beat is answered
+	silence := 3 * h.lease // every beat is answered
+	if len(h.gateways.all()) > 1 {
+		silence = h.lease / 2 // another gateway can still renew it
+	}
+	c.ExpectWithin(max(silence, time.Second))
 	h.mu.Unlock()
 	h.joined(c, sent, draining)
 	err = c.Run(h.ctx, h.handle)
@@ -72,11 +88,7 @@ func (h *Host) stream() (joined bool, err error) {
 // join answers the gateway's question: what has finished, what runs, what is
 // active. It returns the boot time at which the answer was sent, and whether
 // that said that nothing new is taken.
-func (h *Host) join(ctx context.Context, c *tunnel.Conn) (sent time.Duration, draining bool, err error) {
-	m, err := c.Read(ctx)
-	if err != nil {
-		return 0, false, err
-	}
+func (h *Host) join(ctx context.Context, c *tunnel.Conn, m tunnel.Message) (sent time.Duration, draining bool, err error) {
 	w, ok := m.(*tunnel.Welcome)
 	if !ok {
 		return 0, false, h.refused(m)
@@ -95,7 +107,12 @@ func (h *Host) join(ctx context.Context, c *tunnel.Conn) (sent time.Duration, dr
 		}
 	}
 	sent = bootTime()
-	return sent, info.Draining, c.Write(ctx, joined)
+	for _, piece := range joined.Pieces() {
+		if err := c.Write(ctx, piece); err != nil {
+			return 0, false, err
+		}
+	}
+	return sent, info.Draining, nil
 }
 
 // snapshot takes over what the gateway said and says what is to be answered.
@@ -111,14 +128,18 @@ func (h *Host) snapshot(w *tunnel.Welcome) (runtime.HostInfo, []runtime.Answer, 
 	if w.BodyLimit > 0 {
 		h.bodyLimit = w.BodyLimit
 	}
-	h.attempts.fence(w.Epochs)
+	h.gateways.tell(w.Gateways)
+	h.parts.at(uint16(min(h.partitions, 1<<16) - 1))
+	fresh, stale := h.parts.fence(w.Epochs)
 	info := h.cfg.Info
 	info.Grace = w.LeaseMillis
 	info.Draining = h.draining || !h.listening
-	finished, running := h.attempts.snapshot()
-	joined := &tunnel.Joined{Running: running}
-	for a := range h.instances {
-		joined.Instances = append(joined.Instances, a)
+	finished, running := h.attempts.snapshot(func(p uint16) bool { return !stale[p] })
+	joined := &tunnel.Joined{Epochs: fresh, Running: running}
+	for a, inst := range h.instances {
+		if !stale[inst.partition] {
+			joined.Instances = append(joined.Instances, a)
+		}
 	}
 	h.unsent = nil
 	return info, finished, joined
@@ -129,7 +150,7 @@ func (h *Host) joined(c *tunnel.Conn, sent time.Duration, draining bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.up = false
-	h.leaseInfo.restart(sent)
+	h.beginLease(sent)
 	for _, m := range h.unsent {
 		c.Send(m)
 	}
@@ -168,9 +189,7 @@ func (h *Host) handle(m tunnel.Message) {
 	case *runtime.Deactivate:
 		h.deactivate(m)
 	case *runtime.JoinAsk:
-		h.mu.Lock()
-		h.attempts.fence(m.Epochs)
-		h.mu.Unlock()
+		h.joinAsk(m)
 	case *tunnel.Up:
 		h.answered()
 	case *runtime.Verdict, *tunnel.Refused:

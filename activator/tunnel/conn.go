@@ -18,6 +18,9 @@ const (
 	// what the reader has to hold.
 	inFlight = 16
 	maxFrame = pieceSize + 64
+	// KeepsOrder is up to how many bytes of body and header a message is small
+	// for certain: it overtakes nothing and is not overtaken.
+	KeepsOrder = pieceSize - 1<<10
 )
 
 // Limits of one end of a stream.
@@ -54,6 +57,7 @@ type Conn struct {
 	out    []byte    // encoded small messages
 	large  []*pieces // messages that go in pieces, the first inFlight take turns
 	nextID uint64
+	last   []last        // messages that wait for the large ones before them
 	queued int           // bytes not yet written
 	empty  chan struct{} // closed when something was written and somebody waits for it
 	err    error
@@ -71,6 +75,12 @@ type pieces struct {
 	body  []byte
 	total int
 	begun bool
+}
+
+// last is a message that may not overtake the large messages up to an id.
+type last struct {
+	after uint64
+	m     Message
 }
 
 // partial is a large message on its way in.
@@ -115,7 +125,7 @@ func (c *Conn) fail(err error) {
 		return
 	}
 	c.err = err
-	c.out, c.large = nil, nil
+	c.out, c.large, c.last = nil, nil, nil
 	close(c.done)
 	c.mu.Unlock()
 	_ = c.ws.CloseNow() // the first error is the one to tell
@@ -123,14 +133,24 @@ func (c *Conn) fail(err error) {
 
 // Send queues a message. It does not block; on a broken stream it does nothing.
 // The message and its body must not be changed afterwards.
-func (c *Conn) Send(m Message) {
+func (c *Conn) Send(m Message) { c.send(m, false) }
+
+// SendLast is a Send that overtakes nothing: m goes when all that was sent
+// before it has gone, large messages too. It may be overtaken itself meanwhile.
+func (c *Conn) SendLast(m Message) { c.send(m, true) }
+
+func (c *Conn) send(m Message, behind bool) {
 	c.mu.Lock()
 	if c.err != nil {
 		c.mu.Unlock()
 		return
 	}
 	before := len(c.out)
-	c.queue(m)
+	if behind && len(c.large) > 0 {
+		c.last = append(c.last, last{c.nextID, m})
+	} else {
+		c.queue(m)
+	}
 	full := c.overfull()
 	c.mu.Unlock()
 	if full {

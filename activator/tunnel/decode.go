@@ -66,6 +66,8 @@ func decodeKind(kind byte, f *fields) Message {
 				m.Seq = x.v
 			case 2:
 				m.Kept = x.v != 0
+			case 3:
+				m.Silent = append(m.Silent, uint16(x.v-1))
 			}
 		})
 		return m
@@ -152,6 +154,8 @@ func decodeHandshake(kind byte, f *fields) Message {
 				m.BodyLimit = int(x.v)
 			case 7:
 				m.Epochs = append(m.Epochs, epoch(f, x.data))
+			case 8:
+				m.Gateways = append(m.Gateways, string(x.data))
 			}
 		})
 		return m
@@ -171,16 +175,9 @@ func decodeHandshake(kind byte, f *fields) Message {
 		})
 		return m
 	case kindJoined:
-		m := &Joined{}
-		each(f, func(x field) {
-			switch x.num {
-			case 1:
-				m.Running = append(m.Running, attempt(f, x.data))
-			case 2:
-				m.Instances = append(m.Instances, actor(f, x.data))
-			}
-		})
-		return m
+		return decodeJoined(f)
+	case kindPartJoined:
+		return &PartJoined{*decodeJoined(f)}
 	case kindRefused:
 		m := &Refused{}
 		each(f, func(x field) {
@@ -194,6 +191,23 @@ func decodeHandshake(kind byte, f *fields) Message {
 		return m
 	}
 	return nil
+}
+
+func decodeJoined(f *fields) *Joined {
+	m := &Joined{}
+	each(f, func(x field) {
+		switch x.num {
+		case 1:
+			m.Running = append(m.Running, attempt(f, x.data))
+		case 2:
+			m.Instances = append(m.Instances, actor(f, x.data))
+		case 3:
+			m.Epochs = append(m.Epochs, epoch(f, x.data))
+		case 4:
+			m.More = x.v != 0
+		}
+	})
+	return m
 }
 
 func each(f *fields, visit func(field)) {

@@ -39,6 +39,8 @@ type Welcome struct {
 	BodyLimit   int
 	// Epochs is the join question: who may speak for which partition from now on.
 	Epochs []runtime.PartitionEpoch
+	// Gateways are further addresses of the mesh, for when this gateway goes.
+	Gateways []string
 }
 
 // Hello is the host's answer to it.
@@ -49,11 +51,45 @@ type Hello struct {
 	Info     runtime.HostInfo
 }
 
-// Joined ends the join: what runs and which instances are active. Finished
-// answers went before it, each as an [Answer].
+// Joined says what runs and which instances are active, in all partitions; it
+// ends the join. Finished answers went before it, each as an [Answer].
 type Joined struct {
+	// Epochs are what is answered of the question in [Welcome]: without the terms
+	// that are older than what the host has seen.
+	Epochs    []runtime.PartitionEpoch
 	Running   []runtime.Attempt
 	Instances []runtime.Actor
+	// More says that the list goes on in the next message of this kind.
+	More bool
+}
+
+// PartJoined answers a *runtime.JoinAsk: the same for some partitions, while
+// everything else goes on. An attempt whose answer is large counts as running
+// and its [Answer] follows, since large messages may be overtaken.
+type PartJoined struct{ Joined }
+
+// Pieces cuts a long list into messages that are small enough to keep their order.
+func (m *Joined) Pieces() []*Joined {
+	var out []*Joined
+	p := &Joined{Epochs: m.Epochs}
+	size := 8 * len(p.Epochs)
+	room := func(n int) {
+		if size > 0 && size+n > pieceSize/2 {
+			p.More = true
+			out = append(out, p)
+			p, size = &Joined{}, 0
+		}
+		size += n
+	}
+	for _, a := range m.Running {
+		room(32)
+		p.Running = append(p.Running, a)
+	}
+	for _, a := range m.Instances {
+		room(len(a.App) + len(a.Type) + len(a.ID) + 16)
+		p.Instances = append(p.Instances, a)
+	}
+	return append(out, p)
 }
 
 // Up says that the owners have taken the join, or later, the exit.
@@ -77,10 +113,12 @@ type Deactivated struct {
 // Beat is a sign of life; BeatAnswer is its echo once the owners have judged.
 type Beat struct{ Seq uint64 }
 
-// BeatAnswer renews the lease when Kept, from the moment the beat was sent.
+// BeatAnswer renews the lease when Kept, from the moment the beat was sent, for
+// all partitions but the silent ones.
 type BeatAnswer struct {
-	Seq  uint64
-	Kept bool
+	Seq    uint64
+	Kept   bool
+	Silent []uint16
 }
 
 // Exit is proof that the host's processes have ended.

@@ -30,6 +30,7 @@ const (
 	kindTaken       = 20
 	kindVerdict     = 21
 	kindJoinAsk     = 22
+	kindPartJoined  = 23
 )
 
 // encode appends the kind and all of m but its body to b. The body is the last
@@ -69,6 +70,9 @@ func encode(b []byte, m Message) (head, body []byte) {
 	case *BeatAnswer:
 		b = appendUint(append(b, kindBeatAnswer), 1, m.Seq)
 		b = appendBool(b, 2, m.Kept)
+		for _, p := range m.Silent {
+			b = appendUint(b, 3, uint64(p)+1) // a zero would be left out
+		}
 	case *runtime.Deactivate:
 		b = appendActor(append(b, kindDeactivate), 1, m.Actor)
 		b = appendUint(b, 2, uint64(m.Partition))
@@ -102,19 +106,18 @@ func encodeHandshake(b []byte, m Message) (head, body []byte) {
 		b = appendUint(b, 5, uint64(m.LeaseMillis))
 		b = appendUint(b, 6, uint64(m.BodyLimit))
 		b = appendEpochs(b, 7, m.Epochs)
+		for _, g := range m.Gateways {
+			b = append(appendLength(b, 8, len(g)), g...)
+		}
 	case *Hello:
 		b = appendUint(append(b, kindHello), 1, m.Protocol)
 		b = appendString(b, 2, m.Version)
 		b = appendString(b, 3, m.Token)
 		b = appendNested(b, 4, func(b []byte) []byte { return appendInfo(b, &m.Info) })
 	case *Joined:
-		b = append(b, kindJoined)
-		for i := range m.Running {
-			b = appendAttempt(b, 1, &m.Running[i])
-		}
-		for _, a := range m.Instances {
-			b = appendActor(b, 2, a)
-		}
+		b = appendJoined(append(b, kindJoined), m)
+	case *PartJoined:
+		b = appendJoined(append(b, kindPartJoined), &m.Joined)
 	case *Refused:
 		b = appendString(append(b, kindRefused), 1, string(m.Code))
 		b = appendString(b, 2, m.Detail)
@@ -124,6 +127,17 @@ func encodeHandshake(b []byte, m Message) (head, body []byte) {
 		panic(fmt.Sprintf("tunnel: no encoding for %T", m))
 	}
 	return b, nil
+}
+
+func appendJoined(b []byte, m *Joined) []byte {
+	for i := range m.Running {
+		b = appendAttempt(b, 1, &m.Running[i])
+	}
+	for _, a := range m.Instances {
+		b = appendActor(b, 2, a)
+	}
+	b = appendEpochs(b, 3, m.Epochs)
+	return appendBool(b, 4, m.More)
 }
 
 func withBody(b []byte, num int, body []byte) ([]byte, []byte) {

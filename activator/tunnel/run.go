@@ -117,6 +117,10 @@ func (c *Conn) round(spare []byte) ([]byte, int) {
 	}
 	clear(c.large[len(keep):])
 	c.large = keep
+	for len(c.last) > 0 && (len(c.large) == 0 || c.large[0].id > c.last[0].after) {
+		c.queue(c.last[0].m) // leaves with the next round
+		c.last = c.last[1:]
+	}
 	return b, n
 }
 
