@@ -37,12 +37,13 @@ func arrows() map[string][]string {
 		"activator":                 {"runtime", "activator/tunnel"},
 		"gateway":                   {"runtime", "runtime/engine"},
 		"gateway/doors":             {"runtime"},
+		"gateway/peer":              {"runtime", "runtime/engine"},
 		"events":                    {"runtime", "runtime/engine"},
 		"cli/guard":                 {"runtime"},
 		"cli/background":            {"runtime"},
 		"cli": {
 			"runtime", "runtime/engine", "runtime/embedded", "activator", "activator/host",
-			"gateway", "gateway/doors", "events", "cli/guard", "cli/background",
+			"gateway", "gateway/doors", "gateway/peer", "events", "cli/guard", "cli/background",
 		},
 		"cli/kar": {"cli"},
 	}
