@@ -35,6 +35,8 @@ type URLHosts struct {
 	limit  int
 	log    *slog.Logger
 	client *http.Client
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
 
 	mu     sync.Mutex
 	hosts  map[string]*urlHost // by what boot returns
@@ -52,7 +54,9 @@ func NewURLHosts(owners runtime.Owners, node string, bodyLimit int, log *slog.Lo
 	if bodyLimit == 0 {
 		bodyLimit = 4 << 20
 	}
+	ctx, cancel := context.WithCancel(context.Background())
 	return &URLHosts{
+		ctx: ctx, cancel: cancel,
 		owners: owners, node: node, limit: bodyLimit, log: log, hosts: map[string]*urlHost{},
 		client: &http.Client{
 			Transport: &http.Transport{
@@ -106,19 +110,21 @@ func (u *URLHosts) attach(key string, s URLService) {
 	if u.lost > 0 {
 		boot += "-" + strconv.Itoa(u.lost)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	h := &urlHost{set: u, key: key, service: s, timeout: s.Timeout, ctx: ctx, cancel: cancel, ran: map[runtime.Attempt]bool{}, info: runtime.HostInfo{
-		Boot: boot, App: s.App, Name: s.URL, Service: s.Name, URL: strings.TrimSuffix(s.URL, "/"),
-		Grace: s.Timeout.Milliseconds(),
-	}}
-	if err := u.owners.HostUp(h.info, runtime.JoinAnswer{}, h); err != nil {
+	ctx, cancel := context.WithCancel(u.ctx)
+	h := newURLHost(u, s)
+	h.key, h.ctx, h.cancel, h.info.Boot = key, ctx, cancel, boot
+	join := runtime.JoinAnswer{Epochs: u.owners.Epochs()}
+	for _, e := range join.Epochs {
+		h.epochs[e.Partition] = e.Epoch
+	}
+	if err := u.owners.HostUp(h.info, join, h); err != nil {
 		u.log.Error("a url service could not be attached", "service", s.Name, "app", s.App, "error", err)
 		cancel()
 		return
 	}
 	u.hosts[key] = h
-	u.wait.Add(1)
-	go h.beat()
+	u.wait.Go(h.beat)
+	u.wait.Go(h.tellOwners)
 }
 
 // replace attaches the service of a lost host under a new boot.
@@ -140,75 +146,189 @@ func (u *URLHosts) replace(h *urlHost) {
 func (u *URLHosts) Close() error {
 	u.mu.Lock()
 	u.closed = true
-	for _, h := range u.hosts {
-		h.cancel()
-	}
 	u.hosts = map[string]*urlHost{}
 	u.mu.Unlock()
+	u.cancel()
 	u.wait.Wait()
 	u.client.CloseIdleConnections()
 	return nil
 }
 
 // urlHost is one service; it is its own [runtime.Link].
+//
+// An attempt has stopped at the latest when its time limit has passed. So that
+// an owner can count from the last contact, an attempt starts only while the
+// owner of its partition has answered a beat that was sent less than window ago,
+// and the grace is both together.
 type urlHost struct {
 	set     *URLHosts
 	key     string
 	service URLService
 	info    runtime.HostInfo
 	timeout time.Duration
+	window  time.Duration
 	ctx     context.Context
 	cancel  context.CancelFunc
+	nudge   chan struct{} // a beat is wanted now
+	wake    chan struct{} // there is something to tell
+	calls   sync.WaitGroup
 
-	mu    sync.Mutex
-	ran   map[runtime.Attempt]bool // until taken; false while running
-	calls sync.WaitGroup
+	mu     sync.Mutex
+	epochs map[uint16]uint64 // the highest seen
+	ran    map[runtime.Attempt]*urlAttempt
+	held   int                      // bytes of answers in ran
+	late   []*runtime.Invoke        // arrived while they may not start
+	tells  []func()                 // what the owners have to be told, in order
+	beaten time.Duration            // boot time of the last answered beat
+	silent map[uint16]time.Duration // the same for partitions that did not answer it
 }
 
-// Send starts what is asked for. Each attempt runs at most once.
-func (h *urlHost) Send(m runtime.HostMessage) {
-	switch m := m.(type) {
-	case *runtime.Invoke:
-		h.mu.Lock()
-		_, seen := h.ran[m.Attempt]
-		if seen || h.ctx.Err() != nil {
-			h.mu.Unlock()
-			return
-		}
-		h.ran[m.Attempt] = false
-		h.calls.Add(1)
-		h.mu.Unlock()
-		go h.run(m)
-	case *runtime.Taken:
-		h.mu.Lock()
-		for _, a := range m.Attempts {
-			delete(h.ran, a)
-		}
-		h.mu.Unlock()
-	case *runtime.Deactivate:
-		go h.set.owners.Deactivated(h.info.Boot, m.Actor, m.Partition)
+// urlAttempt is kept until the answer is taken.
+type urlAttempt struct {
+	done   bool
+	answer runtime.Answer
+	size   int
+}
+
+// keepLimit is how many bytes of answers a url host keeps until they are taken.
+// Beyond it they are lost for a later owner, which permits a retry.
+const keepLimit = 64 << 20
+
+func newURLHost(u *URLHosts, s URLService) *urlHost {
+	window := min(s.Timeout/2, 30*time.Second)
+	return &urlHost{
+		set: u, service: s, timeout: s.Timeout, window: window,
+		nudge: make(chan struct{}, 1), wake: make(chan struct{}, 1),
+		epochs: map[uint16]uint64{}, ran: map[runtime.Attempt]*urlAttempt{}, silent: map[uint16]time.Duration{},
+		beaten: tunnel.BootTime(), // the join is contact
+		info: runtime.HostInfo{
+			App: s.App, Name: s.URL, Service: s.Name, URL: strings.TrimSuffix(s.URL, "/"),
+			Grace: (s.Timeout + window).Milliseconds(),
+		},
 	}
 }
 
-// Rejoin attaches the service anew after the engine has rebuilt a partition,
-// which knows nothing of hosts that its log does not name. The new boot gets
-// new work; the old one ends with its calls. It does not block, for the
-// partition that asks is not up yet.
-func (h *urlHost) Rejoin() {
-	h.set.wait.Add(1)
-	go func() {
-		defer h.set.wait.Done()
-		u := h.set
-		u.mu.Lock()
-		defer u.mu.Unlock()
-		if u.closed || u.hosts[h.key] != h {
+// Send takes what an owner wants. Each attempt runs at most once.
+func (h *urlHost) Send(m runtime.HostMessage) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ctx.Err() != nil {
+		return
+	}
+	switch m := m.(type) {
+	case *runtime.Invoke:
+		h.invoke(m)
+	case *runtime.Taken:
+		for _, a := range m.Attempts {
+			if e := h.ran[a]; e != nil && e.done {
+				h.held -= e.size
+				delete(h.ran, a)
+			}
+		}
+	case *runtime.Deactivate:
+		if h.admit(m.Partition, m.Epoch) { // it has no actors, so it is not active here
+			h.tell(func() { h.set.owners.Deactivated(h.info.Boot, m.Actor, m.Partition) })
+		}
+	case *runtime.JoinAsk:
+		h.joinAsk(m)
+	}
+}
+
+// admit tells whether a message of this epoch may be obeyed, and remembers the
+// epoch; h.mu is held, as for all that follow.
+func (h *urlHost) admit(partition uint16, epoch uint64) bool {
+	if epoch < h.epochs[partition] {
+		return false
+	}
+	h.epochs[partition] = epoch
+	return true
+}
+
+func (h *urlHost) invoke(m *runtime.Invoke) {
+	if !h.admit(m.Attempt.Partition, m.Epoch) {
+		return
+	}
+	if e := h.ran[m.Attempt]; e != nil {
+		if e.done { // the answer was lost on the way
+			answer := e.answer
+			h.tell(func() { h.set.owners.Answered(h.info.Boot, answer) })
+		}
+		return
+	}
+	h.ran[m.Attempt] = &urlAttempt{}
+	h.calls.Add(1)
+	if !h.mayStart(m.Attempt.Partition) {
+		h.late = append(h.late, m)
+		signal(h.nudge)
+		return
+	}
+	go h.run(m)
+}
+
+func (h *urlHost) mayStart(partition uint16) bool {
+	at, silent := h.silent[partition]
+	if !silent {
+		at = h.beaten
+	}
+	return tunnel.BootTime()-at <= h.window
+}
+
+// joinAsk reports what has finished, then what runs. What ends later is told
+// behind it.
+func (h *urlHost) joinAsk(m *runtime.JoinAsk) {
+	join := runtime.JoinAnswer{}
+	asked := map[uint16]bool{}
+	for _, e := range m.Epochs {
+		if h.admit(e.Partition, e.Epoch) {
+			join.Epochs = append(join.Epochs, e)
+			asked[e.Partition] = true
+		}
+	}
+	if len(asked) == 0 {
+		return
+	}
+	for a, e := range h.ran {
+		switch {
+		case !asked[a.Partition]:
+		case e.done:
+			answer := e.answer
+			h.tell(func() { h.set.owners.Answered(h.info.Boot, answer) })
+		default:
+			join.Running = append(join.Running, a)
+		}
+	}
+	h.tell(func() { h.set.owners.Joined(h.info.Boot, join.Epochs, join) })
+}
+
+// tell queues what the owners have to know: they must not be called from Send.
+func (h *urlHost) tell(f func()) {
+	h.tells = append(h.tells, f)
+	signal(h.wake)
+}
+
+// tellOwners tells them, in order.
+func (h *urlHost) tellOwners() {
+	for {
+		h.mu.Lock()
+		tells := h.tells
+		h.tells = nil
+		h.mu.Unlock()
+		for _, f := range tells {
+			f()
+		}
+		select {
+		case <-h.wake:
+		case <-h.ctx.Done():
 			return
 		}
-		delete(u.hosts, h.key)
-		u.lost++
-		h.leave()
-		u.attach(h.key, h.service)
-	}()
+	}
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
 }
 
 // leave drains: calls in flight end, then the host is gone for good.
@@ -216,33 +336,78 @@ func (h *urlHost) leave() {
 	info := h.info
 	info.Draining = true
 	h.set.owners.HostChanged(info)
-	h.set.wait.Add(1)
-	go func() {
-		defer h.set.wait.Done()
+	h.set.wait.Go(func() {
 		h.calls.Wait()
-		h.cancel()
-		h.set.owners.HostDown(info.Boot, "the service was removed")
-	}()
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.tell(func() { // behind the answers
+			h.cancel()
+			h.set.owners.HostDown(info.Boot, "the service was removed")
+		})
+	})
 }
 
 // beat keeps the owners from counting the host lost: this gateway lives, and
 // with it what is known of the calls in flight.
 func (h *urlHost) beat() {
-	defer h.set.wait.Done()
-	t := time.NewTicker(max(h.timeout/4, 10*time.Millisecond))
+	t := time.NewTicker(max(h.window/3, 10*time.Millisecond))
 	defer t.Stop()
 	for {
 		select {
 		case <-h.ctx.Done():
+			h.dropLate()
 			h.calls.Wait()
 			return
 		case <-t.C:
-			if _, lost := h.set.owners.Beat(h.info.Boot); lost {
-				h.cancel()
-				h.set.replace(h)
-			}
+		case <-h.nudge:
+		}
+		sent := tunnel.BootTime()
+		silent, lost := h.set.owners.Beat(h.info.Boot)
+		if lost {
+			h.cancel()
+			h.set.replace(h)
+			continue
+		}
+		h.kept(sent, silent)
+	}
+}
+
+// kept notes who has answered a beat, and starts what waited for that.
+func (h *urlHost) kept(sent time.Duration, silent []uint16) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	before, old := h.beaten, h.silent
+	h.beaten, h.silent = sent, make(map[uint16]time.Duration, len(silent))
+	for _, p := range silent {
+		at, was := old[p]
+		if !was {
+			at = before
+		}
+		h.silent[p] = at
+	}
+	if h.ctx.Err() != nil {
+		return
+	}
+	rest := h.late[:0]
+	for _, m := range h.late {
+		if h.mayStart(m.Attempt.Partition) {
+			go h.run(m)
+		} else {
+			rest = append(rest, m)
 		}
 	}
+	clear(h.late[len(rest):])
+	h.late = rest
+}
+
+// dropLate ends the wait of what will never start.
+func (h *urlHost) dropLate() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for range h.late {
+		h.calls.Done()
+	}
+	h.late = nil
 }
 
 func (h *urlHost) run(m *runtime.Invoke) {
@@ -266,7 +431,28 @@ func (h *urlHost) run(m *runtime.Invoke) {
 	} else if err != nil && h.ctx.Err() != nil {
 		return
 	}
-	h.set.owners.Answered(h.info.Boot, runtime.Answer{Attempt: m.Attempt, Outcome: o})
+	h.ended(runtime.Answer{Attempt: m.Attempt, Outcome: o})
+}
+
+// ended keeps the answer until it is taken, and tells it.
+func (h *urlHost) ended(answer runtime.Answer) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	e := h.ran[answer.Attempt]
+	e.done, e.answer = true, answer
+	if o := answer.Outcome; o != nil {
+		e.size = len(o.Body)
+		for k, vs := range o.Header {
+			for _, v := range vs {
+				e.size += len(k) + len(v)
+			}
+		}
+		if h.held+e.size > keepLimit {
+			e.answer.Outcome, e.size = nil, 0
+		}
+		h.held += e.size
+	}
+	h.tell(func() { h.set.owners.Answered(h.info.Boot, answer) })
 }
 
 // call does the request; a nil error means that the answer is complete.

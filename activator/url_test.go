@@ -26,11 +26,14 @@ type owners struct {
 	changes chan runtime.HostInfo
 	downs   chan string
 	beats   atomic.Int64
+	silent  atomic.Pointer[[]uint16]
+	joins   chan join
 	lose    atomic.Bool
 }
 
 func newOwners() *owners {
 	return &owners{
+		joins: make(chan join, 100),
 		links: map[string]runtime.Link{}, ups: make(chan runtime.HostInfo, 100), answers: make(chan runtime.Answer, 100),
 		changes: make(chan runtime.HostInfo, 100), downs: make(chan string, 100),
 	}
@@ -49,12 +52,17 @@ func (o *owners) LinkDown(string, runtime.Link)  {}
 func (o *owners) HostDown(boot, _ string)        { o.downs <- boot }
 func (o *owners) Beat(string) (silent []uint16, lost bool) {
 	o.beats.Add(1)
-	return nil, o.lose.CompareAndSwap(true, false)
+	if p := o.silent.Load(); p != nil {
+		silent = *p
+	}
+	return silent, o.lose.CompareAndSwap(true, false)
 }
-func (o *owners) Gateways() []string                                          { return nil }
-func (o *owners) Joined(string, []runtime.PartitionEpoch, runtime.JoinAnswer) {}
-func (o *owners) Answered(_ string, a runtime.Answer)                         { o.answers <- a }
-func (o *owners) Deactivated(string, runtime.Actor, uint16)                   {}
+func (o *owners) Gateways() []string { return nil }
+func (o *owners) Joined(_ string, epochs []runtime.PartitionEpoch, j runtime.JoinAnswer) {
+	o.joins <- join{epochs, j}
+}
+func (o *owners) Answered(_ string, a runtime.Answer)       { o.answers <- a }
+func (o *owners) Deactivated(string, runtime.Actor, uint16) {}
 
 func (o *owners) send(boot string, m runtime.HostMessage) {
 	o.mu.Lock()
@@ -113,7 +121,7 @@ func TestURLHosts(t *testing.T) {
 	u.Set([]URLService{service})
 	u.Set([]URLService{service})
 	info := wait(t, "host", o.ups)
-	if info.Service != "s" || info.Grace != 300 || len(o.ups) != 0 {
+	if info.Service != "s" || info.Grace != 450 || len(o.ups) != 0 {
 		t.Fatalf("%+v", info)
 	}
 	call := func(n byte, method, path, body string) (runtime.Answer, time.Duration) {
@@ -246,25 +254,103 @@ func TestConfigIsChecked(t *testing.T) {
 	}
 }
 
-// A rebuilt partition knows no host that its log does not name: the service is
-// attached under a new boot, and the old one ends with its calls.
-func TestURLHostRejoinsAsAnother(t *testing.T) {
+// join is what Joined was told.
+type join struct {
+	epochs []runtime.PartitionEpoch
+	answer runtime.JoinAnswer
+}
+
+// A new owner asks, and gets what has finished and what runs in its partition,
+// and nothing of the others; what ends later comes behind the answer.
+func TestURLHostAnswersAJoin(t *testing.T) {
+	gate := make(chan struct{})
+	entered := make(chan struct{}, 10)
+	app := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			entered <- struct{}{}
+			<-gate
+		}
+	}))
+	defer app.Close()
 	o := newOwners()
 	u := NewURLHosts(o, "node", 0, nil)
 	defer func() { _ = u.Close() }()
-	u.Set([]URLService{{App: "a", Name: "s", URL: "http://127.0.0.1:1", Timeout: time.Minute}})
-	first := wait(t, "attached", o.ups)
-	o.mu.Lock()
-	link := o.links[first.Boot]
-	o.mu.Unlock()
-	link.(interface{ Rejoin() }).Rejoin()
-	if h := wait(t, "the old one drains", o.changes); h.Boot != first.Boot || !h.Draining {
-		t.Errorf("changed %+v", h)
+	u.Set([]URLService{{App: "a", Name: "s", URL: app.URL, Timeout: time.Minute}})
+	boot := wait(t, "attached", o.ups).Boot
+	call := func(n byte, partition uint16, path string, epoch uint64) *runtime.Invoke {
+		m := invoke(n, "GET", path, "")
+		m.Attempt.Partition, m.Epoch = partition, epoch
+		o.send(boot, m)
+		return m
 	}
-	if h := wait(t, "attached again", o.ups); h.Boot == first.Boot || h.Service != "s" {
-		t.Errorf("attached %+v", h)
+	done := call(1, 3, "/x", 5)
+	wait(t, "answer", o.answers)
+	elsewhere := call(2, 4, "/x", 5)
+	wait(t, "answer of another partition", o.answers)
+	slow := call(3, 3, "/slow", 5)
+	wait(t, "start", entered)
+
+	o.send(boot, &runtime.JoinAsk{Epochs: []runtime.PartitionEpoch{{Partition: 3, Epoch: 7}, {Partition: 9, Epoch: 7}}})
+	if a := wait(t, "what has finished", o.answers); a.Attempt != done.Attempt {
+		t.Errorf("answer of %+v", a.Attempt)
 	}
-	if boot := wait(t, "the old one ends", o.downs); boot != first.Boot {
-		t.Errorf("down %s", boot)
+	j := wait(t, "join", o.joins)
+	if len(j.epochs) != 2 || len(j.answer.Running) != 1 || j.answer.Running[0] != slow.Attempt {
+		t.Errorf("join %+v", j)
+	}
+	// Lower terms are neither answered nor obeyed.
+	call(4, 3, "/slow", 6)
+	o.send(boot, &runtime.JoinAsk{Epochs: []runtime.PartitionEpoch{{Partition: 3, Epoch: 6}, {Partition: 4, Epoch: 5}}})
+	if a := wait(t, "what has finished elsewhere", o.answers); a.Attempt != elsewhere.Attempt {
+		t.Errorf("answer of %+v", a.Attempt)
+	}
+	if j := wait(t, "second join", o.joins); len(j.epochs) != 1 || j.epochs[0].Partition != 4 || len(j.answer.Running) != 0 {
+		t.Errorf("join %+v", j)
+	}
+	// What was taken is not told again.
+	o.send(boot, &runtime.Taken{Attempts: []runtime.Attempt{done.Attempt}})
+	o.send(boot, &runtime.JoinAsk{Epochs: []runtime.PartitionEpoch{{Partition: 3, Epoch: 7}}})
+	wait(t, "third join", o.joins)
+	close(gate)
+	if a := wait(t, "the end of the slow one", o.answers); a.Attempt != slow.Attempt || a.Outcome == nil {
+		t.Errorf("answer of %+v", a)
+	}
+	if len(entered) != 0 {
+		t.Error("an invocation of a deposed owner was obeyed")
+	}
+}
+
+// Owners count from the last contact, so nothing starts long after it.
+func TestURLHostStartsNothingForASilentOwner(t *testing.T) {
+	started := make(chan string, 10)
+	app := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { started <- r.URL.Path }))
+	defer app.Close()
+	o := newOwners()
+	o.silent.Store(&[]uint16{3})
+	u := NewURLHosts(o, "node", 0, nil)
+	defer func() { _ = u.Close() }()
+	u.Set([]URLService{{App: "a", Name: "s", URL: app.URL, Timeout: 400 * time.Millisecond}})
+	boot := wait(t, "attached", o.ups).Boot
+	for began := time.Now(); time.Since(began) < 300*time.Millisecond; { // the window is 200 ms
+		time.Sleep(10 * time.Millisecond)
+	}
+	m := invoke(1, "GET", "/silent", "")
+	m.Attempt.Partition = 3
+	o.send(boot, m)
+	o.send(boot, invoke(2, "GET", "/other", ""))
+	if got := wait(t, "start", started); got != "/other" {
+		t.Fatal(got)
+	}
+	// It waits here, which is what a join says of it.
+	o.send(boot, &runtime.JoinAsk{Epochs: []runtime.PartitionEpoch{{Partition: 3, Epoch: 1}}})
+	if j := wait(t, "join", o.joins); len(j.answer.Running) != 1 {
+		t.Errorf("join %+v", j)
+	}
+	if len(started) != 0 {
+		t.Fatal("it started without the word of its owner")
+	}
+	o.silent.Store(&[]uint16{})
+	if got := wait(t, "start", started); got != "/silent" {
+		t.Fatal(got)
 	}
 }

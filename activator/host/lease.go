@@ -40,7 +40,7 @@ func (h *Host) beginLease(joined time.Duration) {
 // beat sends a sign of life; h.mu is held.
 func (h *Host) beat(c *tunnel.Conn) {
 	l := &h.leaseInfo
-	now := bootTime()
+	now := tunnel.BootTime()
 	l.seq++
 	l.sent = append(l.sent, sentBeat{l.seq, now})
 	if len(l.sent) > 64 {
@@ -89,7 +89,7 @@ func (h *Host) kept(m *tunnel.BeatAnswer) {
 func (h *Host) keepLease() {
 	for {
 		h.mu.Lock()
-		if h.conn != nil && bootTime() >= h.leaseInfo.next {
+		if h.conn != nil && tunnel.BootTime() >= h.leaseInfo.next {
 			h.beat(h.conn)
 		}
 		h.checkLease()
@@ -116,7 +116,7 @@ func (h *Host) checkLease() {
 	if !l.begun || h.exited {
 		return
 	}
-	now := bootTime()
+	now := tunnel.BootTime()
 	over := slices.IndexFunc(h.parts, func(p *partition) bool { return p.held() && now-p.kept > h.lease })
 	switch {
 	case over >= 0 && !l.frozen:
@@ -152,7 +152,7 @@ func (h *Host) checkLease() {
 // mayStart tells whether the lease of a partition allows more of its work; h.mu
 // is held. That an owner has sent it is no proof that it still is the owner.
 func (h *Host) mayStart(n uint16) bool {
-	return !h.leaseInfo.frozen && bootTime()-h.parts.at(n).kept <= h.lease
+	return !h.leaseInfo.frozen && tunnel.BootTime()-h.parts.at(n).kept <= h.lease
 }
 
 // active are the actors that are active here.

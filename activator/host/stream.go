@@ -106,7 +106,7 @@ func (h *Host) join(ctx context.Context, c *tunnel.Conn, m tunnel.Message) (sent
 			return 0, false, err
 		}
 	}
-	sent = bootTime()
+	sent = tunnel.BootTime()
 	for _, piece := range joined.Pieces() {
 		if err := c.Write(ctx, piece); err != nil {
 			return 0, false, err

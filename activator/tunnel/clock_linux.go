@@ -1,4 +1,4 @@
-package host
+package tunnel
 
 import (
 	"time"
@@ -6,9 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bootTime is the time since the machine started, with the time it slept:
+// BootTime is the time since the machine started, with the time it slept:
 // a lease runs on while the machine is suspended.
-func bootTime() time.Duration {
+func BootTime() time.Duration {
 	var t unix.Timespec
 	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &t) != nil {
 		return time.Duration(time.Now().UnixNano()) // kernels before 2.6.39
