@@ -157,9 +157,9 @@ type lane struct {
 	conn *conn
 }
 
-// lane finds the one of a partition on a broker.
-func (c *Cluster) lane(addr string, partition int32) *lane {
-	key := laneKey{addr, int(partition) % c.cfg.Connections}
+// lane finds one of a broker's by its number.
+func (c *Cluster) lane(addr string, n int) *lane {
+	key := laneKey{addr, n}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	l := c.lanes[key]

@@ -131,7 +131,7 @@ func (l *log) produce(ctx context.Context, records [][]byte) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	lane := l.c.lane(addr, l.partition)
+	lane := l.c.lane(addr, int(l.partition)%l.c.cfg.Connections)
 	conn, err := lane.get(ctx)
 	if err != nil {
 		l.c.forget(l.partition)

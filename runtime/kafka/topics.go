@@ -3,24 +3,501 @@ package kafka
 import (
 	"context"
 	"errors"
+	"fmt"
+	"hash/fnv"
+	"maps"
+	"slices"
+	"sync"
+	"time"
 
+	"github.com/IBM/sarama"
 	"github.com/karmesh/kar/runtime"
 )
 
-type topics struct{ c *Cluster }
+// topics are the event topics: Kafka's, under their own names, so that other
+// programs can write and read them. One has one partition; those with several
+// are refused.
+//
+// Offsets are Kafka's plus a base, which is 0 for the first topic of a name and
+// makes a later one go on counting (see memory).
+type topics struct {
+	c      *Cluster
+	memory memory
+	tails  tails
 
-func newTopics(c *Cluster) *topics { return &topics{c: c} }
-
-func (t *topics) shut() {}
-
-var errLater = errors.New("not built yet")
-
-func (t *topics) Create(context.Context, string) (bool, error)                  { return false, errLater }
-func (t *topics) Delete(context.Context, string) (bool, error)                  { return false, errLater }
-func (t *topics) List(context.Context) ([]string, error)                        { return nil, errLater }
-func (t *topics) Publish(context.Context, string, runtime.Event) (int64, error) { return 0, errLater }
-func (t *topics) Bounds(context.Context, string) (int64, int64, error)          { return 0, 0, errLater }
-func (t *topics) Fetch(context.Context, string, int64, int) ([]runtime.Event, error) {
-	return nil, errLater
+	mu    sync.Mutex
+	known map[string]*eventTopic // by Kafka's name
 }
+
+// An eventTopic is what was true of a topic when it was last looked at.
+type eventTopic struct {
+	name string // Kafka's
+	id   sarama.Uuid
+	base int64
+	addr string // of the leader
+	seen int64  // the highest end that this process knows
+}
+
+var _ runtime.Topics = (*topics)(nil)
+
+func newTopics(c *Cluster) *topics {
+	t := &topics{c: c, known: map[string]*eventTopic{}}
+	t.memory.c, t.tails.c = c, c
+	return t
+}
+
+// Close is for the gateway; the connections belong to the Cluster.
 func (t *topics) Close() error { return nil }
+
+func missing(name string) error {
+	return runtime.Errorf(runtime.CodeTopicMissing, "there is no topic %q", name)
+}
+
+func (t *topics) Create(ctx context.Context, topic string) (bool, error) {
+	name, err := t.c.cfg.kafkaName(topic)
+	if err != nil {
+		return false, err
+	}
+	answer, err := t.c.metadata(ctx, name)
+	if err != nil {
+		return false, err
+	}
+	if _, err := topicOf(answer, name); err == nil {
+		return false, nil
+	}
+	copies := t.c.copies(answer)
+	created, err := t.c.create(ctx, name, 1, copies, map[string]string{
+		"max.message.bytes":   fmt.Sprint(t.c.cfg.maxMessage()),
+		"min.insync.replicas": t.c.cfg.wanted(copies)["min.insync.replicas"],
+	})
+	if err != nil || !created {
+		return false, err
+	}
+	meta, err := t.c.settled(ctx, name, 1)
+	if err != nil {
+		return true, err
+	}
+	_, err = t.memory.base(ctx, name, meta.Uuid)
+	return true, err
+}
+
+// Delete waits until the topic is gone, which Kafka does later than it says.
+func (t *topics) Delete(ctx context.Context, topic string) (bool, error) {
+	name, err := t.c.cfg.kafkaName(topic)
+	if err != nil {
+		return false, err
+	}
+	answer, err := t.c.metadata(ctx, name)
+	if err != nil {
+		return false, err
+	}
+	meta, err := topicOf(answer, name)
+	if errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
+		return false, nil
+	}
+	if err != nil {
+		return false, t.c.topicFault(err, "describe the topic "+name)
+	}
+	if err := t.note(ctx, topic, meta); err != nil {
+		return false, err
+	}
+	existed := true
+	err = t.c.anyBroker(ctx, func(b *sarama.Broker) error {
+		answer, err := b.DeleteTopics(&sarama.DeleteTopicsRequest{Version: 4, Topics: []string{name}, Timeout: t.c.cfg.Timeout})
+		if err != nil {
+			return err
+		}
+		switch code := answer.TopicErrorCodes[name]; code {
+		case sarama.ErrNoError:
+		case sarama.ErrUnknownTopicOrPartition:
+			existed = false
+		default:
+			return code
+		}
+		return nil
+	})
+	if err != nil {
+		return false, t.c.topicFault(err, "delete the topic "+name)
+	}
+	err = t.vanished(ctx, name, meta.Uuid)
+	t.forget(name)
+	t.tails.wake(name)
+	return existed, err
+}
+
+// note writes down where the next topic of the name begins to count.
+func (t *topics) note(ctx context.Context, topic string, meta *sarama.TopicMetadata) error {
+	if len(meta.Partitions) != 1 {
+		return nil
+	}
+	at, err := t.at(ctx, topic, true)
+	if err != nil {
+		return err
+	}
+	end, err := t.offset(ctx, at, sarama.OffsetNewest)
+	if err != nil {
+		return err
+	}
+	return t.memory.ended(ctx, at, at.base+end)
+}
+
+func (t *topics) vanished(ctx context.Context, name string, id sarama.Uuid) error {
+	wait, cancel := context.WithTimeout(ctx, 3*t.c.cfg.Timeout)
+	defer cancel()
+	for {
+		answer, err := t.c.metadata(wait, name)
+		if err == nil {
+			meta, err := topicOf(answer, name)
+			if errors.Is(err, sarama.ErrUnknownTopicOrPartition) || err == nil && meta.Uuid != id {
+				return nil
+			}
+		}
+		select {
+		case <-wait.Done():
+			return runtime.Errorf(runtime.CodeKafkaUnreachable, "the topic %s is being deleted, and is still there", name)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// List leaves out Kafka's own topics and those of meshes.
+func (t *topics) List(ctx context.Context) ([]string, error) {
+	answer, err := t.c.metadata(ctx)
+	if err != nil {
+		return nil, err
+	}
+	names := []string{}
+	for _, meta := range answer.Topics {
+		if name, ok := t.c.cfg.eventName(meta.Name); ok && !meta.IsInternal {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+func (t *topics) Publish(ctx context.Context, topic string, e runtime.Event) (int64, error) {
+	if size := eventSize(e); size > t.c.cfg.maxMessage() {
+		return 0, runtime.Errorf(runtime.CodeTooLarge, "the event has %d bytes; topics take %d", size, t.c.cfg.maxMessage())
+	}
+	for try := 0; ; try++ {
+		at, err := t.at(ctx, topic, try > 0)
+		if err != nil {
+			return 0, err
+		}
+		offset, err := t.c.produce(ctx, at.addr, at.name, 0, []*sarama.Record{recordOf(e)})
+		var code sarama.KError
+		switch {
+		case err == nil && offset < t.saw(at, offset+1):
+			// It counts from less than before, so it may be another topic by now.
+			if at, err = t.at(ctx, topic, true); err != nil {
+				return 0, err
+			}
+			return at.base + offset, nil
+		case err == nil:
+			return at.base + offset, nil
+		case !errors.As(err, &code):
+			t.forget(at.name)
+			return 0, err
+		case !misplaced(code) || try == 20:
+			return 0, t.publishFault(code, at.name)
+		}
+		select {
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-time.After(time.Duration(try) * 10 * time.Millisecond):
+		}
+	}
+}
+
+func (t *topics) publishFault(code sarama.KError, name string) error {
+	switch {
+	case code == sarama.ErrMessageSizeTooLarge || code == sarama.ErrMessageSetSizeTooLarge:
+		return runtime.Errorf(runtime.CodeTooLarge, "the event is larger than the topic %s takes", name)
+	case neverAppended(code):
+		return t.c.topicFault(code, "publish to "+name)
+	}
+	return runtime.Errorf(runtime.CodeUnknownOutcome, "Kafka did not confirm an event for %s: %v", name, code)
+}
+
+// saw remembers how far a topic goes, and returns how far it went before.
+func (t *topics) saw(at *eventTopic, end int64) int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	before := at.seen
+	at.seen = max(before, end)
+	return before
+}
+
+func (t *topics) Bounds(ctx context.Context, topic string) (start, end int64, err error) {
+	at, err := t.at(ctx, topic, true)
+	if err != nil {
+		return 0, 0, err
+	}
+	if start, err = t.offset(ctx, at, sarama.OffsetOldest); err != nil {
+		return 0, 0, err
+	}
+	if end, err = t.offset(ctx, at, sarama.OffsetNewest); err != nil {
+		return 0, 0, err
+	}
+	return at.base + start, at.base + end, nil
+}
+
+func (t *topics) offset(ctx context.Context, at *eventTopic, which int64) (offset int64, err error) {
+	err = t.c.do(ctx, at.addr, func(b *sarama.Broker) error {
+		offset, err = listOffset(b, at.name, 0, which)
+		return err
+	})
+	if err != nil {
+		err = t.c.topicFault(err, "read the topic "+at.name)
+	}
+	return offset, err
+}
+
+// Fetch looks, and waits where there is nothing yet.
+func (t *topics) Fetch(ctx context.Context, topic string, offset int64, limit int) ([]runtime.Event, error) {
+	for fresh := false; ; {
+		at, err := t.at(ctx, topic, fresh)
+		if err != nil {
+			return nil, err
+		}
+		got, err := t.look(ctx, at, offset, limit)
+		var code sarama.KError
+		if errors.As(err, &code) && !misplaced(code) {
+			return nil, t.c.topicFault(err, "read the topic "+at.name)
+		}
+		if err != nil && code == 0 {
+			return nil, err
+		}
+		if err == nil && len(got.events) == 0 {
+			if err := t.tails.wait(ctx, at.addr, at.name, got.end); err != nil {
+				return nil, err
+			}
+		} else if err != nil {
+			select {
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+		fresh = len(got.events) == 0
+		if fresh {
+			continue
+		}
+		// The events belong to the topic that is meant only if it is still that one.
+		again, err := t.at(ctx, topic, true)
+		if err != nil {
+			return nil, err
+		}
+		if again.id == at.id {
+			return got.events, nil
+		}
+	}
+}
+
+// A look is the outcome of one: events, or how far the topic goes.
+type look struct {
+	events []runtime.Event
+	end    int64 // Kafka's
+}
+
+// eventBytes bounds the memory of one Fetch; one event is returned whatever its size.
+const eventBytes = 4 << 20
+
+func (t *topics) look(ctx context.Context, at *eventTopic, offset int64, limit int) (got look, err error) {
+	from := max(0, offset-at.base)
+	for {
+		var block *sarama.FetchResponseBlock
+		err := t.c.do(ctx, at.addr, func(b *sarama.Broker) (err error) {
+			block, err = fetchBlock(b, at.name, 0, from, eventBytes, 0)
+			return err
+		})
+		if errors.Is(err, sarama.ErrOffsetOutOfRange) {
+			start, err := t.offset(ctx, at, sarama.OffsetOldest)
+			if err != nil {
+				return got, err
+			}
+			end, err := t.offset(ctx, at, sarama.OffsetNewest)
+			if err != nil {
+				return got, err
+			}
+			if from < start {
+				from = start
+				continue
+			}
+			return look{end: end}, nil
+		}
+		if err != nil {
+			return got, err
+		}
+		next := from
+		for _, b := range batchesOf(block) {
+			for _, r := range b.Records {
+				if at := b.FirstOffset + r.OffsetDelta; at >= from && len(got.events) < max(limit, 1) {
+					got.events = append(got.events, eventOf(r, at))
+				}
+			}
+			next = max(next, b.LastOffset()+1)
+		}
+		for i := range got.events {
+			got.events[i].Offset += at.base
+		}
+		if len(got.events) > 0 || next >= block.HighWaterMarkOffset {
+			got.end = next
+			return got, nil
+		}
+		if next == from {
+			return got, runtime.Errorf(runtime.CodeUnsupported, "record %d of the topic %s is in a format that KAR does not read", from, at.name)
+		}
+		from = next // marks of transactions only
+	}
+}
+
+// at is the state of a topic; fresh asks Kafka whether it is still so.
+func (t *topics) at(ctx context.Context, topic string, fresh bool) (*eventTopic, error) {
+	name, err := t.c.cfg.kafkaName(topic)
+	if err != nil {
+		return nil, err
+	}
+	t.mu.Lock()
+	known := t.known[name]
+	t.mu.Unlock()
+	if known != nil && !fresh {
+		return known, nil
+	}
+	meta, addr, err := t.find(ctx, name)
+	if errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
+		t.forget(name)
+		return nil, missing(topic)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(meta.Partitions) != 1 {
+		return nil, runtime.Errorf(runtime.CodeUnsupported, "the topic %s has %d partitions; KAR reads and writes topics with one", name, len(meta.Partitions))
+	}
+	if known != nil && known.id == meta.Uuid && known.addr == addr {
+		return known, nil
+	}
+	now := &eventTopic{name: name, id: meta.Uuid, addr: addr}
+	if known != nil && known.id == meta.Uuid {
+		now.base = known.base
+	} else if now.base, err = t.memory.base(ctx, name, meta.Uuid); err != nil {
+		return nil, err
+	}
+	t.mu.Lock()
+	t.known[name] = now
+	t.mu.Unlock()
+	return now, nil
+}
+
+// find asks for a topic and its leader. A topic of which another gateway has
+// just told may not be known everywhere yet, and a leader may be missing for
+// a moment: both are waited for.
+func (t *topics) find(ctx context.Context, name string) (*sarama.TopicMetadata, string, error) {
+	began := time.Now()
+	for {
+		answer, err := t.c.metadata(ctx, name)
+		if err != nil {
+			return nil, "", err
+		}
+		patience := t.c.cfg.Timeout
+		meta, err := topicOf(answer, name)
+		if err == nil {
+			if len(meta.Partitions) != 1 {
+				return meta, "", nil
+			}
+			for _, b := range answer.Brokers {
+				if b.ID() == meta.Partitions[0].Leader {
+					return meta, b.Addr(), nil
+				}
+			}
+			err = runtime.Errorf(runtime.CodeKafkaUnreachable, "the topic %s has no leader at the moment", name)
+		} else if errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
+			patience = 500 * time.Millisecond
+			if exists, e := t.memory.exists(ctx, name); e != nil || !exists {
+				return nil, "", errors.Join(err, e)
+			}
+		} else {
+			return nil, "", t.c.topicFault(err, "describe the topic "+name)
+		}
+		if time.Since(began) > patience {
+			return nil, "", err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, "", ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+func (t *topics) forget(name string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.known, name)
+}
+
+// produce sends records to a topic other than the log, over lanes of their own.
+// An answer of the broker comes back as a sarama.KError.
+func (c *Cluster) produce(ctx context.Context, addr, topic string, partition int32, records []*sarama.Record) (int64, error) {
+	h := fnv.New32a()
+	h.Write([]byte(topic))
+	lane := c.lane(addr, c.cfg.Connections+int(h.Sum32()%uint32(c.cfg.Connections)))
+	conn, err := lane.get(ctx)
+	if err != nil {
+		return 0, err
+	}
+	answer, err := c.send(ctx, conn, c.request(topic, partition, records))
+	if err != nil {
+		if ctx.Err() == nil {
+			lane.drop(conn)
+		}
+		return 0, runtime.Errorf(runtime.CodeUnknownOutcome, "the broker at %s did not confirm what was sent for %s: %v", addr, topic, plain(err))
+	}
+	block := answer.GetBlock(topic, partition)
+	if block == nil {
+		return 0, runtime.Errorf(runtime.CodeUnknownOutcome, "the broker at %s answered without naming the topic", addr)
+	}
+	if block.Err != sarama.ErrNoError {
+		return 0, block.Err
+	}
+	return block.Offset, nil
+}
+
+func recordOf(e runtime.Event) *sarama.Record {
+	r := &sarama.Record{Value: e.Body}
+	if r.Value == nil {
+		r.Value = []byte{} // nil would delete the key of a compacted topic
+	}
+	if len(e.Key) > 0 {
+		r.Key = e.Key
+	}
+	for _, name := range slices.Sorted(maps.Keys(e.Header)) {
+		for _, value := range e.Header[name] {
+			r.Headers = append(r.Headers, &sarama.RecordHeader{Key: []byte(name), Value: []byte(value)})
+		}
+	}
+	return r
+}
+
+func eventSize(e runtime.Event) int {
+	n := batchOverhead + recordOverhead + len(e.Key) + len(e.Body)
+	for name, values := range e.Header {
+		for _, v := range values {
+			n += len(name) + len(v) + 10
+		}
+	}
+	return n
+}
+
+func eventOf(r *sarama.Record, offset int64) runtime.Event {
+	e := runtime.Event{Offset: offset, Key: r.Key, Body: r.Value}
+	for _, h := range r.Headers {
+		if e.Header == nil {
+			e.Header = runtime.Header{}
+		}
+		e.Header[string(h.Key)] = append(e.Header[string(h.Key)], string(h.Value))
+	}
+	return e
+}
