@@ -98,7 +98,7 @@ func Open(cfg Config) (*Redis, error) {
 	r.client = r.connect()
 	for i := range cfg.Partitions {
 		n := uint16(i)
-		r.parts = append(r.parts, &partition{number: n, keys: partitionKeys(cfg.Mesh, n), turn: make(chan struct{}, 1)})
+		r.parts = append(r.parts, &partition{number: n, keys: partitionKeys(cfg.Mesh, n), turn: make(chan struct{}, 1), safe: safety{after: cfg.SafeAfter.Milliseconds()}})
 	}
 	return r, nil
 }

@@ -68,6 +68,14 @@ if not stepping then
     return {applied, 2, 0}
   end
 end
+local adds = false
+for i = 8, #ARGV, 3 do
+  adds = adds or ARGV[i] ~= 'p' and ARGV[i] ~= 'd'
+end
+if adds then
+  -- A full server refuses this; behind a removal it would take what follows.
+  redis.call('HSET', meta, 'id', ARGV[1])
+end
 if not whole then
   redis.call('UNLINK', entries, expiry, meta)
   redis.call('ZADD', entries, 0, '')

@@ -18,17 +18,20 @@ import (
 //     gap in what this process knows about it since then.
 
 const (
-	safePositions = 256 // kept per partition
-	factsFor      = 10 * time.Second
-	waitMillis    = 500
+	safeMarks  = 100 // in the time of SafeAfter, per partition
+	factsFor   = 10 * time.Second
+	waitMillis = 500
 )
 
-// safety knows since when the store has been where. The server's run must be
-// one: a position that went back, or that somebody else moved, starts it anew.
+// safety knows since when the store has been where. What it knows must be
+// without a gap: a position that went back, or that somebody else moved, starts
+// it anew.
 type safety struct {
+	after   int64  // milliseconds
 	at      uint64 // as this process has last seen it
-	marks   []mark // rising, at most safePositions
-	durable uint64
+	marks   []mark // rising, about safeMarks
+	old     uint64 // was there for so long
+	durable uint64 // what Sync has returned
 	server  facts
 	asked   time.Time
 }
@@ -41,10 +44,18 @@ type mark struct {
 // moved: this process applied from → to.
 func (s *safety) moved(from, to uint64, now int64) {
 	s.seen(from, now)
-	if to > s.at || len(s.marks) == 0 {
-		s.at = to
-		s.add(mark{to, now})
+	if to == s.at {
+		return
 	}
+	s.at = to
+	// Of three marks that are close together the middle one goes: what it says
+	// counts a little later, nothing counts too early.
+	n := len(s.marks)
+	if n >= 2 && now-s.marks[n-2].since < s.after/safeMarks {
+		s.marks = s.marks[:n-1]
+	}
+	s.marks = append(s.marks, mark{to, now})
+	s.age(now)
 }
 
 // seen: the store is at this position.
@@ -52,37 +63,20 @@ func (s *safety) seen(at uint64, now int64) {
 	if s.at == at && len(s.marks) > 0 {
 		return
 	}
-	s.at, s.marks, s.durable = at, nil, 0
-	s.add(mark{at, now})
+	s.at, s.marks, s.old, s.durable = at, []mark{{at, now}}, 0, 0
 }
 
-// add thins out what is close together, so that the oldest mark is never lost
-// before it has counted.
-func (s *safety) add(m mark) {
-	s.marks = append(s.marks, m)
-	if len(s.marks) <= safePositions {
-		return
-	}
-	kept := s.marks[:0]
-	for i, m := range s.marks {
-		if i%2 == 0 || i >= len(s.marks)-8 {
-			kept = append(kept, m)
-		}
-	}
-	s.marks = kept
-}
-
-// aged is the highest position that is as old as after; marks before it go.
-func (s *safety) aged(now int64, after time.Duration) uint64 {
-	found := s.durable
-	for len(s.marks) > 0 && s.marks[0].since <= now-after.Milliseconds() {
-		found = max(found, s.marks[0].applied)
+// age finds the highest position that is old enough; the last mark stays, as it
+// says that there was one.
+func (s *safety) age(now int64) uint64 {
+	for len(s.marks) > 0 && s.marks[0].since <= now-s.after {
+		s.old = max(s.old, s.marks[0].applied)
 		if len(s.marks) == 1 {
-			break // the last one says where the store is
+			break
 		}
 		s.marks = s.marks[1:]
 	}
-	return found
+	return s.old
 }
 
 // facts are what INFO says about the server that holds a partition.
@@ -125,7 +119,7 @@ func (r *Redis) Sync(ctx context.Context, number uint16) (uint64, error) {
 	}
 	p.mu.Lock()
 	before := p.safe.durable
-	candidate := p.safe.aged(r.now(), r.cfg.SafeAfter)
+	candidate := p.safe.age(r.now())
 	server, fresh := p.safe.server, r.clock().Sub(p.safe.asked) < factsFor
 	p.mu.Unlock()
 	if fresh && server.replicas == 0 && !server.waitAOF() && candidate == before {
@@ -152,10 +146,10 @@ func (r *Redis) Sync(ctx context.Context, number uint16) (uint64, error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if applied < p.safe.at || p.safe.at == 0 {
+	if applied < p.safe.at || len(p.safe.marks) == 0 {
 		p.safe.seen(applied, r.now())
 	}
-	durable := min(p.safe.aged(r.now(), r.cfg.SafeAfter), applied)
+	durable := max(p.safe.durable, p.safe.age(r.now()))
 	if waited {
 		durable = max(durable, applied)
 	}
