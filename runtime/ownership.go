@@ -1,5 +1,8 @@
 package runtime
 
+// Level is the highest format of records that this version reads and writes.
+const Level = 1
+
 // Who should own a partition. Nothing here is needed for safety, which comes
 // from the log alone: this only says which gateway should try, and when.
 
@@ -120,4 +123,17 @@ func (in *HostsBeat) decide(c *Core) {
 		}
 	}
 	c.replyValue(in.Waiter, lost)
+}
+
+// Answers tells whether the effects decided so far let somebody know something.
+func (c *Core) Answers() bool { return len(c.effects) > 0 }
+
+// Question tells an input that somebody asked and can be told that it was not
+// decided, from news that must not be dropped.
+func Question(in Input) bool {
+	switch in.(type) {
+	case *HostJoined:
+		return false
+	}
+	return WaiterOf(in) != nil
 }

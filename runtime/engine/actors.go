@@ -4,16 +4,18 @@ import (
 	"context"
 	"errors"
 	"sort"
+	"strconv"
+	"strings"
 
 	"github.com/karmesh/kar/runtime"
 )
 
-func (m *Mesh) actorPart(a runtime.Actor) *partition {
-	return m.part(runtime.ActorPartition(a, len(m.parts)))
-}
-
 // view reads keys, or everything under a prefix, from the store.
 func (p *partition) view(ctx context.Context, app string, keys [][]byte, prefix []byte) (*runtime.View, error) {
+	a := p.applier.Load()
+	if lost := a.missing(); lost != nil {
+		return nil, lost
+	}
 	var v *runtime.View
 	err := p.m.cfg.Store.Read(ctx, p.n, func(s runtime.Snapshot) error {
 		v = &runtime.View{Entries: make(map[string][]byte, len(keys))}
@@ -42,9 +44,14 @@ func (p *partition) view(ctx context.Context, app string, keys [][]byte, prefix 
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		return nil, runtime.Errorf(runtime.CodeStoreAway, "the state store does not answer: %v", err)
+		return nil, storeAway(err)
 	}
+	a.saw(v.Applied)
 	return v, nil
+}
+
+func storeAway(err error) error {
+	return runtime.Errorf(runtime.CodeStoreAway, "the state store does not answer: %v", err)
 }
 
 // keyView reads what an Idempotency-Key was used for.
@@ -86,52 +93,36 @@ func (p *partition) generation(ctx context.Context, app string, fresh bool) (uin
 
 // State reads or changes an actor's state.
 func (m *Mesh) State(ctx context.Context, op runtime.StateOp) (runtime.StateResult, error) {
-	p := m.actorPart(op.Actor)
-	for fresh := false; ; fresh = true {
-		gen, err := p.generation(ctx, op.Actor.App, fresh)
-		if err != nil {
-			return runtime.StateResult{}, err
-		}
-		keys, prefix := runtime.StateKeys(&op, gen)
-		v, err := p.view(ctx, op.Actor.App, keys, prefix)
-		if err != nil {
-			return runtime.StateResult{}, err
-		}
-		v.Generation = gen
-		w := newWaiter()
-		rep, err := p.ask(ctx, w, &runtime.StateInput{Op: op, View: v, Waiter: w})
-		if isAgain(err) {
-			continue
-		}
-		if err != nil {
-			return runtime.StateResult{}, err
-		}
-		r, _ := rep.value.(runtime.StateResult)
-		return r, nil
-	}
+	rep, err := m.do(ctx, &Op{Partition: runtime.ActorPartition(op.Actor, len(m.parts)), State: &op})
+	r, _ := rep.value.(runtime.StateResult)
+	return r, err
+}
+
+// ofActor asks the owner of an actor.
+func (m *Mesh) ofActor(ctx context.Context, a runtime.Actor, op *Op) (any, error) {
+	op.Partition = runtime.ActorPartition(a, len(m.parts))
+	rep, err := m.do(ctx, op)
+	return rep.value, err
 }
 
 // SetReminder creates or replaces a reminder.
 func (m *Mesh) SetReminder(ctx context.Context, boot string, r runtime.Reminder) (replaced bool, err error) {
-	w := newWaiter()
-	rep, err := m.actorPart(r.Actor).ask(ctx, w, &runtime.SetReminder{Reminder: r, Boot: boot, Waiter: w})
-	replaced, _ = rep.value.(bool)
+	v, err := m.ofActor(ctx, r.Actor, &Op{SetReminder: &runtime.SetReminder{Reminder: r, Boot: boot}})
+	replaced, _ = v.(bool)
 	return replaced, err
 }
 
 // Reminders lists the reminders of an actor, sorted by id; all when id is "".
 func (m *Mesh) Reminders(ctx context.Context, a runtime.Actor, id string) ([]runtime.Reminder, error) {
-	w := newWaiter()
-	rep, err := m.actorPart(a).ask(ctx, w, &runtime.Query{Kind: runtime.QueryReminders, Actor: a, ID: id, Waiter: w})
-	rs, _ := rep.value.([]runtime.Reminder)
+	v, err := m.ofActor(ctx, a, &Op{Query: &runtime.Query{Kind: runtime.QueryReminders, Actor: a, ID: id}})
+	rs, _ := v.([]runtime.Reminder)
 	return rs, err
 }
 
 // CancelReminders removes one reminder, or all when id is "".
 func (m *Mesh) CancelReminders(ctx context.Context, boot string, a runtime.Actor, id string) (int, error) {
-	w := newWaiter()
-	rep, err := m.actorPart(a).ask(ctx, w, &runtime.CancelReminders{Actor: a, ID: id, Boot: boot, Waiter: w})
-	n, _ := rep.value.(int)
+	v, err := m.ofActor(ctx, a, &Op{CancelReminders: &runtime.CancelReminders{Actor: a, ID: id, Boot: boot}})
+	n, _ := v.(int)
 	return n, err
 }
 
@@ -152,25 +143,22 @@ func (m *Mesh) Subscribe(ctx context.Context, s runtime.Subscription) (replaced 
 			return false, err
 		}
 	}
-	w := newWaiter()
-	rep, err := m.actorPart(s.Actor).ask(ctx, w, &runtime.Subscribe{Subscription: s, Waiter: w})
-	replaced, _ = rep.value.(bool)
+	v, err := m.ofActor(ctx, s.Actor, &Op{Subscribe: &s})
+	replaced, _ = v.(bool)
 	return replaced, err
 }
 
 // Subscriptions lists the subscriptions of an actor, sorted by id; all when id is "".
 func (m *Mesh) Subscriptions(ctx context.Context, a runtime.Actor, id string) ([]runtime.Subscription, error) {
-	w := newWaiter()
-	rep, err := m.actorPart(a).ask(ctx, w, &runtime.Query{Kind: runtime.QuerySubscriptions, Actor: a, ID: id, Waiter: w})
-	ss, _ := rep.value.([]runtime.Subscription)
+	v, err := m.ofActor(ctx, a, &Op{Query: &runtime.Query{Kind: runtime.QuerySubscriptions, Actor: a, ID: id}})
+	ss, _ := v.([]runtime.Subscription)
 	return ss, err
 }
 
 // Unsubscribe removes one subscription, or all when id is "".
 func (m *Mesh) Unsubscribe(ctx context.Context, a runtime.Actor, id string) (int, error) {
-	w := newWaiter()
-	rep, err := m.actorPart(a).ask(ctx, w, &runtime.Unsubscribe{Actor: a, ID: id, Waiter: w})
-	n, _ := rep.value.(int)
+	v, err := m.ofActor(ctx, a, &Op{Unsubscribe: &runtime.Unsubscribe{Actor: a, ID: id}})
+	n, _ := v.(int)
 	return n, err
 }
 
@@ -182,47 +170,44 @@ type Group struct {
 	partition uint16
 }
 
-// Groups lists the consumer groups (a subscription without group is a group of
-// its own); changed is closed when the list is no longer the whole truth.
+// Groups lists the consumer groups of the partitions that this node owns (a
+// subscription without group is a group of its own); changed is closed when the
+// list is no longer the whole truth.
 func (m *Mesh) Groups() (groups []Group, changed <-chan struct{}) {
 	changed = m.groups.wait()
-	ctx, cancel := context.WithTimeout(context.Background(), queryTimeout)
+	ctx, cancel := context.WithTimeout(m.life, queryTimeout)
 	defer cancel()
-	for _, p := range m.parts {
-		w := newWaiter()
-		rep, err := p.ask(ctx, w, &runtime.Query{Kind: runtime.QueryGroups, Waiter: w})
-		if err != nil {
-			continue
+	_ = m.queryMine(ctx, runtime.Query{Kind: runtime.QueryGroups}, func(p *partition, v any) {
+		for _, g := range v.([]runtime.GroupCursor) {
+			groups = append(groups, Group{strconv.Itoa(int(p.n)) + "/" + g.Key, g.Topic, g.Next, p.n})
 		}
-		gs, _ := rep.value.([]runtime.GroupCursor)
-		for _, g := range gs {
-			groups = append(groups, Group{string(rune('0'+p.n%64)) + g.Key, g.Topic, g.Next, p.n})
-		}
-	}
+	})
+	sort.Slice(groups, func(i, j int) bool { return groups[i].Key < groups[j].Key })
 	return groups, changed
 }
 
 // Deliver turns consecutive events into requests of the group's subscribers,
 // exactly once each; it returns the group's next offset once that is durable,
-// or an error with CodeNotFound when the group is gone. From is the offset that
-// the events were fetched from: when the group's cursor is behind it nothing is
-// delivered and the answer says where to go on. Deliver waits while too much of
-// the group's earlier work is unfinished.
+// or an error with CodeNotFound when the group is gone, or is another node's
+// now. From is the offset that the events were fetched from: when the group's
+// cursor is behind it nothing is delivered and the answer says where to go on.
+// Deliver waits while too much of the group's earlier work is unfinished.
 func (m *Mesh) Deliver(ctx context.Context, group string, from int64, events []runtime.Event) (next int64, err error) {
-	if group == "" {
-		return 0, runtime.Errorf(runtime.CodeNotFound, "no group")
-	}
-	p := m.part(uint16(group[0] - '0'))
-	if p == nil {
+	number, key, _ := strings.Cut(group, "/")
+	n, err := strconv.ParseUint(number, 10, 16)
+	p := m.part(uint16(n))
+	if err != nil || p == nil {
 		return 0, runtime.Errorf(runtime.CodeNotFound, "no such group")
 	}
 	for {
 		w := newWaiter()
-		rep, err := p.ask(ctx, w, &runtime.DeliverEvents{Group: group[1:], From: from, Events: events, Waiter: w})
-		if isAgain(err) {
+		rep, err := p.ask(ctx, w, &runtime.DeliverEvents{Group: key, From: from, Events: events, Waiter: w})
+		switch {
+		case is(err, runtime.CodeAskAgain) && (m.cfg.Shared == nil || m.dir.of(p.n).node == m.cfg.Node):
 			continue
-		}
-		if err != nil {
+		case is(err, runtime.CodeNotOwner), is(err, runtime.CodeAskAgain):
+			return 0, runtime.Errorf(runtime.CodeNotFound, "the group is another gateway's now")
+		case err != nil:
 			return 0, err
 		}
 		next, _ = rep.value.(int64)
@@ -234,7 +219,8 @@ func (m *Mesh) Deliver(ctx context.Context, group string, from int64, events []r
 func (m *Mesh) Active(ctx context.Context, app, boot string) ([]runtime.Actor, error) {
 	var as []runtime.Actor
 	err := m.query(ctx, runtime.Query{Kind: runtime.QueryActive, App: app, Boot: boot}, func(v any) {
-		as = append(as, v.([]runtime.Actor)...)
+		list, _ := v.([]runtime.Actor)
+		as = append(as, list...)
 	})
 	sortActors(as)
 	return as, err
@@ -265,31 +251,14 @@ func (m *Mesh) Known(ctx context.Context, app, typ string) ([]runtime.Actor, err
 	for _, a := range active {
 		add(a)
 	}
-	for _, p := range m.parts {
-		gen, err := p.generation(ctx, app, true)
-		if err != nil {
-			return nil, err
-		}
-		if err := p.applier.caughtUp(ctx); err != nil {
-			return nil, err
-		}
-		var found []runtime.Actor
-		err = m.cfg.Store.Read(ctx, p.n, func(s runtime.Snapshot) error {
-			found = nil
-			return s.Scan(runtime.StatePrefix(app, gen, typ), func(k, _ []byte) bool {
-				a, ok := runtime.ActorOfKey(k, app, gen)
-				if n := len(found); ok && (n == 0 || found[n-1] != a) {
-					found = append(found, a)
-				}
-				return ctx.Err() == nil
-			})
-		})
-		if err != nil {
-			return nil, runtime.Errorf(runtime.CodeStoreAway, "the state store does not answer: %v", err)
-		}
-		for _, a := range found {
+	err = m.all(ctx, func() *Op { return &Op{Known: &KnownOp{App: app, Type: typ}} }, func(v any) {
+		list, _ := v.([]runtime.Actor)
+		for _, a := range list {
 			add(a)
 		}
+	})
+	if err != nil {
+		return nil, err
 	}
 	sortActors(as)
 	return as, nil

@@ -4,8 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"slices"
 	"sort"
+	"sync"
 	"time"
 
 	"github.com/karmesh/kar/runtime"
@@ -31,19 +31,23 @@ func NewID(now time.Time, t runtime.Target, key string, partitions int) runtime.
 	return id
 }
 
-// door checks what comes from outside and names the partition of a request.
-func (m *Mesh) door(r *runtime.Request) (*partition, error) {
+// door checks what comes from outside and names the partition to ask: the
+// target's, or for a nested call the one where its caller lives.
+func (m *Mesh) door(r *runtime.Request) (uint16, error) {
 	if m.paused.Load() && r.Boot == "" && r.Session == "" {
-		return nil, runtime.Errorf(runtime.CodeShutdown, "the gateway is stopping")
+		return 0, runtime.Errorf(runtime.CodeShutdown, "the gateway is stopping")
 	}
 	if r.ID.IsZero() {
 		r.ID = m.NewID(r.Target, r.Key)
 	}
 	p := runtime.PartitionOf(r.Target, r.Key, r.ID, len(m.parts))
 	if p != r.ID.Partition() || !r.ID.OfApp(r.Target.App) {
-		return nil, &runtime.Error{Code: runtime.CodeBadID, Detail: "the request id was made for another target", ID: r.ID}
+		return 0, &runtime.Error{Code: runtime.CodeBadID, Detail: "the request id was made for another target", ID: r.ID}
 	}
-	return m.part(p), nil
+	if q, ok := runtime.SessionPartition(r.Session); ok && r.Kind == runtime.Call && m.part(q) != nil {
+		return q, nil
+	}
+	return p, nil
 }
 
 // submit sends a request to its partition until the partition has decided.
@@ -52,88 +56,20 @@ func (m *Mesh) submit(ctx context.Context, r *runtime.Request) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	q, ok := runtime.SessionPartition(r.Session)
-	if !ok || q == p.n || r.Kind != runtime.Call || m.part(q) == nil {
-		return p.submit(ctx, r, nil)
+	return m.do(ctx, &Op{Partition: p, Submit: &SubmitOp{Request: *r}})
+}
+
+// code is the code of an error, CodeAskAgain for the end of a ctx somewhere else.
+func code(err error) runtime.Code {
+	var e *runtime.Error
+	if errors.As(err, &e) && e != nil {
+		return e.Code
 	}
-	n := &nested{parent: m.part(q)}
-	rep, err := p.submit(ctx, r, n)
-	n.close(r.ID, err == nil && !rep.open)
-	return rep, err
-}
-
-// submit decides one request here. The answer "ask again" of an owner that
-// stepped down leaves open whether the request was accepted: from then on it is
-// asked for until there is an answer, and no error may say that it was refused.
-func (p *partition) submit(ctx context.Context, r *runtime.Request, n *nested) (rep reply, err error) {
-	open := false
-	for {
-		in := &runtime.Submit{Request: *r}
-		if err = nil; n != nil {
-			in.Vouched, err = n.vouch(ctx, r)
-		}
-		if err == nil && r.Key != "" {
-			in.View, err = p.keyView(ctx, r)
-		}
-		if err == nil {
-			w := newWaiter()
-			in.Waiter = w
-			if rep, err = p.ask(ctx, w, in); err != nil && ctx.Err() != nil {
-				p.push(&runtime.Leave{ID: r.ID, Waiter: w})
-			}
-		}
-		switch again := isAgain(err); {
-		case ctx.Err() != nil && err != nil:
-			return rep, ctx.Err()
-		case again || open && is(err, runtime.CodeUnavailable):
-			open = open || again
-		case open && is(err, runtime.CodeShutdown):
-			return rep, &runtime.Error{Code: runtime.CodeUnknownOutcome, Detail: "the gateway stopped while the request was under way; it goes on when a gateway runs", ID: r.ID}
-		default:
-			return rep, err
-		}
-	}
-}
-
-// nested is a call from a request in another partition, whose owner remembers
-// the child until it is closed: a retry of the parent waits for it.
-type nested struct {
-	parent  *partition
-	parents []runtime.ID
-}
-
-// vouch asks the owner of the caller about a nested call. It waits for the
-// answer even when ctx ends, for only the answer says who remembers the child.
-func (n *nested) vouch(ctx context.Context, r *runtime.Request) (*runtime.Vouched, error) {
-	w := newWaiter()
-	rep, err := n.parent.ask(context.WithoutCancel(ctx), w, &runtime.Vouch{Request: *r, Waiter: w})
 	if err != nil {
-		return nil, err
+		return runtime.CodeAskAgain
 	}
-	v, _ := rep.value.(*runtime.Vouched)
-	if v != nil {
-		for _, id := range v.Parents {
-			if !slices.Contains(n.parents, id) {
-				n.parents = append(n.parents, id)
-			}
-		}
-	}
-	return v, ctx.Err()
+	return ""
 }
-
-// close lets the parents go on when the child has its outcome; else it may
-// still run although its caller was answered or went away, and is watched.
-func (n *nested) close(child runtime.ID, ended bool) {
-	if ended && len(n.parents) > 0 {
-		n.parent.push(&runtime.ChildClosed{Parents: n.parents, Child: child})
-		return
-	}
-	for _, id := range n.parents {
-		n.parent.watch(child, id)
-	}
-}
-
-func isAgain(err error) bool { return is(err, runtime.CodeAskAgain) }
 
 func is(err error, code runtime.Code) bool {
 	var e *runtime.Error
@@ -163,40 +99,27 @@ func (m *Mesh) Accept(ctx context.Context, r *runtime.Request) (runtime.ID, erro
 
 // Await waits for the outcome of an earlier request of the app.
 func (m *Mesh) Await(ctx context.Context, app string, id runtime.ID) (*runtime.Outcome, error) {
-	p := m.part(id.Partition())
-	if p == nil {
+	if m.part(id.Partition()) == nil {
 		return nil, &runtime.Error{Code: runtime.CodeUnknownRequest, Detail: "no request has this id", ID: id}
 	}
-	for {
-		v, err := p.view(ctx, app, [][]byte{runtime.OutcomeInStore(id)}, nil)
-		if err != nil {
-			return nil, err
-		}
-		w := newWaiter()
-		rep, err := p.ask(ctx, w, &runtime.Await{App: app, ID: id, Waiter: w, View: v})
-		if isAgain(err) {
-			continue
-		}
-		if err != nil {
-			if ctx.Err() != nil {
-				p.push(&runtime.Leave{ID: id, Waiter: w})
-			}
-			return nil, err
-		}
-		return rep.outcome, nil
-	}
+	rep, err := m.do(ctx, &Op{Partition: id.Partition(), Await: &runtime.Await{App: app, ID: id}})
+	return rep.outcome, err
 }
 
 // Release says that the outcomes of plain calls have reached their callers and need not be kept.
 func (m *Mesh) Release(ids ...runtime.ID) {
-	if len(m.parts) == 1 {
+	if len(m.parts) == 1 && m.cfg.Shared == nil {
 		m.parts[0].push(&runtime.Release{IDs: ids})
 		return
 	}
+	by := map[uint16][]runtime.ID{}
 	for _, id := range ids {
-		if p := m.part(id.Partition()); p != nil {
-			p.push(&runtime.Release{IDs: []runtime.ID{id}})
+		if p := id.Partition(); m.part(p) != nil {
+			by[p] = append(by[p], id)
 		}
+	}
+	for p, ids := range by {
+		m.tell(p, &InputNote{Release: &runtime.Release{IDs: ids}})
 	}
 }
 
@@ -204,69 +127,64 @@ func (m *Mesh) Release(ids ...runtime.ID) {
 // running one goes on, its waiters are answered. The result is "cancelled",
 // "running" or "completed".
 func (m *Mesh) Cancel(ctx context.Context, app string, id runtime.ID) (string, error) {
-	p := m.part(id.Partition())
-	if p == nil {
+	if m.part(id.Partition()) == nil {
 		return "", &runtime.Error{Code: runtime.CodeUnknownRequest, Detail: "no request has this id", ID: id}
 	}
-	w := newWaiter()
-	rep, err := p.ask(ctx, w, &runtime.Cancel{App: app, ID: id, Waiter: w})
+	rep, err := m.do(ctx, &Op{Partition: id.Partition(), Cancel: &runtime.Cancel{App: app, ID: id}})
 	s, _ := rep.value.(string)
 	return s, err
 }
 
 // CancelAll withdraws every request of the app that has not started and returns how many.
 func (m *Mesh) CancelAll(ctx context.Context, app string) (int, error) {
-	return m.sum(ctx, func(w *waiter) runtime.Input { return &runtime.CancelAll{App: app, Waiter: w} })
+	return m.sum(ctx, func() *Op { return &Op{CancelAll: &runtime.CancelAll{App: app}} })
 }
 
-// sum asks all partitions at once and adds up their numbers.
-func (m *Mesh) sum(ctx context.Context, make func(*waiter) runtime.Input) (int, error) {
+// sum asks all partitions and adds up their numbers.
+func (m *Mesh) sum(ctx context.Context, ask func() *Op) (int, error) {
 	total := 0
-	var failed error
-	m.all(ctx, make, func(rep reply, err error) {
-		if err != nil {
-			failed = err
-		}
-		n, _ := rep.value.(int)
+	err := m.all(ctx, ask, func(v any) {
+		n, _ := v.(int)
 		total += n
 	})
-	return total, failed
+	return total, err
 }
 
-// all asks all partitions at once.
-func (m *Mesh) all(ctx context.Context, make func(*waiter) runtime.Input, each func(reply, error)) {
-	ws := []*waiter{}
-	for _, p := range m.parts {
-		w := newWaiter()
-		ws = append(ws, w)
-		p.push(make(w))
-	}
-	for _, w := range ws {
-		select {
-		case r := <-w.ch:
-			if r.err != nil {
-				each(r, r.err)
+// all asks all partitions at once and visits the values that came. The error
+// is that of a partition that did not answer.
+func (m *Mesh) all(ctx context.Context, ask func() *Op, visit func(value any)) error {
+	var mu sync.Mutex
+	var failed error
+	var wait sync.WaitGroup
+	for p := range m.parts {
+		op := ask()
+		op.Partition = uint16(p)
+		wait.Go(func() {
+			rep, err := m.do(ctx, op)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				failed = err
 			} else {
-				each(r, nil)
+				visit(rep.value)
 			}
-		case <-ctx.Done():
-			each(reply{}, ctx.Err())
-		}
+		})
 	}
+	wait.Wait()
+	return failed
 }
 
 // Purge forgets the app: its work is withdrawn, its state, reminders and
 // subscriptions removed. It returns when nothing of it can come back.
 func (m *Mesh) Purge(ctx context.Context, app string) error {
-	w := newWaiter()
-	_, err := m.part(runtime.AppPartition(app, len(m.parts))).ask(ctx, w, &runtime.Purge{App: app, Waiter: w})
+	_, err := m.do(ctx, &Op{Partition: runtime.AppPartition(app, len(m.parts)), Purge: &runtime.Purge{App: app}})
 	return err
 }
 
 // Drain withdraws what has not started, waits for the rest, and keeps state,
 // reminders and subscriptions. It returns how many requests were withdrawn.
 func (m *Mesh) Drain(ctx context.Context, app string) (int, error) {
-	return m.sum(ctx, func(w *waiter) runtime.Input { return &runtime.Drain{App: app, Waiter: w} })
+	return m.sum(ctx, func() *Op { return &Op{Drain: &runtime.Drain{App: app}} })
 }
 
 // Service is a component that is reached by URL.
@@ -286,9 +204,7 @@ func (m *Mesh) RemoveService(ctx context.Context, app, name string) (existed boo
 }
 
 func (m *Mesh) setService(ctx context.Context, in *runtime.SetService) (bool, error) {
-	w := newWaiter()
-	in.Waiter = w
-	rep, err := m.part(runtime.AppPartition(in.App, len(m.parts))).ask(ctx, w, in)
+	rep, err := m.do(ctx, &Op{Partition: runtime.AppPartition(in.App, len(m.parts)), SetService: in})
 	had, _ := rep.value.(bool)
 	return had, err
 }
@@ -304,7 +220,8 @@ func (m *Mesh) Services(app string) (list []Service, changed <-chan struct{}, er
 	ctx, cancel := context.WithTimeout(context.Background(), queryTimeout)
 	defer cancel()
 	err = m.query(ctx, runtime.Query{Kind: runtime.QueryServices}, func(v any) {
-		for _, s := range v.([]runtime.ServiceFact) {
+		facts, _ := v.([]runtime.ServiceFact)
+		for _, s := range facts {
 			if app == "" || s.App == app {
 				list = append(list, Service{s.App, s.Name, s.URL, time.Duration(s.Timeout) * time.Millisecond})
 			}
@@ -319,18 +236,34 @@ func (m *Mesh) Services(app string) (list []Service, changed <-chan struct{}, er
 
 // query asks every partition and visits the answers that came.
 func (m *Mesh) query(ctx context.Context, q runtime.Query, visit func(any)) error {
-	var failed error
-	m.all(ctx, func(w *waiter) runtime.Input {
-		one := q
-		one.Waiter = w
-		return &one
-	}, func(r reply, err error) {
-		if err != nil {
-			failed = err
-			return
+	return m.all(ctx, func() *Op { one := q; return &Op{Query: &one} }, visit)
+}
+
+// queryMine asks the partitions that this node owns.
+func (m *Mesh) queryMine(ctx context.Context, q runtime.Query, visit func(*partition, any)) error {
+	ws := map[*partition]*waiter{}
+	for _, p := range m.parts {
+		if m.cfg.Shared != nil && m.dir.of(p.n).node != m.cfg.Node {
+			continue
 		}
-		visit(r.value)
-	})
+		one, w := q, newWaiter()
+		one.Waiter, ws[p] = w, w
+		p.push(&one)
+	}
+	var failed error
+	for p, w := range ws {
+		select {
+		case r := <-w.ch:
+			switch {
+			case r.err == nil:
+				visit(p, r.value)
+			case r.err.Code != runtime.CodeNotOwner:
+				failed = r.err
+			}
+		case <-ctx.Done():
+			failed = ctx.Err()
+		}
+	}
 	return failed
 }
 

@@ -8,18 +8,25 @@ import (
 	"github.com/karmesh/kar/runtime"
 )
 
-// An applier brings durable records into the store, in log order. It may lag:
-// the core's overlay answers for what is not there yet.
+// An applier brings durable records into the store, in log order, for one
+// term. It may lag: the core's overlay answers for what is not there yet. A
+// store that has fallen back is brought up to date from the log again, as far
+// as that reaches back.
 type applier struct {
-	p *partition
+	p    *partition
+	stop context.CancelFunc // nil when it never began
 
 	mu      sync.Mutex
 	changes []runtime.StoreChange
 	busy    bool   // changes were taken and are not in the store yet
 	upTo    uint64 // everything up to here is in changes or in the store
+	first   uint64 // the log begins behind here
 	applied uint64
+	known   bool // applied is what the store said
 	synced  uint64
-	want    uint64 // somebody wants this to be durable in the store
+	want    uint64         // somebody wants this to be durable in the store
+	lost    *runtime.Error // state is missing that the log no longer holds
+	lostAt  uint64         // where the store was then
 	wake    chan struct{}
 	moved   *signal // applied has grown
 }
@@ -28,13 +35,26 @@ func newApplier(p *partition) *applier {
 	return &applier{p: p, wake: make(chan struct{}, 1), moved: newSignal()}
 }
 
-func (a *applier) reset(applied uint64, changes []runtime.StoreChange) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.changes, a.applied, a.upTo = changes, applied, applied
-	if n := len(changes); n > 0 {
-		a.upTo = changes[n-1].Seq
-		a.signal()
+// startApplier replaces the applier by one for the term that begins.
+func (p *partition) startApplier(ctx context.Context, t *term) {
+	p.stopApplier()
+	a := newApplier(p)
+	if t.first > 0 {
+		a.first = t.first - 1
+	}
+	a.changes, a.applied, a.upTo = t.changes, t.applied, max(t.applied, t.core.Seq())
+	a.known = t.stored && t.applied >= a.first
+	ctx, a.stop = context.WithCancel(context.WithoutCancel(ctx))
+	p.applier.Store(a)
+	a.signal()
+	p.m.watches.Go(func() { a.run(ctx) })
+}
+
+// stopApplier lets the term's applier end: what is durable is brought into the
+// store as far as one more try gets; the rest is the next owner's.
+func (p *partition) stopApplier() {
+	if a := p.applier.Load(); a.stop != nil {
+		a.stop()
 	}
 }
 
@@ -42,9 +62,13 @@ func (a *applier) reset(applied uint64, changes []runtime.StoreChange) {
 func (a *applier) add(changes []runtime.StoreChange, seq uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.upTo = seq
-	if len(changes) > 0 {
-		a.changes = append(a.changes, changes...)
+	for i := range changes {
+		if changes[i].Seq > a.upTo { // else it was read from the log already
+			a.changes = append(a.changes, changes[i])
+		}
+	}
+	a.upTo = max(a.upTo, seq)
+	if len(a.changes) > 0 {
 		a.signal()
 	}
 }
@@ -61,12 +85,34 @@ func (a *applier) signal() {
 func (a *applier) durable(seq uint64) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.lost != nil {
+		return false // the log is the only place where some of it may still be
+	}
 	if a.synced >= seq {
 		return true
 	}
 	a.want = max(a.want, seq)
 	a.signal()
 	return false
+}
+
+// missing is set while state is missing that nobody can bring back but an
+// operator.
+func (a *applier) missing() *runtime.Error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.lost
+}
+
+// saw notes where the store was when somebody read it: when it has fallen back
+// it is healed before anything else is written.
+func (a *applier) saw(applied uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.known && applied < a.applied && a.lost == nil {
+		a.known = false
+		a.signal()
+	}
 }
 
 // caughtUp waits until the store holds every change that was durable at the call.
@@ -78,7 +124,7 @@ func (a *applier) caughtUp(ctx context.Context) error {
 		if target == 0 {
 			target = a.upTo
 		}
-		done := a.applied >= target || len(a.changes) == 0 && !a.busy
+		done := a.known && (a.applied >= target || len(a.changes) == 0 && !a.busy)
 		a.mu.Unlock()
 		if done {
 			return nil
@@ -91,74 +137,52 @@ func (a *applier) caughtUp(ctx context.Context) error {
 	}
 }
 
+// storeRetry is how long a store that does not answer is left alone.
+const storeRetry = 200 * time.Millisecond
+
 func (a *applier) run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			a.step(context.WithoutCancel(ctx))
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), storePatience)
+			a.step(last)
+			cancel()
 			return
 		case <-a.wake:
 		}
 		for !a.step(ctx) {
-			select {
-			case <-ctx.Done():
+			if !pauseFor(ctx, storeRetry) {
 				return
-			case <-time.After(200 * time.Millisecond):
 			}
 		}
 	}
 }
 
-// step applies what is there; false means that the store did not answer.
+// step applies what is there; false means that it is to be tried again.
 func (a *applier) step(ctx context.Context) bool {
+	defer a.moved.fire()
+	if !a.locate(ctx) {
+		return false
+	}
 	a.mu.Lock()
 	changes, from, to := a.changes, a.applied, a.upTo
-	want, synced := a.want, a.synced
-	a.changes, a.busy = nil, true
+	want, synced, lost := a.want, a.synced, a.lost
+	if lost == nil {
+		a.changes, a.busy = nil, true
+	}
 	a.mu.Unlock()
+	if lost != nil {
+		return pauseFor(ctx, 5*storeRetry) && false // until somebody has restored the store
+	}
 	defer func() {
 		a.mu.Lock()
 		a.busy = false
 		a.mu.Unlock()
-		a.moved.fire()
 	}()
-	put := func() {
-		a.mu.Lock()
-		a.changes = append(changes, a.changes...)
-		a.mu.Unlock()
-	}
 	if len(changes) > 0 || (want > synced && to > from) {
-		var writes []runtime.Mutation
-		for _, c := range changes {
-			writes = append(writes, c.Writes...)
-		}
-		got, err := a.p.m.cfg.Store.Apply(ctx, a.p.n, from, to, writes)
-		if err != nil {
-			a.p.logger.Warn("the store does not take changes; they wait", "error", err)
-			put()
+		if !a.write(ctx, changes, from, to) {
 			return false
 		}
-		if got != to {
-			// Somebody else moved the store: go on from there.
-			a.p.logger.Warn("the store is elsewhere", "applied", got, "expected", from)
-			rest := changes[:0]
-			for _, c := range changes {
-				if c.Seq > got {
-					rest = append(rest, c)
-				}
-			}
-			changes = rest
-			a.mu.Lock()
-			a.applied = got
-			a.mu.Unlock()
-			put()
-			return false
-		}
-		a.mu.Lock()
-		a.applied = to
-		a.mu.Unlock()
-		a.p.push(&runtime.StoreApplied{Seq: to})
-		a.moved.fire()
 	}
 	if want > synced {
 		d, err := a.p.m.cfg.Store.Sync(ctx, a.p.n)
@@ -166,9 +190,108 @@ func (a *applier) step(ctx context.Context) bool {
 			return false
 		}
 		a.mu.Lock()
-		a.synced = d
+		a.synced = min(d, a.applied)
 		a.mu.Unlock()
 		a.p.trim.nudge()
 	}
 	return true
+}
+
+// write applies the changes; they wait when that fails.
+func (a *applier) write(ctx context.Context, changes []runtime.StoreChange, from, to uint64) bool {
+	var writes []runtime.Mutation
+	for _, c := range changes {
+		writes = append(writes, c.Writes...)
+	}
+	got, err := a.p.m.cfg.Store.Apply(ctx, a.p.n, from, to, writes)
+	a.mu.Lock()
+	switch {
+	case err != nil:
+		a.p.logger.Warn("the store does not take changes; they wait", "error", err)
+		a.changes = append(changes, a.changes...)
+	case got == to:
+		a.applied = to
+	default:
+		a.p.logger.Warn("the store is elsewhere", "applied", got, "expected", from)
+		a.changes = append(changes, a.changes...)
+		a.known = false
+	}
+	ok := err == nil && got == to
+	a.mu.Unlock()
+	if ok {
+		a.p.push(&runtime.StoreApplied{Seq: to})
+	}
+	return ok
+}
+
+// locate finds out where the store is, when that is not known: ahead of what
+// was expected (an earlier owner's last writes), or behind (it has lost
+// something, and the log is read again for it).
+func (a *applier) locate(ctx context.Context) bool {
+	a.mu.Lock()
+	known, begin := a.known, max(a.applied, a.first)
+	lost, lostAt := a.lost, a.lostAt
+	a.mu.Unlock()
+	if known {
+		return true
+	}
+	got, err := a.p.m.cfg.Store.Applied(ctx, a.p.n)
+	if err != nil {
+		a.p.logger.Warn("the store does not answer; changes wait", "error", err)
+		return false
+	}
+	if lost != nil && got <= lostAt {
+		return true
+	}
+	var again []runtime.StoreChange
+	if got < begin {
+		var first uint64
+		if again, first, err = a.p.reread(ctx, got); err != nil {
+			a.p.logger.Warn("the store has fallen back, and the log cannot be read", "error", err)
+			return false
+		}
+		if first > got+1 {
+			a.lose(got, first)
+			return true
+		}
+		a.p.logger.Warn("the store has fallen back and is brought up to date from the log", "applied", got, "expected", begin)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	keep := again
+	last := got
+	if n := len(again); n > 0 {
+		last = again[n-1].Seq
+	}
+	for _, c := range a.changes {
+		if c.Seq > last {
+			keep = append(keep, c)
+		}
+	}
+	a.changes, a.applied, a.known, a.lost = keep, got, true, nil
+	a.synced = min(a.synced, got)
+	a.upTo = max(a.upTo, last)
+	return true
+}
+
+// lose says by name that state is missing; it is refused, never shown as empty.
+func (a *applier) lose(applied, first uint64) {
+	err := runtime.Errorf(runtime.CodeStateLost, "the store of partition %d is complete up to record %d, but the log begins at %d: state in between is lost", a.p.n, applied, first)
+	a.mu.Lock()
+	news := a.lost == nil
+	a.lost, a.lostAt, a.known = err, applied, false
+	a.mu.Unlock()
+	if news {
+		a.p.logger.Error("state is refused until the store is restored", "error", err)
+	}
+}
+
+// reread folds the log anew for what it says to the store behind a position.
+func (p *partition) reread(ctx context.Context, behind uint64) (changes []runtime.StoreChange, first uint64, err error) {
+	t := p.newTerm()
+	t.applied = behind
+	if err := t.to(ctx, 0); err != nil {
+		return nil, 0, err
+	}
+	return t.changes, t.first, nil
 }

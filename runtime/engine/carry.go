@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"runtime/debug"
+	"sync/atomic"
 
 	"github.com/karmesh/kar/runtime"
 )
@@ -18,17 +19,32 @@ type reply struct {
 	err     *runtime.Error
 }
 
-// A waiter gets one reply; ch has room for it, so giving never blocks.
-type waiter struct{ ch chan reply }
+// A waiter gets one reply, in a channel that has room for it or by a call;
+// giving never blocks.
+type waiter struct {
+	ch   chan reply
+	then func(reply)
+	told atomic.Bool // then was called
+}
 
-func newWaiter() *waiter { return &waiter{make(chan reply, 1)} }
+func newWaiter() *waiter { return &waiter{ch: make(chan reply, 1)} }
+
+func (w *waiter) give(r reply) {
+	if w.then != nil {
+		if w.told.CompareAndSwap(false, true) {
+			w.then(r)
+		}
+		return
+	}
+	select {
+	case w.ch <- r:
+	default: // answered before
+	}
+}
 
 func (p *partition) reply(e *runtime.Effect) {
 	if w, ok := e.Waiter.(*waiter); ok {
-		select {
-		case w.ch <- reply{e.Outcome, e.Open, e.ID, e.Value, e.Err}:
-		default: // answered before
-		}
+		w.give(reply{e.Outcome, e.Open, e.ID, e.Value, e.Err})
 	}
 }
 
@@ -40,13 +56,13 @@ func (p *partition) carryOut(e *runtime.Effect) {
 	case runtime.ToHost:
 		p.m.send(e.Boot, e.Msg)
 	case runtime.ToPartition:
-		p.m.part(e.Partition).push(&runtime.Deliver{From: p.n, N: e.N, Payload: e.Payload})
+		p.m.tell(e.Partition, &InputNote{Deliver: &runtime.Deliver{From: p.n, N: e.N, Payload: e.Payload}})
 	case runtime.AckPartition:
-		p.m.part(e.Partition).push(&runtime.Acked{Partition: p.n, N: e.N})
+		p.m.tell(e.Partition, &InputNote{Acked: &runtime.Acked{Partition: p.n, N: e.N}})
 	case runtime.AskFence:
-		p.m.part(e.Partition).push(&runtime.FenceAsk{From: p.n, Epoch: e.Epoch})
+		p.m.tell(e.Partition, &InputNote{FenceAsk: &runtime.FenceAsk{From: p.n, Epoch: e.Epoch}})
 	case runtime.FenceAnswer:
-		p.m.part(e.Partition).push(&runtime.FenceAnswered{From: p.n, Epoch: e.Epoch, Pending: e.Pending})
+		p.m.tell(e.Partition, &InputNote{FenceAnswered: &runtime.FenceAnswered{From: p.n, Epoch: e.Epoch, Pending: e.Pending}})
 	case runtime.WatchChild:
 		p.watch(e.ID, e.Value.(runtime.ID))
 	case runtime.AppError:
@@ -59,41 +75,44 @@ func (p *partition) carryOut(e *runtime.Effect) {
 		p.m.groups.fire()
 	case runtime.ServicesChanged:
 		p.m.services.fire()
+		p.m.tellAll(&Note{Services: true})
 	}
 }
 
 // watch tells the partition when a child in another one has completed, or was
 // never accepted.
 func (p *partition) watch(child, parent runtime.ID) {
-	home := p.m.part(child.Partition())
-	if home == nil {
+	if p.m.part(child.Partition()) == nil {
 		return
 	}
-	p.m.watches.Add(1)
-	go func() {
-		defer p.m.watches.Done()
-		for {
-			w := newWaiter()
-			home.push(&runtime.Await{App: "", ID: child, Waiter: w, View: &runtime.View{}})
-			r := <-w.ch
-			if r.err != nil && (r.err.Code == runtime.CodeShutdown || r.err.Code == runtime.CodeUnknownOutcome) {
+	epoch := p.epoch.Load()
+	p.m.watches.Go(func() {
+		op := &Op{Partition: child.Partition(), Await: &runtime.Await{ID: child}}
+		for p.epoch.Load() == epoch { // else the next owner watches
+			_, err := p.m.once(p.m.life, op)
+			switch code(err) {
+			case runtime.CodeShutdown, runtime.CodeUnknownOutcome:
+				return
+			case runtime.CodeAskAgain, runtime.CodeNotOwner, runtime.CodeUnavailable, runtime.CodeStoreAway:
+				p.m.pause(p.m.life, child.Partition())
+				if p.m.life.Err() != nil {
+					return
+				}
+				continue
+			}
+			if p.m.life.Err() != nil {
 				return
 			}
-			if r.err == nil || r.err.Code != runtime.CodeAskAgain && r.err.Code != runtime.CodeUnavailable {
-				break
-			}
+			p.push(&runtime.ChildClosed{Parents: []runtime.ID{parent}, Child: child})
+			return
 		}
-		p.push(&runtime.ChildClosed{Parents: []runtime.ID{parent}, Child: child})
-	}()
+	})
 }
 
 // refuseInput tells the waiter of an input that it was not decided.
 func refuseInput(in runtime.Input, err *runtime.Error) {
 	if w, ok := runtime.WaiterOf(in).(*waiter); ok {
-		select {
-		case w.ch <- reply{err: err}:
-		default:
-		}
+		w.give(reply{err: err})
 	}
 }
 

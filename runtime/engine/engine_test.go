@@ -19,9 +19,45 @@ type fakeHost struct {
 	info   runtime.HostInfo
 	serve  func(*runtime.Invoke) *runtime.Outcome
 
-	mu    sync.Mutex
-	taken int
-	wg    sync.WaitGroup
+	mu      sync.Mutex
+	taken   int
+	running map[runtime.Attempt]bool
+	wg      sync.WaitGroup
+}
+
+// begin is false for an attempt that was begun before.
+func (h *fakeHost) begin(a runtime.Attempt) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.running == nil {
+		h.running = map[runtime.Attempt]bool{}
+	}
+	if h.running[a] {
+		return false
+	}
+	h.running[a] = true
+	return true
+}
+
+func (h *fakeHost) end(a runtime.Attempt) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.running, a)
+}
+
+// join is what it runs in some partitions.
+func (h *fakeHost) join(epochs []runtime.PartitionEpoch) runtime.JoinAnswer {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	j := runtime.JoinAnswer{Epochs: epochs}
+	for a := range h.running {
+		for _, e := range epochs {
+			if e.Partition == a.Partition {
+				j.Running = append(j.Running, a)
+			}
+		}
+	}
+	return j
 }
 
 func (h *fakeHost) Send(m runtime.HostMessage) {
@@ -30,15 +66,21 @@ func (h *fakeHost) Send(m runtime.HostMessage) {
 		if h.serve == nil {
 			return // takes work and never answers
 		}
+		if !h.begin(m.Attempt) {
+			return
+		}
 		h.wg.Add(1)
 		go func() {
 			defer h.wg.Done()
 			if o := h.serve(m); o != nil {
 				h.owners.Answered(h.info.Boot, runtime.Answer{Attempt: m.Attempt, Outcome: o})
+				h.end(m.Attempt)
 			}
 		}()
 	case *runtime.Deactivate:
 		h.owners.Deactivated(h.info.Boot, m.Actor, m.Partition)
+	case *runtime.JoinAsk:
+		go h.owners.Joined(h.info.Boot, m.Epochs, h.join(m.Epochs))
 	case *runtime.Taken:
 		h.mu.Lock()
 		h.taken += len(m.Attempts)

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"sort"
+	"sync"
 	"time"
 
 	"github.com/karmesh/kar/runtime"
@@ -10,13 +11,61 @@ import (
 
 var _ runtime.Owners = (*Mesh)(nil)
 
+// Guests are the hosts of the mesh as this node knows them. A host is attached
+// to one gateway, which passes on what it and the owners of the partitions have
+// to say to each other.
+type guests struct {
+	mu *sync.Mutex
+	// attached hosts have their stream here.
+	attached map[string]*guest
+	// links lead from the owners here to hosts, wherever they are attached.
+	links map[string]runtime.Link
+	hosts map[string]runtime.HostInfo
+	// downs are boots whose end was proven here a short while ago; new owners are told.
+	downs map[string]down
+	// asked are the notes that wait for an answer.
+	asked map[uint64]chan *HostTaken
+	seq   uint64
+}
+
+type guest struct {
+	info runtime.HostInfo
+	link runtime.Link
+}
+
+type down struct {
+	reason string
+	at     time.Time
+}
+
+func newGuests() guests {
+	return guests{
+		mu: &sync.Mutex{}, attached: map[string]*guest{}, links: map[string]runtime.Link{}, hosts: map[string]runtime.HostInfo{},
+		downs: map[string]down{}, asked: map[uint64]chan *HostTaken{},
+	}
+}
+
 // Epochs implements runtime.Owners.
 func (m *Mesh) Epochs() []runtime.PartitionEpoch {
 	es := make([]runtime.PartitionEpoch, len(m.parts))
 	for i, p := range m.parts {
-		es[i] = runtime.PartitionEpoch{Partition: p.n, Epoch: p.epoch.Load()}
+		es[i] = runtime.PartitionEpoch{Partition: p.n, Epoch: max(p.epoch.Load(), m.dir.of(p.n).epoch)}
 	}
 	return es
+}
+
+// Gateways implements runtime.Owners.
+func (m *Mesh) Gateways() (addresses []string) {
+	if m.owned == nil {
+		return nil
+	}
+	live, _ := m.owned.live()
+	for i := range live {
+		if !live[i].Leaving && live[i].Address != "" {
+			addresses = append(addresses, live[i].Address)
+		}
+	}
+	return addresses
 }
 
 // send passes a message on; without a link it vanishes and the next join repairs it.
@@ -29,68 +78,214 @@ func (m *Mesh) send(boot string, msg runtime.HostMessage) {
 	}
 }
 
-// joinTimeout bounds how long an attaching host waits for its owners.
-const joinTimeout = 10 * time.Second
+func (m *Mesh) attachedLink(boot string) runtime.Link {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if g := m.attached[boot]; g != nil {
+		return g.link
+	}
+	return nil
+}
 
-// HostUp implements runtime.Owners: every partition hears of the boot, with
-// its part of what the boot runs and holds.
+// joinTimeout bounds how long an attaching host waits for its owners; those
+// that do not answer in time ask for a join of their own when they can.
+const joinTimeout = 2 * time.Second
+
+// here tells hosts that only the owners at this node know: those that live in it.
+func here(h *runtime.HostInfo) bool { return h.URL != "" }
+
+// HostUp implements runtime.Owners: every owner hears of the boot, with its
+// part of what the boot runs and holds.
 func (m *Mesh) HostUp(h runtime.HostInfo, join runtime.JoinAnswer, link runtime.Link) error {
 	if h.Grace == 0 {
 		h.Grace = m.cfg.Lease.Milliseconds()
 	}
+	epochs := join.Epochs
+	if epochs == nil {
+		epochs = m.Epochs()
+	}
 	m.mu.Lock()
+	m.attached[h.Boot] = &guest{info: h, link: link}
 	m.links[h.Boot] = link
 	m.hosts[h.Boot] = h
 	m.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), joinTimeout)
-	defer cancel()
-	ws := make([]*waiter, len(m.parts))
-	for i, p := range m.parts {
-		ws[i] = newWaiter()
-		p.push(&runtime.HostJoined{Info: h, Join: m.partOf(join, p.n), Waiter: ws[i]})
-	}
-	var failed error
-	for _, w := range ws {
-		select {
-		case r := <-w.ch:
-			if r.err != nil && failed == nil {
-				failed = r.err
-			}
-		case <-ctx.Done():
-			failed = runtime.Errorf(runtime.CodeUnavailable, "the owners did not take the host in time")
+	// Who has become an owner since the host was asked has not asked this one.
+	var since []runtime.PartitionEpoch
+	for _, e := range epochs {
+		if now := m.dir.of(e.Partition); now.epoch > e.Epoch {
+			since = append(since, runtime.PartitionEpoch{Partition: e.Partition, Epoch: now.epoch})
 		}
 	}
-	if failed != nil {
+	if len(since) > 0 {
+		link.Send(&runtime.JoinAsk{Epochs: since})
+	}
+	err := m.join(h, epochs, join, link, true)
+	if err != nil {
 		m.LinkDown(h.Boot, link)
 	}
-	return failed
+	return err
 }
 
-func (m *Mesh) partOf(j runtime.JoinAnswer, n uint16) runtime.JoinAnswer {
+// Joined implements runtime.Owners.
+func (m *Mesh) Joined(boot string, epochs []runtime.PartitionEpoch, join runtime.JoinAnswer) {
+	m.mu.Lock()
+	g := m.attached[boot]
+	m.mu.Unlock()
+	if g != nil {
+		_ = m.join(g.info, epochs, join, g.link, false)
+	}
+}
+
+// join brings a join to the owners of some partitions. An owner of another term
+// than the host was asked for waits for a join of its own.
+func (m *Mesh) join(h runtime.HostInfo, epochs []runtime.PartitionEpoch, join runtime.JoinAnswer, link runtime.Link, wait bool) error {
+	type part struct {
+		epochs []runtime.PartitionEpoch
+		has    map[uint16]bool
+	}
+	remote := map[string]*part{}
+	var waiters []*waiter
+	for _, e := range epochs {
+		own := m.dir.of(e.Partition)
+		if m.cfg.Shared == nil || own.node == m.cfg.Node {
+			waiters = append(waiters, m.joinHere(h, e, join, link))
+			continue
+		}
+		if own.node == "" || here(&h) {
+			continue
+		}
+		x := remote[own.node]
+		if x == nil {
+			x = &part{has: map[uint16]bool{}}
+			remote[own.node] = x
+		}
+		x.epochs, x.has[e.Partition] = append(x.epochs, e), true
+	}
+	if wait && m.owned != nil && !here(&h) {
+		for _, node := range m.owned.streams() { // those that own nothing list it too
+			if remote[node] == nil {
+				m.peers.Tell(node, &Note{Host: &HostNote{Boot: h.Boot, Up: &HostUpNote{Info: h}}})
+			}
+		}
+	}
+	var asked []chan *HostTaken
+	for node, x := range remote {
+		ch, seq := m.asking()
+		defer m.answered(seq)
+		asked = append(asked, ch)
+		m.peers.Tell(node, &Note{Host: &HostNote{Boot: h.Boot, Seq: seq, Up: &HostUpNote{
+			Info: h, Epochs: x.epochs, Join: m.partOf(join, func(p uint16) bool { return x.has[p] }),
+		}}})
+	}
+	if !wait {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(m.life, joinTimeout)
+	defer cancel()
+	for _, w := range waiters {
+		select {
+		case r := <-w.ch:
+			if is(r.err, runtime.CodeHostLost) || r.err != nil && m.cfg.Shared == nil {
+				return r.err
+			}
+		case <-ctx.Done():
+			if m.cfg.Shared == nil {
+				return runtime.Errorf(runtime.CodeUnavailable, "the owners did not take the host in time")
+			}
+		}
+	}
+	for _, ch := range asked {
+		select {
+		case t := <-ch:
+			if t.Err != nil && t.Err.Code == runtime.CodeHostLost {
+				return t.Err
+			}
+		case <-ctx.Done():
+		}
+	}
+	return nil
+}
+
+// joinHere is the join with one partition of this node.
+func (m *Mesh) joinHere(h runtime.HostInfo, e runtime.PartitionEpoch, join runtime.JoinAnswer, _ runtime.Link) *waiter {
+	p, w := m.part(e.Partition), newWaiter()
+	if p == nil || p.epoch.Load() != e.Epoch {
+		w.give(reply{err: runtime.Errorf(runtime.CodeNotOwner, "the join is for another term")})
+		return w
+	}
+	part := m.partOf(join, func(n uint16) bool { return n == e.Partition })
+	p.push(&runtime.HostJoined{Info: h, Join: part, Waiter: w})
+	return w
+}
+
+func (m *Mesh) partOf(j runtime.JoinAnswer, has func(uint16) bool) runtime.JoinAnswer {
 	if len(m.parts) == 1 {
 		return j
 	}
 	var out runtime.JoinAnswer
 	for _, a := range j.Running {
-		if a.Partition == n {
+		if has(a.Partition) {
 			out.Running = append(out.Running, a)
 		}
 	}
 	for _, a := range j.Finished {
-		if a.Attempt.Partition == n {
+		if has(a.Attempt.Partition) {
 			out.Finished = append(out.Finished, a)
 		}
 	}
 	for _, a := range j.Instances {
-		if runtime.ActorPartition(a, len(m.parts)) == n {
+		if has(runtime.ActorPartition(a, len(m.parts))) {
 			out.Instances = append(out.Instances, a)
 		}
 	}
 	return out
 }
 
+// asking makes the number of a note that is answered.
+func (m *Mesh) asking() (chan *HostTaken, uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.seq++
+	ch := make(chan *HostTaken, 1)
+	m.asked[m.seq] = ch
+	return ch, m.seq
+}
+
+func (m *Mesh) answered(seq uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.asked, seq)
+}
+
+func (m *Mesh) taken(t *HostTaken) {
+	m.mu.Lock()
+	ch := m.asked[t.Seq]
+	m.mu.Unlock()
+	if ch != nil {
+		select {
+		case ch <- t:
+		default:
+		}
+	}
+}
+
 // HostChanged implements runtime.Owners.
 func (m *Mesh) HostChanged(h runtime.HostInfo) {
+	m.mu.Lock()
+	if g := m.attached[h.Boot]; g != nil {
+		if h.Grace == 0 {
+			h.Grace = g.info.Grace
+		}
+		g.info = h
+	}
+	m.mu.Unlock()
+	m.changed(h)
+	if !here(&h) {
+		m.tellAll(&Note{Host: &HostNote{Boot: h.Boot, Changed: &h}})
+	}
+}
+
+func (m *Mesh) changed(h runtime.HostInfo) {
 	m.mu.Lock()
 	if old, ok := m.hosts[h.Boot]; ok && h.Grace == 0 {
 		h.Grace = old.Grace
@@ -104,6 +299,23 @@ func (m *Mesh) HostChanged(h runtime.HostInfo) {
 
 // LinkDown implements runtime.Owners.
 func (m *Mesh) LinkDown(boot string, link runtime.Link) {
+	m.mu.Lock()
+	g := m.attached[boot]
+	mine := g != nil && g.link == link
+	if mine {
+		delete(m.attached, boot)
+	}
+	m.mu.Unlock()
+	if mine {
+		m.unlinked(boot, link)
+		if !here(&g.info) {
+			m.tellAll(&Note{Host: &HostNote{Boot: boot, Unlinked: true}})
+		}
+	}
+}
+
+// unlinked forgets a link, unless another one has taken its place.
+func (m *Mesh) unlinked(boot string, link runtime.Link) {
 	m.mu.Lock()
 	mine := m.links[boot] == link
 	if mine {
@@ -121,11 +333,51 @@ func (m *Mesh) LinkDown(boot string, link runtime.Link) {
 // HostDown implements runtime.Owners.
 func (m *Mesh) HostDown(boot, reason string) {
 	m.mu.Lock()
+	now := time.Now()
+	for b, d := range m.downs {
+		if now.Sub(d.at) > 4*m.cfg.Lease { // the owners have counted it lost by themselves
+			delete(m.downs, b)
+		}
+	}
+	m.downs[boot] = down{reason, now}
+	delete(m.attached, boot)
+	m.mu.Unlock()
+	m.hostDown(boot, reason)
+	m.tellAll(&Note{Host: &HostNote{Boot: boot, Down: &reason}})
+}
+
+func (m *Mesh) hostDown(boot, reason string) {
+	m.mu.Lock()
 	delete(m.links, boot)
 	delete(m.hosts, boot)
 	m.mu.Unlock()
 	for _, p := range m.parts {
 		p.push(&runtime.HostDown{Boot: boot, Reason: reason})
+	}
+}
+
+// resendDowns tells new owners of hosts whose end was proven here.
+func (m *Mesh) resendDowns(news []runtime.PartitionEpoch) {
+	nodes := map[string]bool{}
+	for _, e := range news {
+		nodes[m.dir.of(e.Partition).node] = true
+	}
+	m.mu.Lock()
+	downs := make(map[string]string, len(m.downs))
+	for b, d := range m.downs {
+		downs[b] = d.reason
+	}
+	m.mu.Unlock()
+	for boot, reason := range downs {
+		for node := range nodes {
+			if node == m.cfg.Node {
+				for _, e := range news {
+					m.part(e.Partition).push(&runtime.HostDown{Boot: boot, Reason: reason})
+				}
+			} else if node != "" {
+				m.peers.Tell(node, &Note{Host: &HostNote{Boot: boot, Down: &reason}})
+			}
+		}
 	}
 }
 
@@ -136,71 +388,203 @@ func (m *Mesh) lost(boot, reason string) {
 	m.mu.Lock()
 	delete(m.links, boot)
 	delete(m.hosts, boot)
+	delete(m.attached, boot)
 	m.mu.Unlock()
 }
-
-// beatTimeout is how long a beat waits for the owners to prove that they are.
-const beatTimeout = time.Second
-
-// Beat implements runtime.Owners. Every partition must say "kept" for the
-// lease to be renewed, in order with its own decisions: a partition that has
-// just counted the host lost cannot be overtaken by an older "kept".
-func (m *Mesh) Beat(boot string) (silent []uint16, lost bool) {
-	ctx, cancel := context.WithTimeout(context.Background(), beatTimeout)
-	defer cancel()
-	ws := make([]*waiter, len(m.parts))
-	for i, p := range m.parts {
-		ws[i] = newWaiter()
-		p.push(&runtime.HostBeat{Boot: boot, Waiter: ws[i]})
-	}
-	for p, w := range ws {
-		select {
-		case r := <-w.ch:
-			switch kept, _ := r.value.(bool); {
-			case r.err != nil:
-				silent = append(silent, uint16(p))
-			case !kept:
-				return nil, true
-			}
-		case <-ctx.Done():
-			silent = append(silent, uint16(p))
-		}
-	}
-	return silent, false
-}
-
-// Gateways implements runtime.Owners.
-func (m *Mesh) Gateways() []string { return nil }
-
-// Joined implements runtime.Owners.
-func (m *Mesh) Joined(string, []runtime.PartitionEpoch, runtime.JoinAnswer) {}
 
 // Answered implements runtime.Owners.
 func (m *Mesh) Answered(boot string, a runtime.Answer) {
-	if p := m.part(a.Attempt.Partition); p != nil {
-		p.push(&runtime.Answered{Boot: boot, Answer: a})
-	}
+	m.toOwner(a.Attempt.Partition, func(p *partition) { p.push(&runtime.Answered{Boot: boot, Answer: a}) },
+		func() *HostNote { return &HostNote{Boot: boot, Answered: &a} })
 }
 
 // Deactivated implements runtime.Owners.
-func (m *Mesh) Deactivated(boot string, a runtime.Actor, partition uint16) {
-	if p := m.part(partition); p != nil {
-		p.push(&runtime.Deactivated{Boot: boot, Actor: a})
+func (m *Mesh) Deactivated(boot string, a runtime.Actor, n uint16) {
+	m.toOwner(n, func(p *partition) { p.push(&runtime.Deactivated{Boot: boot, Actor: a}) },
+		func() *HostNote {
+			return &HostNote{Boot: boot, Deactivated: &DeactivatedNote{Actor: a, Partition: n}}
+		})
+}
+
+// toOwner brings what a host says to the owner, here or there. Without an owner
+// it is dropped: the next one asks for a join.
+func (m *Mesh) toOwner(n uint16, push func(*partition), note func() *HostNote) {
+	p := m.part(n)
+	if p == nil {
+		return
+	}
+	switch own := m.dir.of(n); {
+	case m.cfg.Shared == nil || own.node == m.cfg.Node:
+		push(p)
+	case own.node != "":
+		m.peers.Tell(own.node, &Note{Host: note()})
 	}
 }
 
-// rejoin asks every host to join again, after a partition was rebuilt.
-func (m *Mesh) rejoin() {
+// A relay is the link of a host that is attached to another gateway.
+type relay struct {
+	m          *Mesh
+	node, boot string
+}
+
+// Send implements runtime.Link.
+func (r *relay) Send(msg runtime.HostMessage) {
+	n := &ToHostNote{Boot: r.boot}
+	switch msg := msg.(type) {
+	case *runtime.Invoke:
+		n.Invoke = msg
+	case *runtime.Deactivate:
+		n.Deactivate = msg
+	case *runtime.Taken:
+		n.Taken = msg
+	case *runtime.Verdict:
+		n.Verdict = msg
+	default:
+		return
+	}
+	r.m.peers.Tell(r.node, &Note{ToHost: n})
+}
+
+func (n *ToHostNote) message() runtime.HostMessage {
+	switch {
+	case n.Invoke != nil:
+		return n.Invoke
+	case n.Deactivate != nil:
+		return n.Deactivate
+	case n.Taken != nil:
+		return n.Taken
+	case n.Verdict != nil:
+		return n.Verdict
+	}
+	return nil
+}
+
+// heardHost takes what another gateway says of a host that is attached there.
+func (m *Mesh) heardHost(from string, n *HostNote) {
+	switch {
+	case n.Up != nil:
+		m.heardUp(from, n)
+	case n.Changed != nil:
+		m.changed(*n.Changed)
+	case n.Unlinked:
+		m.mu.Lock()
+		l, _ := m.links[n.Boot].(*relay)
+		m.mu.Unlock()
+		if l != nil && l.node == from {
+			m.unlinked(n.Boot, l)
+		}
+	case n.Down != nil:
+		m.hostDown(n.Boot, *n.Down)
+	case n.Answered != nil:
+		if p := m.part(n.Answered.Attempt.Partition); p != nil {
+			p.push(&runtime.Answered{Boot: n.Boot, Answer: *n.Answered})
+		}
+	case n.Deactivated != nil:
+		if p := m.part(n.Deactivated.Partition); p != nil {
+			p.push(&runtime.Deactivated{Boot: n.Boot, Actor: n.Deactivated.Actor})
+		}
+	}
+}
+
+// heardUp joins a host of another gateway with the partitions of this one.
+func (m *Mesh) heardUp(from string, n *HostNote) {
+	up := n.Up
 	m.mu.Lock()
-	links := make(map[string]runtime.Link, len(m.links))
-	for b, l := range m.links {
-		links[b] = l
+	link, ok := m.links[n.Boot].(*relay)
+	if !ok || link.node != from {
+		link = &relay{m, from, n.Boot}
+		m.links[n.Boot] = link
+		delete(m.attached, n.Boot) // its stream is there now
+	}
+	m.hosts[n.Boot] = up.Info
+	m.mu.Unlock()
+	if n.Seq == 0 {
+		return
+	}
+	left := len(up.Epochs)
+	if left == 0 {
+		m.peers.Tell(from, &Note{Taken: &HostTaken{Seq: n.Seq}})
+		return
+	}
+	var mu sync.Mutex
+	var failed *runtime.Error
+	done := func(r reply) {
+		mu.Lock()
+		if is(r.err, runtime.CodeHostLost) {
+			failed = r.err
+		}
+		left--
+		last, err := left == 0, failed
+		mu.Unlock()
+		if last {
+			m.peers.Tell(from, &Note{Taken: &HostTaken{Seq: n.Seq, Err: err}})
+		}
+	}
+	for _, e := range up.Epochs {
+		p := m.part(e.Partition)
+		if p == nil || p.epoch.Load() != e.Epoch {
+			done(reply{})
+			continue
+		}
+		part := m.partOf(up.Join, func(n uint16) bool { return n == e.Partition })
+		p.push(&runtime.HostJoined{Info: up.Info, Join: part, Waiter: &waiter{then: done}})
+	}
+}
+
+// askJoins asks hosts that are attached here what they run and hold in some
+// partitions: all hosts, or the given ones.
+func (m *Mesh) askJoins(boots []string, epochs []runtime.PartitionEpoch) {
+	m.mu.Lock()
+	var links []runtime.Link
+	if boots == nil {
+		for _, g := range m.attached {
+			links = append(links, g.link)
+		}
+	}
+	for _, b := range boots {
+		if g := m.attached[b]; g != nil {
+			links = append(links, g.link)
+		}
 	}
 	m.mu.Unlock()
 	for _, l := range links {
-		if r, ok := l.(interface{ Rejoin() }); ok {
-			r.Rejoin()
+		l.Send(&runtime.JoinAsk{Epochs: epochs})
+	}
+}
+
+// introduce tells a peer whose stream has just come up which hosts are attached
+// here, and asks them to join the peer's partitions: what was on its way when
+// an earlier stream broke is lost.
+func (m *Mesh) introduce(node string) {
+	m.mu.Lock()
+	var infos []runtime.HostInfo
+	for _, g := range m.attached {
+		if !here(&g.info) {
+			infos = append(infos, g.info)
 		}
+	}
+	m.mu.Unlock()
+	for _, h := range infos {
+		m.peers.Tell(node, &Note{Host: &HostNote{Boot: h.Boot, Up: &HostUpNote{Info: h}}})
+	}
+	if epochs := m.dir.ofNode(node); len(epochs) > 0 {
+		m.askJoins(nil, epochs)
+		m.resendDowns(epochs)
+	}
+}
+
+// unlinkVia forgets the links that led over a gateway.
+func (m *Mesh) unlinkVia(node string) {
+	m.mu.Lock()
+	var over []*relay
+	for _, l := range m.links {
+		if r, ok := l.(*relay); ok && r.node == node {
+			over = append(over, r)
+		}
+	}
+	m.mu.Unlock()
+	for _, r := range over {
+		m.unlinked(r.boot, r)
 	}
 }
 

@@ -24,7 +24,8 @@ func (m *Mesh) Missing(app string) []Missing {
 	byName := map[Missing]Missing{}
 	now := time.Now()
 	_ = m.query(ctx, runtime.Query{Kind: runtime.QueryMissing, App: app}, func(v any) {
-		for _, x := range v.([]runtime.MissingComponent) {
+		list, _ := v.([]runtime.MissingComponent)
+		for _, x := range list {
 			key := Missing{App: x.App, Component: x.Name, Actor: x.Actor}
 			since := now.Add(-time.Duration(x.Since) * time.Millisecond)
 			sum := byName[key]
@@ -64,7 +65,7 @@ func (m *Mesh) Request(ctx context.Context, app string, id runtime.ID) (RequestI
 	}
 	var best runtime.RequestFacts
 	err := m.query(ctx, runtime.Query{Kind: runtime.QueryRequest, App: app, Request: id}, func(v any) {
-		f := v.(runtime.RequestFacts)
+		f, _ := v.(runtime.RequestFacts)
 		if f.State != "" && (best.State == "" || best.BlockedBy != "" && f.Step > best.Step) {
 			best = f
 		}
@@ -89,7 +90,7 @@ type Stats struct {
 	AppendSeconds, RecoverySeconds                                          float64
 }
 
-// Stats reads the counters of all partitions.
+// Stats reads the counters of the partitions that this node owns.
 func (m *Mesh) Stats() Stats {
 	ctx, cancel := context.WithTimeout(context.Background(), queryTimeout)
 	defer cancel()
@@ -104,7 +105,7 @@ func (m *Mesh) Stats() Stats {
 		s.RecoverySeconds = max(s.RecoverySeconds, x.recovery.Seconds())
 		s.LogBytes += p.log.Size()
 	}
-	_ = m.query(ctx, runtime.Query{Kind: runtime.QueryGauges}, func(v any) {
+	_ = m.queryMine(ctx, runtime.Query{Kind: runtime.QueryGauges}, func(_ *partition, v any) {
 		g := v.(runtime.Gauges)
 		s.Accepted += g.Accepted
 		s.Completed += g.Completed
@@ -123,18 +124,24 @@ func (m *Mesh) Stats() Stats {
 	return s
 }
 
-// Healthy is nil while every partition can append and the store answers.
+// Healthy is nil while every partition of this node can append and the store answers.
 func (m *Mesh) Healthy(ctx context.Context) error {
 	for _, p := range m.parts {
 		if err := p.down.Load(); err != nil {
 			return err
 		}
+		if m.cfg.Shared != nil && m.dir.of(p.n).node != m.cfg.Node {
+			continue
+		}
 		w := newWaiter()
-		if _, err := p.ask(ctx, w, &runtime.Query{Kind: runtime.QueryGeneration, Waiter: w}); err != nil {
+		if _, err := p.ask(ctx, w, &runtime.Query{Kind: runtime.QueryGeneration, Waiter: w}); err != nil && !is(err, runtime.CodeNotOwner) {
 			return err
 		}
 		if _, err := m.cfg.Store.Applied(ctx, p.n); err != nil {
-			return runtime.Errorf(runtime.CodeStoreAway, "the state store does not answer: %v", err)
+			return storeAway(err)
+		}
+		if lost := p.applier.Load().missing(); lost != nil {
+			return lost
 		}
 	}
 	return nil
@@ -147,7 +154,7 @@ func (m *Mesh) Idle() bool {
 	ctx, cancel := context.WithTimeout(context.Background(), queryTimeout)
 	defer cancel()
 	idle := true
-	err := m.query(ctx, runtime.Query{Kind: runtime.QueryIdle}, func(v any) {
+	err := m.queryMine(ctx, runtime.Query{Kind: runtime.QueryIdle}, func(_ *partition, v any) {
 		idle = idle && v.(bool)
 	})
 	return idle && err == nil

@@ -41,6 +41,22 @@ type Config struct {
 	HostLimit, HostBytes int
 	// TrimAt is the log size in bytes above which trimming is considered; 0 means 16 MiB.
 	TrimAt int64
+
+	// Shared makes this node one of several; nil for a mesh of one that owns
+	// everything from Open to Close.
+	Shared *Shared
+}
+
+// Shared is what a node of several needs.
+type Shared struct {
+	// Connect makes the streams to the other gateways.
+	Connect func(PeerHandler) (Peers, error)
+	Members runtime.Members
+	// Address is where the other gateways reach this one, http://host:port.
+	Address string
+	Version string
+	// Lease of gateways in the list of members; 0 means 2 s.
+	Lease time.Duration
 }
 
 func (c *Config) fill() {
@@ -72,6 +88,11 @@ func (c *Config) fill() {
 	if c.TrimAt == 0 {
 		c.TrimAt = 16 << 20
 	}
+	if c.Shared != nil {
+		shared := *c.Shared
+		orDuration(&shared.Lease, 2*time.Second)
+		c.Shared = &shared
+	}
 }
 
 func orDuration(d *time.Duration, def time.Duration) {
@@ -88,33 +109,39 @@ func NewBoot() string {
 	return hex.EncodeToString(b[:])
 }
 
-// A Mesh is this node's part of the mesh: the partitions it owns.
+// A Mesh is this node's part of the mesh: the partitions it owns, and the way
+// to the owners of the others.
 type Mesh struct {
 	cfg   Config
 	start time.Time
 	parts []*partition
+	dir   *directory
+	peers Peers // nil in local mode
+	owned *ownerLoop
+	guests
+	beats beats
 
-	mu       sync.Mutex
-	links    map[string]runtime.Link
-	hosts    map[string]runtime.HostInfo
 	groups   *signal
 	services *signal
 
 	paused  atomic.Bool
+	life    context.Context // ends with Close
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 	watches sync.WaitGroup
 	closing sync.Once
 }
 
-// Open claims and recovers the partitions. It returns when all are ready.
+// Open starts the node. In local mode it returns when all partitions are
+// claimed and recovered; in a shared mesh at once (see Settled).
 func Open(ctx context.Context, cfg Config) (*Mesh, error) {
 	cfg.fill()
 	run, cancel := context.WithCancel(context.Background())
 	m := &Mesh{
-		cfg: cfg, start: time.Now(), links: map[string]runtime.Link{}, hosts: map[string]runtime.HostInfo{},
-		groups: newSignal(), services: newSignal(), cancel: cancel,
+		cfg: cfg, start: time.Now(), dir: newDirectory(cfg.Partitions), guests: newGuests(),
+		groups: newSignal(), services: newSignal(), life: run, cancel: cancel,
 	}
+	m.beats.m = m
 	for p := range cfg.Partitions {
 		log, err := cfg.Logs(uint16(p))
 		if err != nil {
@@ -124,29 +151,43 @@ func Open(ctx context.Context, cfg Config) (*Mesh, error) {
 		x := newPartition(m, uint16(p), log)
 		m.parts = append(m.parts, x)
 	}
-	for _, p := range m.parts {
-		if err := p.recover(ctx); err != nil {
+	if cfg.Shared == nil {
+		for _, p := range m.parts {
+			if err := p.recover(ctx); err != nil {
+				m.abandon()
+				return nil, err
+			}
+		}
+	} else {
+		m.owned = newOwnerLoop(m)
+		peers, err := cfg.Shared.Connect(m)
+		if err != nil {
 			m.abandon()
 			return nil, err
 		}
+		m.peers = peers
 	}
 	for _, p := range m.parts {
-		m.running.Add(2)
-		go func() { defer m.running.Done(); p.run(run) }()
-		go func() { defer m.running.Done(); p.applier.run(run) }()
+		m.running.Go(func() { p.run(run) })
 	}
+	if m.owned != nil {
+		m.running.Go(func() { m.owned.run(run) })
+	}
+	m.running.Go(func() { m.beats.run(run) })
 	return m, nil
 }
 
 func (m *Mesh) abandon() {
 	m.cancel()
 	for _, p := range m.parts {
+		p.stopApplier()
 		_ = p.log.Close()
 	}
 }
 
 // Close stops: nothing new is accepted, rounds in flight become durable, all
-// goroutines have ended when it returns. Twice is fine.
+// goroutines have ended when it returns. Twice is fine. In a shared mesh Leave
+// should come first.
 func (m *Mesh) Close() error {
 	var err error
 	m.closing.Do(func() {
@@ -155,6 +196,12 @@ func (m *Mesh) Close() error {
 		m.running.Wait()
 		for _, p := range m.parts {
 			p.stopWaiters()
+		}
+		if m.peers != nil {
+			err = m.peers.Close()
+		}
+		for _, p := range m.parts {
+			p.stopApplier()
 			if e := p.log.Close(); e != nil && err == nil {
 				err = e
 			}

@@ -117,16 +117,13 @@ func TestWaitersOutliveABrokenLog(t *testing.T) {
 		}
 	})
 	started, end := make(chan struct{}, 1), make(chan struct{})
-	h := &rejoining{fakeHost: &fakeHost{owners: n.Mesh, info: runtime.HostInfo{Boot: "b", App: "app", Actors: []string{"A"}}}}
+	h := &fakeHost{owners: n.Mesh, info: runtime.HostInfo{Boot: "b", App: "app", Actors: []string{"A"}}}
 	h.serve = func(*runtime.Invoke) *runtime.Outcome {
 		started <- struct{}{}
 		<-end
 		return ok(`{"value":1}`)
 	}
-	joined := make(chan error, 10)
-	h.again = func() { joined <- n.HostUp(h.info, runtime.JoinAnswer{}, h) }
-	h.again()
-	if err := <-joined; err != nil {
+	if err := n.HostUp(h.info, runtime.JoinAnswer{}, h); err != nil {
 		t.Fatal(err)
 	}
 	type result struct {

@@ -20,10 +20,17 @@ type partition struct {
 	n       uint16
 	log     runtime.Log
 	logger  *slog.Logger
-	applier *applier
+	applier atomic.Pointer[applier] // of the term, or of the last one
+	lookups lookups
 
-	core *runtime.Core // the loop's alone
-	trim trimmer
+	// The loop's alone.
+	core     *runtime.Core // nil without a term
+	next     uint64        // offset at which the next round should land
+	proof    stamp         // when the last append that came back in place was sent
+	lastTick time.Time
+	trim     trimmer
+
+	orders chan func(context.Context) // for the loop
 
 	mu     sync.Mutex
 	inputs []runtime.Input
@@ -44,8 +51,11 @@ type partStats struct {
 }
 
 func newPartition(m *Mesh, n uint16, log runtime.Log) *partition {
-	p := &partition{m: m, n: n, log: log, wake: make(chan struct{}, 1), logger: m.cfg.Logger.With("partition", n)}
-	p.applier = newApplier(p)
+	p := &partition{
+		m: m, n: n, log: log, wake: make(chan struct{}, 1), orders: make(chan func(context.Context), 4),
+		logger: m.cfg.Logger.With("partition", n),
+	}
+	p.applier.Store(newApplier(p))
 	p.trim.p = p
 	p.stats.Store(&partStats{})
 	return p
@@ -85,6 +95,9 @@ func (p *partition) take(spare []runtime.Input) []runtime.Input {
 // giant append.
 const maxRound = 2000
 
+// maxTick is the longest time without a tick under constant load.
+const maxTick = 200 * time.Millisecond
+
 func (p *partition) run(ctx context.Context) {
 	var spare []runtime.Input
 	timer := time.NewTimer(0)
@@ -94,31 +107,77 @@ func (p *partition) run(ctx context.Context) {
 		case <-ctx.Done():
 			p.stop()
 			return
+		case order := <-p.orders:
+			order(ctx)
 		case <-p.wake:
 		case <-timer.C:
 		}
 		for {
 			ins := p.take(spare)
 			for start := 0; start < len(ins); start += maxRound {
-				if err := p.round(ctx, ins[start:min(start+maxRound, len(ins))]); err != nil {
-					p.repair(ctx, err)
-				}
+				p.turn(ctx, ins[start:min(start+maxRound, len(ins))])
 			}
 			empty := len(ins) == 0
 			clear(ins)
 			spare = ins
-			if empty {
+			if empty || len(p.orders) > 0 || time.Since(p.lastTick) > maxTick {
 				break
 			}
 		}
-		if err := p.round(ctx, []runtime.Input{&runtime.Tick{}}); err != nil {
-			p.repair(ctx, err)
-		}
+		p.lastTick = time.Now()
+		p.turn(ctx, p.ticks())
+		wait := time.Hour // no term: nothing to do by itself
 		if p.core != nil {
-			timer.Reset(time.Duration(max(p.core.Due(p.m.now()), 1)) * time.Millisecond)
-		} else {
-			timer.Reset(100 * time.Millisecond)
+			wait = time.Duration(max(p.core.Due(p.m.now()), 1)) * time.Millisecond
+			if p.m.cfg.Shared != nil && p.core.Attended() {
+				wait = min(wait, p.m.proofAge())
+			}
 		}
+		timer.Reset(wait)
+		if p.pending() {
+			p.trim.nudge()
+		}
+	}
+}
+
+// ticks are the inputs of a round that nobody asked for. An owner that somebody
+// relies on finds out now and then whether it still is one.
+func (p *partition) ticks() []runtime.Input {
+	if p.core == nil {
+		return nil
+	}
+	if p.core.Attended() && !p.proven() {
+		return []runtime.Input{&runtime.Tick{}, &runtime.Prove{}}
+	}
+	return []runtime.Input{&runtime.Tick{}}
+}
+
+func (p *partition) pending() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.inputs) > 0
+}
+
+// turn is a round, and what follows when it fails.
+func (p *partition) turn(ctx context.Context, ins []runtime.Input) {
+	if err := p.round(ctx, ins); err != nil {
+		p.repair(ctx, err)
+	}
+}
+
+// order has the loop do something between two rounds, and waits for it.
+func (p *partition) order(ctx context.Context, do func(context.Context)) bool {
+	done := make(chan struct{})
+	select {
+	case p.orders <- func(ctx context.Context) { defer close(done); do(ctx) }:
+	case <-ctx.Done():
+		return false
+	}
+	select {
+	case <-done:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
@@ -152,16 +211,21 @@ func (p *partition) stopWaiters() {
 // round decides inputs, makes the records durable, and lets the effects out.
 func (p *partition) round(ctx context.Context, ins []runtime.Input) error {
 	if p.core == nil {
-		err := p.down.Load()
-		for _, in := range ins {
-			refuseInput(in, runtime.Errorf(runtime.CodeUnavailable, "the partition cannot work now: %s", err.Detail))
-		}
+		p.refuseAll(ins)
 		return nil
 	}
 	now := p.m.now()
-	err := p.readFirst(now, ins)
+	var err error
+	if p.proven() {
+		err = p.readFirst(now, ins)
+	} else {
+		err = p.decide(now, ins, false) // answered behind this round's append
+	}
 	if err == nil {
 		err = p.decide(now, ins, true)
+	}
+	if err == nil && p.core.Pending() == 0 && p.core.Answers() && !p.proven() {
+		p.core.Step(now, &runtime.Prove{})
 	}
 	records, effects := p.core.Take()
 	if err == nil && len(records) > 0 {
@@ -171,7 +235,7 @@ func (p *partition) round(ctx context.Context, ins []runtime.Input) error {
 		p.fail(ins, effects, err)
 		return err
 	}
-	p.applier.add(p.core.TakeChanges(), p.core.Seq())
+	p.applier.Load().add(p.core.TakeChanges(), p.core.Seq())
 	p.count.counts = p.core.Counts
 	snapshot := p.count
 	p.stats.Store(&snapshot)
@@ -180,6 +244,18 @@ func (p *partition) round(ctx context.Context, ins []runtime.Input) error {
 	}
 	p.core.Recycle(records, effects)
 	return nil
+}
+
+// refuseAll answers what comes while this node does not own the partition, or
+// cannot work on it.
+func (p *partition) refuseAll(ins []runtime.Input) {
+	err := runtime.Errorf(runtime.CodeNotOwner, "this gateway does not own partition %d", p.n)
+	if down := p.down.Load(); down != nil {
+		err = runtime.Errorf(runtime.CodeUnavailable, "the partition cannot work now: %s", down.Detail)
+	}
+	for _, in := range ins {
+		refuseInput(in, err)
+	}
 }
 
 // readFirst answers the round's reads before anything of the round is decided:
@@ -238,8 +314,13 @@ func (p *partition) append(ctx context.Context, records [][]byte) error {
 	}
 	began := time.Now()
 	for {
+		sent := time.Now()
 		first, err := p.log.Append(context.WithoutCancel(ctx), records)
+		if err == nil && first != p.next {
+			err = p.placed(ctx, first)
+		}
 		if err == nil {
+			p.next, p.proof = first+uint64(len(records)), p.m.stamp(sent)
 			p.count.appends++
 			p.count.records += uint64(len(records))
 			p.count.bytes += uint64(size)
@@ -252,11 +333,35 @@ func (p *partition) append(ctx context.Context, records [][]byte) error {
 			return err
 		}
 		p.logger.Warn("append outcome unknown, asking again", "error", err)
-		select {
-		case <-ctx.Done():
-			return err
-		case <-time.After(100 * time.Millisecond):
+		if time.Since(began) > appendPatience {
+			p.refuseWaiting(err)
 		}
+		if !pauseFor(ctx, 100*time.Millisecond) {
+			return err
+		}
+	}
+}
+
+// appendPatience is how long requests queue behind an append that does not end.
+const appendPatience = 3 * time.Second
+
+// refuseWaiting answers the questions that queue behind an append that does not
+// end: certainly nothing of them was accepted. What hosts and other partitions
+// report stays, for it is not asked again.
+func (p *partition) refuseWaiting(cause error) {
+	p.mu.Lock()
+	var asked, rest []runtime.Input
+	for _, in := range p.inputs {
+		if runtime.Question(in) {
+			asked = append(asked, in)
+		} else {
+			rest = append(rest, in)
+		}
+	}
+	p.inputs = rest
+	p.mu.Unlock()
+	for _, in := range asked {
+		refuseInput(in, runtime.Errorf(runtime.CodeUnavailable, "the log cannot be written: %v", cause))
 	}
 }
 
@@ -264,8 +369,12 @@ func (p *partition) append(ctx context.Context, records [][]byte) error {
 // stops while an append is unknown, perhaps all of it. An outcome belongs to a
 // request that was accepted before, so whoever waits for it asks again.
 func (p *partition) fail(ins []runtime.Input, effects []runtime.Effect, cause error) {
-	p.down.Store(asError(cause))
 	refusal := runtime.CodeUnavailable
+	if errors.Is(cause, errDeposed) {
+		refusal = runtime.CodeNotOwner // nothing of the round counts
+	} else {
+		p.down.Store(asError(cause))
+	}
 	var unknown *runtime.UnknownError
 	if errors.As(cause, &unknown) {
 		refusal = runtime.CodeUnknownOutcome
@@ -303,110 +412,40 @@ func asError(err error) *runtime.Error {
 	return runtime.Errorf(runtime.CodeUnavailable, "%v", err)
 }
 
-// repair recovers the partition from its log, again and again until it works.
-// Meanwhile inputs are refused: nothing of them was accepted.
+// repair recovers the partition from its log, again and again until it works or
+// another gateway owns it. Meanwhile inputs are refused: nothing of them was accepted.
 func (p *partition) repair(ctx context.Context, cause error) {
+	if errors.Is(cause, errDeposed) {
+		p.deposed()
+		return
+	}
 	p.logger.Error("the partition stops until its log can be written", "error", cause)
 	p.core = nil
+	lost := is(cause, runtime.CodeDamaged) // reading again would only hide it
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-		select {
-		case <-ctx.Done():
+		if !pauseFor(ctx, wait) {
 			return
-		case <-time.After(wait):
 		}
-		for _, in := range p.take(nil) {
-			refuseInput(in, runtime.Errorf(runtime.CodeUnavailable, "the log cannot be written: %v", cause))
+		p.refuseAll(p.take(nil))
+		if lost {
+			continue
 		}
-		if err := p.recover(ctx); err != nil {
+		switch err := p.recover(ctx); {
+		case errors.Is(err, errDeposed):
+			p.deposed()
+			return
+		case err != nil:
 			p.logger.Error("the partition cannot be recovered yet", "error", err)
 			continue
 		}
 		p.logger.Info("the partition works again")
-		p.m.rejoin()
 		return
 	}
 }
 
-// recover folds the log, claims the partition and starts the term.
-func (p *partition) recover(ctx context.Context) error {
-	began := time.Now()
-	cfg := p.m.cfg
-	core := runtime.New(runtime.Config{
-		Mesh: cfg.Mesh, Partition: p.n, Partitions: cfg.Partitions, Node: cfg.Node + "/" + NewBoot()[:8],
-		Lease: cfg.Lease.Milliseconds(), IDWindow: cfg.IDWindow.Milliseconds(), ResultRetention: cfg.ResultRetention.Milliseconds(),
-		BodyLimit: cfg.BodyLimit, MailboxLimit: cfg.MailboxLimit, MaxAttempts: cfg.MaxAttempts, OutcomeBytes: 64 << 20,
-		HostLimit: cfg.HostLimit, HostBytes: cfg.HostBytes,
-	})
-	applied, err := cfg.Store.Applied(ctx, p.n)
-	if err != nil {
-		return err
-	}
-	f := &folder{p: p, core: core, applied: applied}
-	if err := f.to(ctx, 0); err != nil {
-		return err
-	}
-	if f.first > applied+1 {
-		return runtime.Errorf(runtime.CodeDamaged, "the store of partition %d is complete up to record %d, but the log begins at %d: state in between is lost", p.n, applied, f.first)
-	}
-	at, err := p.log.Append(ctx, [][]byte{core.Claim(p.m.now())})
-	if err != nil {
-		return err
-	}
-	if err := f.to(ctx, f.next); err != nil {
-		return err
-	}
-	p.trim.reset(f.marks, core)
-	p.applier.reset(applied, f.changes)
-	if !core.Own(p.m.now(), applied) {
-		return runtime.Errorf(runtime.CodeInUse, "another gateway has claimed partition %d at offset %d", p.n, at)
-	}
-	p.core = core
-	p.epoch.Store(core.Epoch())
-	p.down.Store(nil)
-	p.count.recovery = time.Since(began)
-	snapshot := p.count
-	p.stats.Store(&snapshot)
-	if err := p.round(ctx, nil); err != nil {
-		return err
-	}
-	p.push(&runtime.Mark{})
-	return nil
-}
-
-// A folder reads the log into a core.
-type folder struct {
-	p       *partition
-	core    *runtime.Core
-	applied uint64
-	next    uint64 // offset to read from
-	first   uint64 // seq of the first valid record
-	marks   []mark
-	changes []runtime.StoreChange
-}
-
-func (f *folder) to(ctx context.Context, from uint64) error {
-	return f.p.log.Read(ctx, from, func(offset uint64, b []byte) error {
-		f.next = offset + 1
-		before := f.core.Seq()
-		valid, err := f.core.Fold(b)
-		if err != nil {
-			var e *runtime.Error
-			if errors.As(err, &e) {
-				e.Detail += fmt.Sprintf(" (partition %d, offset %d)", f.p.n, offset)
-			}
-			return err
-		}
-		for _, ch := range f.core.TakeChanges() {
-			if ch.Seq > f.applied {
-				f.changes = append(f.changes, ch)
-			}
-		}
-		if valid && f.first == 0 {
-			f.first = f.core.Seq()
-		}
-		if valid && f.core.Seq() != before && runtime.IsHeader(b) {
-			f.marks = append(f.marks, mark{seq: f.core.Seq(), offset: offset})
-		}
-		return nil
-	})
+// deposed ends a term that another gateway has ended.
+func (p *partition) deposed() {
+	p.logger.Warn("another gateway has claimed the partition")
+	p.end()
+	p.m.gone(p)
 }

@@ -181,4 +181,7 @@ type KeptNote struct {
 	Seq        uint64
 	Partitions []uint16
 	Lost       []string
+	// Unknown are boots of which the owners do not know that they are attached
+	// to the gateway that asked.
+	Unknown []string
 }

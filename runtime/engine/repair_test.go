@@ -29,13 +29,18 @@ func (l *brokenLog) Append(ctx context.Context, batch [][]byte) (uint64, error) 
 	return first, err
 }
 
-// rejoining is a host whose stream the engine may break.
+// rejoining is a host that tells when it is asked to join again.
 type rejoining struct {
 	*fakeHost
-	again func()
+	asked chan struct{}
 }
 
-func (h *rejoining) Rejoin() { go h.again() }
+func (h *rejoining) Send(m runtime.HostMessage) {
+	h.fakeHost.Send(m)
+	if _, ok := m.(*runtime.JoinAsk); ok {
+		h.asked <- struct{}{}
+	}
+}
 
 func TestFullDiskRefusesAndComesBack(t *testing.T) {
 	var log *brokenLog
@@ -48,16 +53,13 @@ func TestFullDiskRefusesAndComesBack(t *testing.T) {
 		}
 	})
 	serve := func(*runtime.Invoke) *runtime.Outcome { return ok(`{"value":1}`) }
-	joined := make(chan struct{}, 10)
-	h := &rejoining{fakeHost: &fakeHost{owners: n.Mesh, serve: serve, info: runtime.HostInfo{Boot: "b", App: "app", Actors: []string{"A"}}}}
-	join := func() {
-		if err := n.HostUp(h.info, runtime.JoinAnswer{}, h); err == nil {
-			joined <- struct{}{}
-		}
+	h := &rejoining{
+		fakeHost: &fakeHost{owners: n.Mesh, serve: serve, info: runtime.HostInfo{Boot: "b", App: "app", Actors: []string{"A"}}},
+		asked:    make(chan struct{}, 10),
 	}
-	h.again = join
-	join()
-	<-joined
+	if err := n.HostUp(h.info, runtime.JoinAnswer{}, h); err != nil {
+		t.Fatal(err)
+	}
 	promise := call("app", "A", "1", "m")
 	promise.Kind = runtime.Promise
 	id, err := n.Accept(within(t), promise)
@@ -77,7 +79,7 @@ func TestFullDiskRefusesAndComesBack(t *testing.T) {
 		t.Fatal("healthy with a full disk")
 	}
 	log.broken.Store(false)
-	<-joined
+	<-h.asked
 	if _, err := n.Call(within(t), call("app", "A", "1", "m")); err != nil {
 		t.Fatalf("after the disk has room: %v", err)
 	}

@@ -60,7 +60,7 @@ func (t *trimmer) decide(now runtime.Now) {
 	if t.wait == 0 {
 		t.wait = c.Seq()
 	}
-	if t.p.applier.durable(t.wait) {
+	if t.p.applier.Load().durable(t.wait) {
 		t.cut(cut)
 	}
 }

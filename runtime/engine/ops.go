@@ -1,0 +1,454 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"reflect"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/karmesh/kar/runtime"
+)
+
+// This file brings a question to the owner of a partition, here or at another
+// gateway, and answers the questions of others.
+
+const (
+	// askPause is how long to wait before asking again when nothing says that it would help sooner.
+	askPause = 20 * time.Millisecond
+	// ownerPatience is how long a request that was certainly not accepted waits
+	// for its partition to have an owner.
+	ownerPatience = 10 * time.Second
+)
+
+// do asks the owner of a partition until it answers, whoever that is. An op is
+// asked again when the answer was lost, so requests carry ids.
+func (m *Mesh) do(ctx context.Context, op *Op) (reply, error) {
+	var giveUp time.Time
+	open := false // an earlier try may have been accepted
+	for {
+		rep, err := m.once(ctx, op)
+		if err == nil || ctx.Err() != nil {
+			if err != nil {
+				err = ctx.Err()
+			}
+			return rep, err
+		}
+		now := time.Now()
+		switch code(err) {
+		case runtime.CodeAskAgain:
+			open, giveUp = true, time.Time{}
+		case runtime.CodeNotOwner:
+			if giveUp.IsZero() {
+				giveUp = now.Add(ownerPatience)
+			} else if !open && now.After(giveUp) {
+				return reply{}, runtime.Errorf(runtime.CodeUnavailable, "partition %d has no owner now", op.Partition)
+			}
+		case runtime.CodeUnavailable:
+			if !open {
+				return rep, err
+			}
+		case runtime.CodeShutdown:
+			if open {
+				err = &runtime.Error{Code: runtime.CodeUnknownOutcome, Detail: "the gateway stopped while the request was under way; it goes on when a gateway runs", ID: op.requestID()}
+			}
+			return rep, err
+		default:
+			return rep, err
+		}
+		m.pause(ctx, op.Partition)
+	}
+}
+
+func (op *Op) requestID() runtime.ID {
+	if op.Submit != nil {
+		return op.Submit.Request.ID
+	}
+	return runtime.ID{}
+}
+
+// pause waits a little, or until the partition has another owner.
+func (m *Mesh) pause(ctx context.Context, p uint16) {
+	ctx, cancel := context.WithTimeout(ctx, askPause)
+	defer cancel()
+	m.dir.wait(ctx, p, m.dir.of(p))
+}
+
+// once asks whoever seems to be the owner. CodeNotOwner: certainly nothing has
+// happened. CodeAskAgain: that is not known.
+func (m *Mesh) once(ctx context.Context, op *Op) (reply, error) {
+	p := m.part(op.Partition)
+	if p == nil {
+		return reply{}, runtime.Errorf(runtime.CodeNotFound, "there is no partition %d", op.Partition)
+	}
+	if m.cfg.Shared == nil {
+		return p.exec(ctx, op)
+	}
+	o := m.dir.of(op.Partition)
+	switch o.node {
+	case m.cfg.Node:
+		return p.exec(ctx, op)
+	case "":
+		return reply{}, runtime.Errorf(runtime.CodeNotOwner, "partition %d has no owner", op.Partition)
+	}
+	ask := *op
+	ask.Epoch = o.epoch
+	res, err := m.peers.Ask(ctx, o.node, &ask)
+	if err != nil {
+		return reply{}, err
+	}
+	return res.reply(op)
+}
+
+// exec answers an op that is for this owner.
+func (p *partition) exec(ctx context.Context, op *Op) (reply, error) {
+	switch {
+	case op.Submit != nil:
+		return p.submit(ctx, op.Submit)
+	case op.Await != nil:
+		return p.await(ctx, op.Await)
+	case op.State != nil:
+		return p.state(ctx, op.State)
+	case op.Known != nil:
+		return p.known(ctx, op.Known)
+	case op.HandOver != nil:
+		return reply{}, runtime.Errorf(runtime.CodeInternal, "nobody asks itself to hand over")
+	}
+	w := newWaiter()
+	in := op.input(w)
+	if in == nil {
+		return reply{}, runtime.Errorf(runtime.CodeUnsupported, "this gateway does not know the question; it is older than the asking one")
+	}
+	return p.ask(ctx, w, in)
+}
+
+// input is the op as the core takes it, for those that need nothing else.
+func (op *Op) input(w *waiter) runtime.Input {
+	switch {
+	case op.Cancel != nil:
+		in := *op.Cancel
+		in.Waiter = w
+		return &in
+	case op.SetReminder != nil:
+		in := *op.SetReminder
+		in.Waiter = w
+		return &in
+	case op.CancelReminders != nil:
+		in := *op.CancelReminders
+		in.Waiter = w
+		return &in
+	case op.Subscribe != nil:
+		return &runtime.Subscribe{Subscription: *op.Subscribe, Waiter: w}
+	case op.Unsubscribe != nil:
+		in := *op.Unsubscribe
+		in.Waiter = w
+		return &in
+	case op.Purge != nil:
+		return &runtime.Purge{App: op.Purge.App, Waiter: w}
+	case op.Drain != nil:
+		return &runtime.Drain{App: op.Drain.App, Waiter: w}
+	case op.CancelAll != nil:
+		return &runtime.CancelAll{App: op.CancelAll.App, Waiter: w}
+	case op.SetService != nil:
+		in := *op.SetService
+		in.Waiter = w
+		return &in
+	case op.Query != nil:
+		in := *op.Query
+		in.Waiter = w
+		return &in
+	}
+	return nil
+}
+
+// answerType is what the reply's value is, for reading it from JSON.
+func (op *Op) answerType() reflect.Type {
+	switch {
+	case op.Cancel != nil:
+		return reflect.TypeFor[string]()
+	case op.SetReminder != nil, op.Subscribe != nil, op.SetService != nil, op.Purge != nil:
+		return reflect.TypeFor[bool]()
+	case op.CancelReminders != nil, op.Unsubscribe != nil, op.Drain != nil, op.CancelAll != nil:
+		return reflect.TypeFor[int]()
+	case op.Known != nil:
+		return reflect.TypeFor[[]runtime.Actor]()
+	case op.Query != nil:
+		return queryAnswer(op.Query.Kind)
+	}
+	return nil
+}
+
+func queryAnswer(k runtime.QueryKind) reflect.Type {
+	switch k {
+	case runtime.QueryReminders:
+		return reflect.TypeFor[[]runtime.Reminder]()
+	case runtime.QuerySubscriptions:
+		return reflect.TypeFor[[]runtime.Subscription]()
+	case runtime.QueryActive:
+		return reflect.TypeFor[[]runtime.Actor]()
+	case runtime.QueryMissing:
+		return reflect.TypeFor[[]runtime.MissingComponent]()
+	case runtime.QueryRequest:
+		return reflect.TypeFor[runtime.RequestFacts]()
+	case runtime.QueryGroups:
+		return reflect.TypeFor[[]runtime.GroupCursor]()
+	case runtime.QueryServices:
+		return reflect.TypeFor[[]runtime.ServiceFact]()
+	case runtime.QueryGauges:
+		return reflect.TypeFor[runtime.Gauges]()
+	case runtime.QueryIdle:
+		return reflect.TypeFor[bool]()
+	}
+	return reflect.TypeFor[uint64]() // QueryGeneration
+}
+
+// result is a reply for the wire.
+func result(rep reply, err error) *Result {
+	if err != nil {
+		e := asError(err)
+		if e.Code == "" {
+			e = runtime.Errorf(runtime.CodeAskAgain, "%v", err)
+		}
+		return &Result{Err: e}
+	}
+	res := &Result{Outcome: rep.outcome, Open: rep.open, ID: rep.id}
+	switch v := rep.value.(type) {
+	case nil:
+	case runtime.StateResult:
+		res.State = &v
+	default:
+		b, err := json.Marshal(v)
+		if err != nil {
+			return &Result{Err: runtime.Errorf(runtime.CodeInternal, "the answer cannot be sent: %v", err)}
+		}
+		res.Value = b
+	}
+	return res
+}
+
+// reply is what came over the wire.
+func (res *Result) reply(op *Op) (reply, error) {
+	if res.Err != nil {
+		return reply{}, res.Err
+	}
+	rep := reply{outcome: res.Outcome, open: res.Open, id: res.ID}
+	if res.State != nil {
+		rep.value = *res.State
+	}
+	if t := op.answerType(); t != nil && res.Value != nil {
+		v := reflect.New(t)
+		if err := json.Unmarshal(res.Value, v.Interface()); err != nil {
+			return reply{}, runtime.Errorf(runtime.CodeInternal, "the owner's answer cannot be read: %v", err)
+		}
+		rep.value = v.Elem().Interface()
+	}
+	return rep, nil
+}
+
+// submit decides one request here: directly, or, when its caller lives here and
+// its target elsewhere, by passing it on.
+func (p *partition) submit(ctx context.Context, op *SubmitOp) (reply, error) {
+	r := &op.Request
+	target := runtime.PartitionOf(r.Target, r.Key, r.ID, len(p.m.parts))
+	if op.Vouched == nil && target != p.n {
+		return p.passOn(ctx, r, target)
+	}
+	in := &runtime.Submit{Request: *r, Vouched: op.Vouched}
+	if r.Key != "" {
+		done := p.lookups.begin(r.ID)
+		v, err := p.keyView(ctx, r)
+		if err != nil {
+			done()
+			return reply{}, err
+		}
+		in.View = v
+		defer done()
+	}
+	w := newWaiter()
+	in.Waiter = w
+	rep, err := p.ask(ctx, w, in)
+	if err != nil && ctx.Err() != nil {
+		p.push(&runtime.Leave{ID: r.ID, Waiter: w})
+	}
+	return rep, err
+}
+
+// passOn is a nested call whose caller lives here: the owner of the caller
+// checks that it is current, remembers the child, and asks the child's owner
+// until there is an answer.
+func (p *partition) passOn(ctx context.Context, r *runtime.Request, target uint16) (rep reply, err error) {
+	n := &nested{parent: p}
+	for again := true; again; {
+		var v *runtime.Vouched
+		if v, err = n.vouch(ctx, r); err != nil {
+			break
+		}
+		// Without a known caller it goes on as it came.
+		op := &Op{Partition: target, Submit: &SubmitOp{Request: *r, Vouched: v}}
+		rep, err = p.m.once(ctx, op)
+		again = is(err, runtime.CodeAskAgain) || is(err, runtime.CodeNotOwner)
+		if again {
+			p.m.pause(ctx, target)
+			again = ctx.Err() == nil
+		}
+	}
+	n.close(r.ID, err == nil && !rep.open)
+	return rep, err
+}
+
+// nested is a call from a request in another partition, whose owner remembers
+// the child until it is closed: a retry of the parent waits for it.
+type nested struct {
+	parent  *partition
+	parents []runtime.ID
+}
+
+// vouch asks the owner of the caller about a nested call. It waits for the
+// answer even when ctx ends, for only the answer says who remembers the child.
+func (n *nested) vouch(ctx context.Context, r *runtime.Request) (*runtime.Vouched, error) {
+	w := newWaiter()
+	rep, err := n.parent.ask(context.WithoutCancel(ctx), w, &runtime.Vouch{Request: *r, Waiter: w})
+	if err != nil {
+		return nil, err
+	}
+	v, _ := rep.value.(*runtime.Vouched)
+	if v != nil {
+		for _, id := range v.Parents {
+			if !slices.Contains(n.parents, id) {
+				n.parents = append(n.parents, id)
+			}
+		}
+	}
+	return v, ctx.Err()
+}
+
+// close lets the parents go on when the child has its outcome; else it may
+// still run although its caller was answered or went away, and is watched.
+func (n *nested) close(child runtime.ID, ended bool) {
+	if ended && len(n.parents) > 0 {
+		n.parent.push(&runtime.ChildClosed{Parents: n.parents, Child: child})
+		return
+	}
+	for _, id := range n.parents {
+		n.parent.watch(child, id)
+	}
+}
+
+// await asks for an outcome here.
+func (p *partition) await(ctx context.Context, a *runtime.Await) (reply, error) {
+	v := &runtime.View{}
+	if a.App != "" {
+		var err error
+		if v, err = p.view(ctx, a.App, [][]byte{runtime.OutcomeInStore(a.ID)}, nil); err != nil {
+			return reply{}, err
+		}
+	} else if err := p.lookups.wait(ctx, a.ID); err != nil {
+		return reply{}, err
+	}
+	w := newWaiter()
+	rep, err := p.ask(ctx, w, &runtime.Await{App: a.App, ID: a.ID, Waiter: w, View: v})
+	if err != nil && ctx.Err() != nil {
+		p.push(&runtime.Leave{ID: a.ID, Waiter: w})
+	}
+	return rep, err
+}
+
+// state reads or changes an actor's state here.
+func (p *partition) state(ctx context.Context, op *runtime.StateOp) (reply, error) {
+	for fresh := false; ; fresh = true {
+		gen, err := p.generation(ctx, op.Actor.App, fresh)
+		if err != nil {
+			return reply{}, err
+		}
+		keys, prefix := runtime.StateKeys(op, gen)
+		v, err := p.view(ctx, op.Actor.App, keys, prefix)
+		if err != nil {
+			return reply{}, err
+		}
+		v.Generation = gen
+		w := newWaiter()
+		rep, err := p.ask(ctx, w, &runtime.StateInput{Op: *op, View: v, Waiter: w})
+		if !fresh && is(err, runtime.CodeAskAgain) {
+			continue // a view that was too old; from then on the asker waits in between
+		}
+		return rep, err
+	}
+}
+
+// known lists actors with state here.
+func (p *partition) known(ctx context.Context, op *KnownOp) (reply, error) {
+	gen, err := p.generation(ctx, op.App, true)
+	if err != nil {
+		return reply{}, err
+	}
+	if err := p.applier.Load().caughtUp(ctx); err != nil {
+		return reply{}, err
+	}
+	var as []runtime.Actor
+	err = p.m.cfg.Store.Read(ctx, p.n, func(s runtime.Snapshot) error {
+		as = as[:0]
+		last := runtime.Actor{}
+		return s.Scan(runtime.StatePrefix(op.App, gen, op.Type), func(k, _ []byte) bool {
+			if a, ok := runtime.ActorOfKey(k, op.App, gen); ok && a != last {
+				as, last = append(as, a), a
+			}
+			return ctx.Err() == nil
+		})
+	})
+	if err != nil {
+		return reply{}, storeAway(err)
+	}
+	return reply{value: as}, nil
+}
+
+// lookups are keyed requests whose key is being looked up in the store before
+// the core sees them: nobody may be told meanwhile that their id is unknown.
+type lookups struct {
+	mu  sync.Mutex
+	ids map[runtime.ID]*lookup
+}
+
+type lookup struct {
+	count int
+	over  chan struct{}
+}
+
+// begin notes a lookup; the result ends it, once.
+func (l *lookups) begin(id runtime.ID) (end func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ids == nil {
+		l.ids = map[runtime.ID]*lookup{}
+	}
+	x := l.ids[id]
+	if x == nil {
+		x = &lookup{over: make(chan struct{})}
+		l.ids[id] = x
+	}
+	x.count++
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if x.count--; x.count == 0 {
+			delete(l.ids, id)
+			close(x.over)
+		}
+	}
+}
+
+// wait returns when no lookup of the id is under way.
+func (l *lookups) wait(ctx context.Context, id runtime.ID) error {
+	l.mu.Lock()
+	x := l.ids[id]
+	l.mu.Unlock()
+	if x == nil {
+		return nil
+	}
+	select {
+	case <-x.over:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

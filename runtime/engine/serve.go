@@ -1,0 +1,166 @@
+package engine
+
+import (
+	"context"
+
+	"github.com/karmesh/kar/runtime"
+)
+
+var _ PeerHandler = (*Mesh)(nil)
+
+// Serve implements PeerHandler: another gateway takes this one for the owner.
+func (m *Mesh) Serve(ctx context.Context, from string, op *Op, reply func(*Result)) {
+	p := m.part(op.Partition)
+	switch {
+	case p == nil:
+		reply(&Result{Err: runtime.Errorf(runtime.CodeNotFound, "there is no partition %d", op.Partition)})
+		return
+	case op.HandOver != nil:
+		m.owned.handOver(op.Partition, from, reply)
+		return
+	case m.dir.of(op.Partition).node != m.cfg.Node:
+		reply(&Result{Err: runtime.Errorf(runtime.CodeNotOwner, "this gateway does not own partition %d", op.Partition)})
+		return
+	case op.Epoch > p.epoch.Load():
+		// Somebody has claimed it since; the next append will show it.
+		p.push(&runtime.Prove{})
+		reply(&Result{Err: runtime.Errorf(runtime.CodeNotOwner, "this gateway no longer owns partition %d", op.Partition)})
+		return
+	}
+	if p.submitFor(ctx, op, reply) {
+		return
+	}
+	m.watches.Go(func() { reply(result(p.exec(ctx, op))) })
+}
+
+// submitFor takes the requests that need nothing but the core, without a
+// goroutine: the order in which they came is kept, and they are the many.
+func (p *partition) submitFor(ctx context.Context, op *Op, done func(*Result)) bool {
+	if op.Submit == nil {
+		return false
+	}
+	r := &op.Submit.Request
+	if r.Key != "" || op.Submit.Vouched == nil && r.Session != "" {
+		return false
+	}
+	w := &waiter{}
+	stop := context.AfterFunc(ctx, func() { p.push(&runtime.Leave{ID: r.ID, Waiter: w}) })
+	w.then = func(rep reply) {
+		stop()
+		if rep.err != nil {
+			done(&Result{Err: rep.err})
+		} else {
+			done(result(rep, nil))
+		}
+	}
+	p.push(&runtime.Submit{Request: *r, Vouched: op.Submit.Vouched, Waiter: w})
+	return true
+}
+
+// Heard implements PeerHandler.
+func (m *Mesh) Heard(from string, n *Note) {
+	switch {
+	case n.Owns != nil:
+		m.heardOwns(from, n.Owns)
+	case n.Input != nil:
+		m.heardInput(n.Input)
+	case n.Host != nil:
+		m.heardHost(from, n.Host)
+	case n.ToHost != nil:
+		if l := m.attachedLink(n.ToHost.Boot); l != nil {
+			if msg := n.ToHost.message(); msg != nil {
+				l.Send(msg)
+			}
+		}
+	case n.Taken != nil:
+		m.taken(n.Taken)
+	case n.Beats != nil:
+		m.heardBeats(from, n.Beats)
+	case n.Kept != nil:
+		m.beats.kept(from, n.Kept)
+	case n.Services:
+		m.services.fire()
+	}
+}
+
+func (m *Mesh) heardOwns(from string, n *OwnsNote) {
+	o := m.owned
+	o.mu.Lock()
+	o.told[from] = true
+	for i := range o.members {
+		if o.members[i].Node == from {
+			o.members[i].Leaving = n.Leaving
+		}
+	}
+	o.mu.Unlock()
+	has := map[uint16]bool{}
+	for _, e := range n.Partitions {
+		has[e.Partition] = true
+	}
+	for _, e := range m.dir.ofNode(from) {
+		if !has[e.Partition] {
+			m.dir.gone(e.Partition, from)
+		}
+	}
+	m.learn(from, n.Partitions)
+	o.nudge()
+}
+
+func (m *Mesh) heardInput(n *InputNote) {
+	p := m.part(n.Partition)
+	if p == nil {
+		return
+	}
+	switch {
+	case n.Deliver != nil:
+		p.push(n.Deliver)
+	case n.Acked != nil:
+		p.push(n.Acked)
+	case n.FenceAsk != nil:
+		p.push(n.FenceAsk)
+	case n.FenceAnswered != nil:
+		p.push(n.FenceAnswered)
+	case n.Release != nil:
+		p.push(n.Release)
+	}
+}
+
+// tell brings an input that needs no answer to the owner of a partition. When
+// it is lost on the way it is told again later, or is not needed.
+func (m *Mesh) tell(partition uint16, n *InputNote) {
+	n.Partition = partition
+	if own := m.dir.of(partition); m.cfg.Shared != nil && own.node != m.cfg.Node {
+		if own.node != "" {
+			m.peers.Tell(own.node, &Note{Input: n})
+		}
+		return
+	}
+	m.heardInput(n)
+}
+
+// PeerUp implements PeerHandler: what the other side must know of this one.
+func (m *Mesh) PeerUp(node string) {
+	o := m.owned
+	o.mu.Lock()
+	o.up[node] = true
+	delete(o.dead, node)
+	o.mu.Unlock()
+	m.peers.Tell(node, m.ownsNote())
+	m.introduce(node)
+	o.nudge()
+}
+
+// PeerDown implements PeerHandler.
+func (m *Mesh) PeerDown(node string, dead bool) {
+	o := m.owned
+	o.mu.Lock()
+	delete(o.up, node)
+	delete(o.told, node)
+	if dead {
+		o.dead[node] = true
+	}
+	o.mu.Unlock()
+	m.unlinkVia(node)
+	m.beats.gone(node)
+	o.nudge()
+}

@@ -1,0 +1,240 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/karmesh/kar/runtime"
+)
+
+// A term is the time for which this node owns a partition. It begins with a
+// claim that was read back from the log, and it is over when another claim is
+// found there, or when the owner hands over. A term that is over throws its
+// memory away.
+type term struct {
+	p       *partition
+	core    *runtime.Core
+	applied uint64 // of the store, when known
+	stored  bool   // whether the store said so
+	claimed time.Time
+
+	// of the reading
+	next    uint64 // offset to read from
+	first   uint64 // seq of the first valid record
+	marks   []mark
+	changes []runtime.StoreChange
+}
+
+// errDeposed: another gateway has claimed the partition.
+var errDeposed = errors.New("another gateway owns the partition")
+
+// storePatience bounds the question where the store is; without an answer the
+// partition is recovered from the log alone.
+const storePatience = 2 * time.Second
+
+func (p *partition) newTerm() *term {
+	cfg := p.m.cfg
+	return &term{p: p, core: runtime.New(runtime.Config{
+		Mesh: cfg.Mesh, Partition: p.n, Partitions: cfg.Partitions, Node: cfg.Node + "/" + NewBoot()[:8],
+		Lease: cfg.Lease.Milliseconds(), IDWindow: cfg.IDWindow.Milliseconds(), ResultRetention: cfg.ResultRetention.Milliseconds(),
+		BodyLimit: cfg.BodyLimit, MailboxLimit: cfg.MailboxLimit, MaxAttempts: cfg.MaxAttempts, OutcomeBytes: 64 << 20,
+		HostLimit: cfg.HostLimit, HostBytes: cfg.HostBytes,
+	})}
+}
+
+// read folds the log up to its end.
+func (p *partition) read(ctx context.Context) (*term, error) {
+	t := p.newTerm()
+	ask, cancel := context.WithTimeout(ctx, storePatience)
+	defer cancel()
+	applied, err := p.m.cfg.Store.Applied(ask, p.n)
+	if t.applied, t.stored = applied, err == nil; err != nil {
+		if p.m.cfg.Shared == nil {
+			return nil, err
+		}
+		p.logger.Warn("the store does not answer; the partition is recovered from the log alone", "error", err)
+	}
+	return t, t.to(ctx, 0)
+}
+
+// to folds the log from an offset to its end.
+func (t *term) to(ctx context.Context, from uint64) error {
+	return t.p.log.Read(ctx, from, func(offset uint64, b []byte) error {
+		t.next = offset + 1
+		before := t.core.Seq()
+		valid, err := t.core.Fold(b)
+		if err != nil {
+			var e *runtime.Error
+			if errors.As(err, &e) {
+				e.Detail += fmt.Sprintf(" (partition %d, offset %d)", t.p.n, offset)
+			}
+			return err
+		}
+		for _, ch := range t.core.TakeChanges() {
+			if ch.Seq > t.applied {
+				t.changes = append(t.changes, ch)
+			}
+		}
+		if valid && t.first == 0 {
+			t.first = t.core.Seq()
+		}
+		if valid && t.core.Seq() != before && runtime.IsHeader(b) {
+			t.marks = append(t.marks, mark{seq: t.core.Seq(), offset: offset})
+		}
+		return nil
+	})
+}
+
+// claim reads what has come meanwhile, appends the claim, and reads it back.
+func (t *term) claim(ctx context.Context) error {
+	if err := t.to(ctx, t.next); err != nil {
+		return err
+	}
+	record := [][]byte{t.core.Claim(t.p.m.now())}
+	for {
+		_, err := t.p.log.Append(ctx, record)
+		var unknown *runtime.UnknownError
+		if err == nil {
+			break
+		}
+		if !errors.As(err, &unknown) {
+			return err
+		}
+		if !pauseFor(ctx, 50*time.Millisecond) {
+			return err
+		}
+	}
+	t.claimed = time.Now()
+	return t.to(ctx, t.next)
+}
+
+func pauseFor(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// begin starts the term; the loop's alone. When the claim did not count,
+// somebody else's did.
+func (p *partition) begin(ctx context.Context, t *term, began time.Time) error {
+	if t.stored && t.first > t.applied+1 && p.m.cfg.Shared == nil {
+		return runtime.Errorf(runtime.CodeDamaged, "the store of partition %d is complete up to record %d, but the log begins at %d: state in between is lost", p.n, t.applied, t.first)
+	}
+	if !t.core.Own(p.m.now(), t.applied) {
+		return errDeposed
+	}
+	p.core, p.next = t.core, t.next
+	p.proof = p.m.stamp(t.claimed)
+	p.trim.reset(t.marks, t.core)
+	p.startApplier(ctx, t)
+	p.epoch.Store(t.core.Epoch())
+	p.down.Store(nil)
+	p.count.recovery = time.Since(began)
+	snapshot := p.count
+	p.stats.Store(&snapshot)
+	if err := p.round(ctx, nil); err != nil {
+		return err
+	}
+	p.push(&runtime.Mark{})
+	p.m.owns(p)
+	return nil
+}
+
+// recover folds the log, claims the partition and starts the term, for an owner
+// that was the last one itself.
+func (p *partition) recover(ctx context.Context) error {
+	began := time.Now()
+	t, err := p.read(ctx)
+	if err != nil {
+		return err
+	}
+	if p.m.cfg.Shared != nil && t.core.Epoch() > p.epoch.Load() {
+		return errDeposed
+	}
+	if err := t.claim(ctx); err != nil {
+		return err
+	}
+	return p.begin(ctx, t, began)
+}
+
+// end is the end of a term that another gateway has ended, or that this one
+// gives away: waiters ask the next owner. The loop's alone.
+func (p *partition) end() {
+	if p.core != nil {
+		p.core.StepDown()
+		_, effects := p.core.Take()
+		for i := range effects {
+			if effects[i].Kind == runtime.Reply {
+				p.reply(&effects[i])
+			}
+		}
+		p.core = nil
+	}
+	p.down.Store(nil)
+	p.stopApplier()
+	p.gens.Clear()
+	p.m.groups.fire()
+}
+
+// A stamp is a moment on both clocks: the one that does not jump may stand
+// still while the machine sleeps, the other may jump.
+type stamp struct{ mono, wall time.Time }
+
+func (m *Mesh) stamp(t time.Time) stamp { return stamp{t, t.Round(0)} }
+
+// since is how long ago that was by the clock that has gone further.
+func (s stamp) since(now time.Time) time.Duration {
+	return max(now.Sub(s.mono), now.Round(0).Sub(s.wall))
+}
+
+// proven tells that this node can be sure to be the owner still: a record that
+// it sent a short while ago came back in its place, and whoever claims from an
+// owner that may be alive waits for longer before it answers anybody.
+func (p *partition) proven() bool {
+	return p.m.cfg.Shared == nil || p.proof.since(time.Now()) < p.m.proofAge()
+}
+
+// proofAge is how long an owner may rely on its last append.
+func (m *Mesh) proofAge() time.Duration { return m.cfg.Lease / 6 }
+
+// afterClaim is how long a new owner waits after a claim from an owner that
+// may still be alive, before it answers anybody: longer than proofAge by the
+// drift of clocks.
+func (m *Mesh) afterClaim() time.Duration { return m.proofAge() + m.proofAge()/10 }
+
+// placed looks at what came between this owner's last record and the round
+// that landed at first: another's claim ends the term; anything else is void.
+func (p *partition) placed(ctx context.Context, first uint64) error {
+	if first < p.next {
+		return runtime.Errorf(runtime.CodeDamaged, "the log of partition %d has lost records: the next offset was %d and is %d", p.n, p.next, first)
+	}
+	stop := errors.New("seen")
+	for {
+		deposed := false
+		err := p.log.Read(ctx, p.next, func(offset uint64, b []byte) error {
+			if offset >= first {
+				return stop
+			}
+			if epoch, ok := runtime.ClaimEpoch(b); ok && epoch > p.core.Epoch() {
+				deposed = true
+				return stop
+			}
+			return nil
+		})
+		switch {
+		case deposed:
+			return errDeposed
+		case err == nil || errors.Is(err, stop):
+			return nil
+		}
+		p.logger.Warn("what else is in the log cannot be read, trying again", "error", err)
+		if !pauseFor(ctx, 100*time.Millisecond) {
+			return &runtime.UnknownError{Cause: err}
+		}
+	}
+}
