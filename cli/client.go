@@ -11,10 +11,12 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/karmesh/kar/activator/host"
 	"github.com/karmesh/kar/cli/background"
 	"github.com/karmesh/kar/runtime"
 )
@@ -73,18 +75,41 @@ func (p *program) newClient(ctx context.Context, c *config) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return clientAt(app, address, ensure), nil
+	access, err := accessOf(c)
+	if err != nil {
+		return nil, err
+	}
+	return clientAt(app, address, access, ensure)
+}
+
+// accessOf is what it takes to be let in by a gateway: the value of --ca is a
+// file, or what is in one.
+func accessOf(c *config) (host.Access, error) {
+	access := host.Access{Token: strings.TrimSpace(c.text("token")), CA: c.text("ca")}
+	if access.CA != "" && !strings.Contains(access.CA, "-----BEGIN") {
+		pem, err := os.ReadFile(access.CA)
+		if err != nil {
+			return access, runtime.Errorf(runtime.CodeBadConfig, "the certificates of --ca cannot be read: %v", err)
+		}
+		access.CA = string(pem)
+	}
+	return access, nil
 }
 
 // clientAt speaks to the gateway at an address of gatewayAddress.
-func clientAt(app, address string, ensure func(context.Context) error) *client {
-	cl := &client{app: app, base: address, http: &http.Client{}, ensure: ensure}
+func clientAt(app, address string, access host.Access, ensure func(context.Context) error) (*client, error) {
+	cl := &client{app: app, base: address, ensure: ensure}
 	if socket, ok := strings.CutPrefix(address, "unix://"); ok {
 		cl.base, cl.http = "http://gateway", background.Client(socket)
+	} else {
+		var err error
+		if cl.http, err = access.Client(address); err != nil {
+			return nil, err
+		}
 	}
 	// An answer that redirects is the service's answer.
 	cl.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return cl
+	return cl, nil
 }
 
 // path is the path of the app's API with escaped parts after it.
@@ -104,7 +129,10 @@ func (c *client) do(ctx context.Context, method, path string, header http.Header
 	var giveUp time.Time
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, 500*time.Millisecond) {
 		a, err := c.once(ctx, method, path, header, body)
+		var closed *runtime.Error
 		switch {
+		case errors.As(err, &closed): // the door is, and stays so
+			return nil, closed
 		case err == nil && !refusedByGateway(a):
 			return a, nil
 		case ctx.Err() != nil:

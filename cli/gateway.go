@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/karmesh/kar/cli/background"
+	"github.com/karmesh/kar/gateway/doors"
 	"github.com/karmesh/kar/runtime"
 )
 
@@ -26,8 +27,9 @@ func (p *program) gatewayCommand() *cobra.Command {
 		Long: `Run a gateway in the foreground, on the state folder of this user: components
 and commands of this user find it by themselves, others at --listen.
 
-Nobody who can reach --listen is asked for a password. Keep it on 127.0.0.1
-unless the network is trusted.`,
+With a secret of the mesh (KAR_MESH_SECRET) everybody who comes over TCP is
+asked for a token; see kar token and docs/security.md. Without one --listen may
+only be an address of this machine, unless --insecure is given.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
@@ -74,14 +76,23 @@ func (p *program) gateway(ctx context.Context, cmd *cobra.Command, c *config, in
 		Place: place, Version: p.version, Background: inBackground, Partitions: partitions,
 		Listen: c.text("listen"), BodyLimit: c.integer("body-limit"), Lease: c.span("lease"),
 		IDWindow: c.span("id-window"), ResultRetention: c.span("result-retention"), MaxAttempts: c.integer("max-attempts"),
+		TLSCert: c.text("tls-cert"), TLSKey: c.text("tls-key"),
 	}
 	if inBackground {
 		cfg.IdleStop = c.span("idle-stop")
 	} else if !c.given("listen") {
 		cfg.Listen = "127.0.0.1:8090"
 	}
+	if cfg.Keys, err = doors.New(doors.Config{Secret: c.text("mesh-secret"), Insecure: c.boolean("insecure")}); err != nil {
+		return err
+	}
 	if c.err != nil {
 		return c.err
+	}
+	if cfg.Listen != "" {
+		if err := cfg.Keys.MayListen(cfg.Listen); err != nil {
+			return err
+		}
 	}
 	if cfg.BodyLimit <= 0 || cfg.Lease <= 0 || partitions < 1 || partitions > 1024 {
 		return runtime.Errorf(runtime.CodeBadFlag, "--body-limit and --lease must be positive, --partitions from 1 to 1024")

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -15,6 +16,7 @@ import (
 	"github.com/karmesh/kar/activator"
 	"github.com/karmesh/kar/cli/background"
 	"github.com/karmesh/kar/gateway"
+	"github.com/karmesh/kar/gateway/doors"
 	"github.com/karmesh/kar/runtime"
 	"github.com/karmesh/kar/runtime/engine"
 )
@@ -40,7 +42,7 @@ func (n *node) idle(others int) bool {
 }
 
 // serve returns when the gateway shall end, with nil, or when a door broke.
-func (n *node) serve(ctx context.Context, d *doors, stopping *signals) error {
+func (n *node) serve(ctx context.Context, d *listeners, stopping *signals) error {
 	if err := n.cfg.WriteNote(background.Note{
 		PID: n.pid(), Version: n.cfg.Version, Socket: n.cfg.Socket, Started: n.started.UTC().Format(time.RFC3339),
 	}); err != nil {
@@ -120,8 +122,8 @@ func forPaths(otherwise, special http.Handler, paths ...string) http.Handler {
 	})
 }
 
-// doors are the listeners and their servers.
-type doors struct {
+// listeners are the open doors and their servers.
+type listeners struct {
 	servers []*http.Server
 	broken  chan error
 	wait    sync.WaitGroup
@@ -129,17 +131,28 @@ type doors struct {
 
 // openDoors opens the socket and, when asked for, the TCP address. It returns
 // doors to be closed in any case.
-func openDoors(cfg nodeConfig, n *node, api http.Handler, attach *activator.Activator, log *slog.Logger) (*doors, error) {
-	d := &doors{broken: make(chan error, 2)}
-	public := forPaths(forPaths(api, attach, "/kar/attach"), http.HandlerFunc(attach.Exit), "/kar/exit")
+func openDoors(cfg nodeConfig, n *node, api *gateway.Gateway, attach *activator.Activator, log *slog.Logger) (*listeners, error) {
+	d := &listeners{broken: make(chan error, 2)}
+	public := forPaths(forPaths(api.Handler(), attach, "/kar/attach"), http.HandlerFunc(attach.Exit), "/kar/exit")
 	var tcp net.Listener
+	var secure *tls.Config
 	if cfg.Listen != "" {
 		l, err := listen(cfg.Listen)
 		if err != nil {
 			return d, err
 		}
 		tcp = l
-		n.addrs = append(n.addrs, "http://"+l.Addr().String())
+		scheme := "http://"
+		if cfg.TLSCert != "" || cfg.TLSKey != "" {
+			scheme = "https://"
+			if secure, err = doors.ServerTLS(cfg.TLSCert, cfg.TLSKey, log); err != nil {
+				return d, errors.Join(err, l.Close())
+			}
+		}
+		n.addrs = append(n.addrs, scheme+l.Addr().String())
+		if cfg.Keys.Insecure() {
+			log.Warn("there is no secret of the mesh: everybody who can reach this address may do everything", "listen", l.Addr())
+		}
 	}
 	// The disk's lock is ours, so a socket file here belongs to a dead gateway.
 	if err := os.Remove(cfg.Socket); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -153,19 +166,26 @@ func openDoors(cfg nodeConfig, n *node, api http.Handler, attach *activator.Acti
 		return d, runtime.Errorf(runtime.CodeReadOnly, "cannot listen on %s: %v", cfg.Socket, rootCause(err))
 	}
 	n.addrs = append(n.addrs, "unix://"+cfg.Socket)
-	d.serve(socket, n.local(public), n.clients, log)
+	d.serve(socket, nil, n.local(public), n.clients, log)
 	if tcp != nil {
-		d.serve(tcp, public, n.clients, log)
+		d.serve(tcp, secure, cfg.Keys.Guard(public, api.Refuse), n.clients, log)
 	}
 	return d, nil
 }
 
-func (d *doors) serve(l net.Listener, h http.Handler, clients *clientCount, log *slog.Logger) {
+// serve begins to serve a listener; secure is nil without TLS.
+func (d *listeners) serve(l net.Listener, secure *tls.Config, h http.Handler, clients *clientCount, log *slog.Logger) {
 	server := gateway.NewServer(h, log)
 	server.ConnState = clients.changed
+	serve := server.Serve
+	if secure != nil {
+		server.TLSConfig = secure
+		server.Protocols.SetHTTP2(true)
+		serve = func(l net.Listener) error { return server.ServeTLS(l, "", "") }
+	}
 	d.servers = append(d.servers, server)
 	d.wait.Go(func() {
-		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		if err := serve(l); !errors.Is(err, http.ErrServerClosed) {
 			d.broken <- runtime.Errorf(runtime.CodeInternal, "the listener %s broke: %v", l.Addr(), err)
 		}
 	})
@@ -173,7 +193,7 @@ func (d *doors) serve(l net.Listener, h http.Handler, clients *clientCount, log 
 
 // close lets requests in flight end for a while. Streams of components break
 // first: they would go on for ever.
-func (d *doors) close(patience time.Duration, attach *activator.Activator, err *error) {
+func (d *listeners) close(patience time.Duration, attach *activator.Activator, err *error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	var streams sync.WaitGroup

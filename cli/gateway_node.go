@@ -11,6 +11,7 @@ import (
 	"github.com/karmesh/kar/cli/background"
 	"github.com/karmesh/kar/events"
 	"github.com/karmesh/kar/gateway"
+	"github.com/karmesh/kar/gateway/doors"
 	"github.com/karmesh/kar/runtime"
 	"github.com/karmesh/kar/runtime/embedded"
 	"github.com/karmesh/kar/runtime/engine"
@@ -23,6 +24,9 @@ type nodeConfig struct {
 	Background bool
 	Partitions int    // of a new state folder
 	Listen     string // TCP address, "" for none
+	Keys       *doors.Keys
+	// TLSCert and TLSKey are files; both are "" without TLS.
+	TLSCert, TLSKey string
 	// IdleStop ends the process this long after the last client when no work is
 	// left; 0 for never.
 	IdleStop        time.Duration
@@ -82,7 +86,7 @@ func (p *program) runNode(ctx context.Context, cfg nodeConfig) (err error) {
 		return err
 	}
 	attach, err := activator.New(activator.Config{
-		Owners: mesh, API: api.Handler(), Release: mesh.Release, Node: boot, Version: cfg.Version,
+		Owners: mesh, API: api.Handler(), Release: mesh.Release, Sender: doors.SenderApp, Node: boot, Version: cfg.Version,
 		Partitions: cfg.Partitions, Lease: cfg.Lease, BodyLimit: cfg.BodyLimit, Logger: log,
 	})
 	if err != nil {
@@ -103,11 +107,11 @@ func (p *program) runNode(ctx context.Context, cfg nodeConfig) (err error) {
 
 	// 4. The doors: the user's socket, and TCP when asked for.
 	node := &node{cfg: cfg, mesh: mesh, attach: attach, clients: clients, present: disk.Present, started: started, stop: make(chan struct{})}
-	doors, err := openDoors(cfg, node, api.Handler(), attach, log)
+	open, err := openDoors(cfg, node, api, attach, log)
 
 	// 5. Serve until told to stop, or until nobody needs it any more.
 	if err == nil {
-		err = node.serve(ctx, doors, stopping)
+		err = node.serve(ctx, open, stopping)
 	}
 
 	// 6. The way back, in stages. First no new work is taken, and clients hear
@@ -115,7 +119,7 @@ func (p *program) runNode(ctx context.Context, cfg nodeConfig) (err error) {
 	// makes everything durable; the disk gives its lock back last.
 	api.Stop()
 	mesh.Pause()
-	doors.close(goodbye, attach, &err)
+	open.close(goodbye, attach, &err)
 	cancel()
 	rooms.Wait()
 	if cerr := urls.Close(); err == nil {

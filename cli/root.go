@@ -105,7 +105,7 @@ Options may be written as --app-port 8080, --app-port=8080 or, as in KAR 1.x,
 	root.AddCommand(
 		p.runCommand(), p.restCommand(), p.invokeCommand(), p.getCommand(),
 		p.cancelCommand(), p.purgeCommand(), p.drainCommand(),
-		p.serviceCommand(), p.gatewayCommand(), p.versionCommand(), p.guardCommand(),
+		p.serviceCommand(), p.gatewayCommand(), p.tokenCommand(), p.versionCommand(), p.guardCommand(),
 	)
 	return root
 }
@@ -132,7 +132,7 @@ func exitCodeOf(err error) int {
 		return exitFailed
 	}
 	switch re.Code {
-	case runtime.CodeBadFlag, runtime.CodeBadConfig:
+	case runtime.CodeBadFlag, runtime.CodeBadConfig, runtime.CodeNoSecret:
 		return exitUsage
 	case runtime.CodeNoGateway:
 		return exitNoGateway

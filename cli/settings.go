@@ -35,6 +35,8 @@ func commonSettings() []setting {
 	return []setting{
 		{name: "app", env: []string{"KAR_APP"}, use: "name of the application"},
 		{name: "gateway", env: []string{"KAR_GATEWAY"}, use: "gateway to use, http://host:port or unix:///path (default: this user's background gateway)"},
+		{name: "token", env: []string{"KAR_TOKEN"}, use: "token that a gateway with a secret asks for over TCP; better in the environment or a file than on the command line"},
+		{name: "ca", env: []string{"KAR_CA"}, use: "file with the certificates, in PEM, of who may sign a gateway's, or their text (default: those that this machine trusts)"},
 		{name: "verbose", short: "v", def: "error", env: []string{"KAR_VERBOSE"}, use: "log level: fatal, error, warning, info, debug or a number"},
 		{name: "config-dir", env: []string{"KAR_CONFIG_DIR"}, use: "folder with one file for each setting"},
 	}
@@ -68,6 +70,10 @@ func runSettings() []setting {
 func gatewaySettings() []setting {
 	return []setting{
 		{name: "listen", env: []string{"KAR_LISTEN"}, use: "TCP address for clients and components (default 127.0.0.1:8090 in the foreground, none in the background)"},
+		{name: "mesh-secret", env: []string{"KAR_MESH_SECRET"}, use: "secret of the mesh from which tokens are made, 16 bytes or more; several, separated by commas, while it is changed"},
+		{name: "insecure", kind: boolean, def: "false", env: []string{"KAR_INSECURE"}, use: "let everybody who can reach --listen do everything, on all addresses, when there is no secret"},
+		{name: "tls-cert", env: []string{"KAR_TLS_CERT"}, use: "file with the certificate of --listen in PEM, read again when it changes"},
+		{name: "tls-key", env: []string{"KAR_TLS_KEY"}, use: "file with the key of the certificate in PEM"},
 		{name: "socket", env: []string{"KAR_SOCKET"}, use: "Unix socket (default: in $XDG_RUNTIME_DIR/kar or the state folder)"},
 		{name: "state-dir", env: []string{"KAR_STATE_DIR"}, use: "folder of all state (default $XDG_STATE_HOME/kar or ~/.local/state/kar)"},
 		{name: "body-limit", kind: integer, def: "4194304", env: []string{"KAR_BODY_LIMIT"}, use: "largest body of a request or result, in bytes"},

@@ -11,7 +11,9 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -64,11 +66,18 @@ func (p *program) newSidecar(ctx context.Context, c *config, s runSpec) (*sideca
 		return nil, errors.Join(err, side.close())
 	}
 	side.gateway = address
+	if side.access, err = accessOf(c); err != nil {
+		return nil, errors.Join(err, side.close())
+	}
 	if err := side.ports(); err != nil {
 		return nil, errors.Join(err, side.close())
 	}
+	client, err := clientAt(s.app, address, side.access, ensure)
+	if err != nil {
+		return nil, errors.Join(err, side.close())
+	}
 	side.waiting = &waitingLog{
-		client: clientAt(s.app, address, ensure),
+		client: client,
 		out:    p.errout, ctx: side.ctx, said: map[string]time.Time{},
 	}
 	header := runtime.Header(limitHeader(c))
@@ -81,7 +90,7 @@ func (p *program) newSidecar(ctx context.Context, c *config, s runSpec) (*sideca
 			Service: s.service, Actors: s.actors,
 			Port: side.spec.runtimePort, Idle: s.idle.Milliseconds(),
 		},
-		Gateway: address, Ensure: ensure,
+		Gateway: address, Access: side.access, Ensure: ensure,
 		AppURL: "http://127.0.0.1:" + strconv.Itoa(side.spec.appPort), H2C: s.h2c,
 		OnShutdown:    func() { close(side.shutdown) },
 		OnWaiting:     func(runtime.ID, runtime.Target, time.Duration) { side.waiting.note() },
@@ -171,9 +180,11 @@ func (s *sidecar) launch() error {
 	return nil
 }
 
-// environment is ours and what KAR 1.x's SDKs look for.
+// environment is ours, without the key to all apps where somebody gave us that,
+// and what KAR 1.x's SDKs look for.
 func (s *sidecar) environment() []string {
-	return append(os.Environ(),
+	ours := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "KAR_MESH_SECRET=") })
+	return append(ours,
 		"KAR_RUNTIME_PORT="+strconv.Itoa(s.spec.runtimePort),
 		"KAR_APP_PORT="+strconv.Itoa(s.spec.appPort),
 		"KAR_APP="+s.spec.app,

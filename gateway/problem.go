@@ -84,6 +84,15 @@ func (x *exchange) logFailure(err error) {
 	x.cfg.Logger.Error("request failed", "method", x.r.Method, "route", x.routeName(), "error", err)
 }
 
+// Refuse answers a request in the way of the API that never reaches it: what
+// stands before the gateway calls it, or a handler beside it.
+func (g *Gateway) Refuse(w http.ResponseWriter, r *http.Request, err error) {
+	x := &exchange{Gateway: g, w: w, r: r}
+	x.route, _ = g.router.match(r.URL.EscapedPath(), &x.names) // for the form of the answer alone
+	x.fail(err)
+	g.metrics.observe(x.route, x.status, 0)
+}
+
 // withID says which request an error is about.
 func withID(err error, id runtime.ID) error {
 	if id.IsZero() {

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/karmesh/kar/activator/tunnel"
 	"github.com/karmesh/kar/runtime"
@@ -31,7 +32,10 @@ type Access struct {
 // Requests that are refused for the token, and ends of which only one speaks
 // TLS, are *runtime.Error with a code of their own.
 func (a Access) Client(gateway string) (*http.Client, error) {
-	t := &http.Transport{Proxy: http.ProxyFromEnvironment, Protocols: new(http.Protocols)}
+	t := &http.Transport{
+		Proxy: http.ProxyFromEnvironment, Protocols: new(http.Protocols),
+		DialContext: (&net.Dialer{Timeout: 30 * time.Second}).DialContext, TLSHandshakeTimeout: handshake,
+	}
 	t.Protocols.SetHTTP1(true) // streams are upgrades of HTTP/1.1
 	if path, ok := strings.CutPrefix(gateway, "unix://"); ok {
 		t.Proxy = nil
