@@ -104,3 +104,30 @@ func BenchmarkCodec(b *testing.B) {
 		}
 	}
 }
+
+func TestLongListsGoInSmallPieces(t *testing.T) {
+	m := &Joined{Epochs: []runtime.PartitionEpoch{{Partition: 1, Epoch: 2}}}
+	for i := range 20_000 {
+		m.Running = append(m.Running, runtime.Attempt{ID: runtime.ID{byte(i), byte(i >> 8), 15: 1}, Step: 1 << 31, Number: 1 << 31, Partition: 65535})
+		m.Instances = append(m.Instances, runtime.Actor{App: "app", Type: "Type", ID: string(bytes.Repeat([]byte{'x'}, i%1000))})
+	}
+	pieces := m.Pieces()
+	got := &Joined{}
+	for i, p := range pieces {
+		if n := len(encoded(p)); n > KeepsOrder {
+			t.Fatalf("piece %d of %d has %d bytes", i, len(pieces), n)
+		}
+		if p.More != (i < len(pieces)-1) {
+			t.Fatalf("piece %d of %d says more: %v", i, len(pieces), p.More)
+		}
+		got.Epochs = append(got.Epochs, p.Epochs...)
+		got.Running = append(got.Running, p.Running...)
+		got.Instances = append(got.Instances, p.Instances...)
+	}
+	if !reflect.DeepEqual(got, m) {
+		t.Error("the pieces are not the whole")
+	}
+	if p := (&Joined{}).Pieces(); len(p) != 1 || p[0].More {
+		t.Errorf("an empty list: %+v", p)
+	}
+}

@@ -208,3 +208,53 @@ func BenchmarkStream(b *testing.B) {
 		})
 	}
 }
+
+// TestSendLastOvertakesNothing: a question about what came before must not
+// arrive before it.
+func TestSendLastOvertakesNothing(t *testing.T) {
+	server, client, _ := pair(t, Limits{Message: 8 << 20}, Limits{Message: 8 << 20})
+	big := bytes.Repeat([]byte("0123456789abcdef"), 4<<15)
+	seen := make(chan Message, 100)
+	serve(t, server, func(m Message) { seen <- m })
+	for i := range 20 { // more than share the stream at a time
+		client.Send(&Request{Seq: uint64(i), Body: big})
+	}
+	client.SendLast(&Exit{Reason: "first"})
+	client.Send(&Request{Seq: 20, Body: big})
+	client.SendLast(&Exit{Reason: "second"})
+	client.Send(&Beat{Seq: 1})
+	serve(t, client, func(Message) {})
+	large, beat := 0, false
+	var order []string
+	for range 24 {
+		select {
+		case m := <-seen:
+			switch m := m.(type) {
+			case *Request:
+				large++
+			case *Beat:
+				beat = true
+			case *Exit:
+				if least := map[string]int{"first": 20, "second": 21}[m.Reason]; large < least {
+					t.Errorf("%s after %d large messages, want %d", m.Reason, large, least)
+				}
+				order = append(order, m.Reason)
+			}
+			if len(order) > 0 && !beat {
+				t.Error("others had to wait for it")
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("messages are missing")
+		}
+	}
+	if strings.Join(order, " ") != "first second" {
+		t.Errorf("got %v", order)
+	}
+	// With nothing before it, it goes at once.
+	client.SendLast(&Exit{Reason: "third"})
+	select {
+	case <-seen:
+	case <-time.After(10 * time.Second):
+		t.Fatal("it does not go")
+	}
+}
