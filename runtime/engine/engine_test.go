@@ -19,45 +19,58 @@ type fakeHost struct {
 	info   runtime.HostInfo
 	serve  func(*runtime.Invoke) *runtime.Outcome
 
-	mu      sync.Mutex
-	taken   int
-	running map[runtime.Attempt]bool
-	wg      sync.WaitGroup
+	mu       sync.Mutex
+	taken    int
+	epochs   map[uint16]uint64
+	running  map[runtime.Attempt]bool
+	finished map[runtime.Attempt]*runtime.Outcome
+	wg       sync.WaitGroup
 }
 
-// begin is false for an attempt that was begun before.
-func (h *fakeHost) begin(a runtime.Attempt) bool {
+// begin is false for an attempt that was begun before, or that a deposed owner sends.
+func (h *fakeHost) begin(m *runtime.Invoke) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.running == nil {
-		h.running = map[runtime.Attempt]bool{}
+		h.running, h.finished = map[runtime.Attempt]bool{}, map[runtime.Attempt]*runtime.Outcome{}
 	}
-	if h.running[a] {
+	if h.running[m.Attempt] || h.finished[m.Attempt] != nil || m.Epoch < h.epochs[m.Attempt.Partition] {
 		return false
 	}
-	h.running[a] = true
+	h.running[m.Attempt] = true
 	return true
 }
 
-func (h *fakeHost) end(a runtime.Attempt) {
+func (h *fakeHost) end(a runtime.Attempt, o *runtime.Outcome) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.running, a)
+	h.finished[a] = o
+	h.owners.Answered(h.info.Boot, runtime.Answer{Attempt: a, Outcome: o})
 }
 
-// join is what it runs in some partitions.
-func (h *fakeHost) join(epochs []runtime.PartitionEpoch) runtime.JoinAnswer {
+// join answers what it runs and has finished in some partitions.
+func (h *fakeHost) join(epochs []runtime.PartitionEpoch) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.epochs == nil {
+		h.epochs = map[uint16]uint64{}
+	}
 	j := runtime.JoinAnswer{Epochs: epochs}
-	for a := range h.running {
-		for _, e := range epochs {
+	for _, e := range epochs {
+		h.epochs[e.Partition] = max(h.epochs[e.Partition], e.Epoch)
+		for a, o := range h.finished {
+			if e.Partition == a.Partition {
+				h.owners.Answered(h.info.Boot, runtime.Answer{Attempt: a, Outcome: o})
+			}
+		}
+		for a := range h.running {
 			if e.Partition == a.Partition {
 				j.Running = append(j.Running, a)
 			}
 		}
 	}
-	return j
+	h.owners.Joined(h.info.Boot, epochs, j)
 }
 
 func (h *fakeHost) Send(m runtime.HostMessage) {
@@ -66,24 +79,26 @@ func (h *fakeHost) Send(m runtime.HostMessage) {
 		if h.serve == nil {
 			return // takes work and never answers
 		}
-		if !h.begin(m.Attempt) {
+		if !h.begin(m) {
 			return
 		}
 		h.wg.Add(1)
 		go func() {
 			defer h.wg.Done()
 			if o := h.serve(m); o != nil {
-				h.owners.Answered(h.info.Boot, runtime.Answer{Attempt: m.Attempt, Outcome: o})
-				h.end(m.Attempt)
+				h.end(m.Attempt, o)
 			}
 		}()
 	case *runtime.Deactivate:
 		h.owners.Deactivated(h.info.Boot, m.Actor, m.Partition)
 	case *runtime.JoinAsk:
-		go h.owners.Joined(h.info.Boot, m.Epochs, h.join(m.Epochs))
+		h.join(m.Epochs)
 	case *runtime.Taken:
 		h.mu.Lock()
 		h.taken += len(m.Attempts)
+		for _, a := range m.Attempts {
+			delete(h.finished, a)
+		}
 		h.mu.Unlock()
 	}
 }

@@ -159,3 +159,15 @@ func (m *Mesh) Idle() bool {
 	})
 	return idle && err == nil
 }
+
+// Owners are the gateways that own the partitions, in their order, as far as
+// this node knows; "" for none.
+func (m *Mesh) Owners() []string {
+	nodes := make([]string, len(m.parts))
+	for p, own := range m.dir.all() {
+		if nodes[p] = own.node; m.cfg.Shared == nil {
+			nodes[p] = m.cfg.Node
+		}
+	}
+	return nodes
+}

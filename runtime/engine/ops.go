@@ -206,11 +206,11 @@ func queryAnswer(k runtime.QueryKind) reflect.Type {
 // result is a reply for the wire.
 func result(rep reply, err error) *Result {
 	if err != nil {
-		e := asError(err)
-		if e.Code == "" {
-			e = runtime.Errorf(runtime.CodeAskAgain, "%v", err)
+		switch code(err) {
+		case runtime.CodeAskAgain, runtime.CodeShutdown, runtime.CodeUnknownOutcome: // of this gateway, which is no end to the asking
+			return &Result{Err: runtime.Errorf(runtime.CodeAskAgain, "%v", err)}
 		}
-		return &Result{Err: e}
+		return &Result{Err: asError(err)}
 	}
 	res := &Result{Outcome: rep.outcome, Open: rep.open, ID: rep.id}
 	switch v := rep.value.(type) {

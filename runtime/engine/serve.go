@@ -48,7 +48,7 @@ func (p *partition) submitFor(ctx context.Context, op *Op, done func(*Result)) b
 	w.then = func(rep reply) {
 		stop()
 		if rep.err != nil {
-			done(&Result{Err: rep.err})
+			done(result(rep, rep.err))
 		} else {
 			done(result(rep, nil))
 		}

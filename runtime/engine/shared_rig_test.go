@@ -1,0 +1,426 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sort"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/karmesh/kar/runtime"
+	"github.com/karmesh/kar/runtime/engine"
+)
+
+// This file is a mesh of several nodes in one process: a log that all of them
+// may append to, a store, a list of members and streams between them, in memory
+// and with the faults that the tests ask for. The real parts are tested in
+// runtime/kafka, runtime/redis, gateway/peer and cli.
+
+type memLog struct {
+	mu      sync.Mutex
+	records [][]byte
+	start   int
+	// fault is asked before and after each append of a node.
+	fault func(node string, before bool) error
+}
+
+type memHandle struct {
+	*memLog
+	node string
+}
+
+func (l *memHandle) Append(ctx context.Context, batch [][]byte) (uint64, error) {
+	if f := l.faults(); f != nil {
+		if err := f(l.node, true); err != nil {
+			return 0, err
+		}
+	}
+	l.mu.Lock()
+	first := uint64(len(l.records))
+	for _, b := range batch {
+		l.records = append(l.records, append([]byte(nil), b...))
+	}
+	l.mu.Unlock()
+	if f := l.faults(); f != nil {
+		if err := f(l.node, false); err != nil {
+			return 0, err
+		}
+	}
+	return first, nil
+}
+
+func (l *memLog) faults() func(string, bool) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.fault
+}
+
+func (l *memLog) Read(_ context.Context, from uint64, visit func(uint64, []byte) error) error {
+	l.mu.Lock()
+	records := l.records
+	from = max(from, uint64(l.start))
+	l.mu.Unlock()
+	for o := from; o < uint64(len(records)); o++ {
+		if err := visit(o, records[o]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *memLog) Bounds(context.Context) (start, end uint64, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return uint64(l.start), uint64(len(l.records)), nil
+}
+
+func (l *memLog) Trim(_ context.Context, before uint64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.start = max(l.start, int(before))
+	return nil
+}
+
+func (l *memLog) Size() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := 0
+	for _, b := range l.records[l.start:] {
+		n += len(b)
+	}
+	return int64(n)
+}
+
+func (l *memLog) Close() error { return nil }
+
+type memStore struct {
+	mu      sync.Mutex
+	entries []map[string][]byte
+	applied []uint64
+	away    bool
+}
+
+func (s *memStore) check() error {
+	if s.away {
+		return errors.New("the store is away")
+	}
+	return nil
+}
+
+func (s *memStore) Apply(_ context.Context, p uint16, from, to uint64, writes []runtime.Mutation) (uint64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.check(); err != nil {
+		return 0, err
+	}
+	if s.applied[p] != from {
+		return s.applied[p], nil
+	}
+	for _, w := range writes {
+		switch {
+		case w.Prefix:
+			for k := range s.entries[p] {
+				if strings.HasPrefix(k, string(w.Key)) {
+					delete(s.entries[p], k)
+				}
+			}
+		case w.Value == nil:
+			delete(s.entries[p], string(w.Key))
+		default:
+			s.entries[p][string(w.Key)] = w.Value
+		}
+	}
+	s.applied[p] = to
+	return to, nil
+}
+
+func (s *memStore) Applied(_ context.Context, p uint16) (uint64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.applied[p], s.check()
+}
+
+func (s *memStore) Sync(ctx context.Context, p uint16) (uint64, error) { return s.Applied(ctx, p) }
+func (s *memStore) Close() error                                       { return nil }
+
+func (s *memStore) Read(_ context.Context, p uint16, fn func(runtime.Snapshot) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.check(); err != nil {
+		return err
+	}
+	return fn(&memSnapshot{s.entries[p], s.applied[p]})
+}
+
+type memSnapshot struct {
+	entries map[string][]byte
+	applied uint64
+}
+
+func (s *memSnapshot) Applied() uint64                { return s.applied }
+func (s *memSnapshot) Get(key []byte) ([]byte, error) { return s.entries[string(key)], nil }
+func (s *memSnapshot) Scan(prefix []byte, visit func(k, v []byte) bool) error {
+	var keys []string
+	for k := range s.entries {
+		if strings.HasPrefix(k, string(prefix)) {
+			keys = append(keys, k)
+		}
+	}
+	sort.Strings(keys)
+	for _, k := range keys {
+		if !visit([]byte(k), s.entries[k]) {
+			break
+		}
+	}
+	return nil
+}
+
+type memMembers struct {
+	s    *memStore
+	mu   sync.Mutex
+	list map[string]memMember
+}
+
+type memMember struct {
+	runtime.Member
+	until time.Time
+}
+
+func (l *memMembers) Announce(_ context.Context, m runtime.Member, ttl time.Duration) ([]runtime.Member, error) {
+	l.s.mu.Lock()
+	err := l.s.check()
+	l.s.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.list[m.Node] = memMember{m, time.Now().Add(ttl)}
+	var all []runtime.Member
+	for node, x := range l.list {
+		if time.Now().After(x.until) {
+			delete(l.list, node)
+			continue
+		}
+		all = append(all, x.Member)
+	}
+	sort.Slice(all, func(i, j int) bool { return all[i].Node < all[j].Node })
+	return all, nil
+}
+
+func (l *memMembers) Leave(_ context.Context, node string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.list, node)
+	return nil
+}
+
+// A memNet is the streams between the nodes.
+type memNet struct {
+	mu    sync.Mutex
+	nodes map[string]*memPeers
+	cut   map[string]bool // "a b"
+}
+
+type memPeers struct {
+	net  *memNet
+	me   string
+	h    engine.PeerHandler
+	in   chan func()
+	quit chan struct{}
+	up   map[string]bool
+	wait sync.WaitGroup
+}
+
+func (n *memNet) connect(me string, h engine.PeerHandler) *memPeers {
+	p := &memPeers{net: n, me: me, h: h, in: make(chan func(), 1<<16), quit: make(chan struct{}), up: map[string]bool{}}
+	n.mu.Lock()
+	n.nodes[me] = p
+	n.mu.Unlock()
+	p.wait.Go(func() {
+		for {
+			select {
+			case f := <-p.in:
+				f()
+			case <-p.quit:
+				return
+			}
+		}
+	})
+	return p
+}
+
+func (n *memNet) link(a, b string) *memPeers {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.cut[a+" "+b] {
+		return nil
+	}
+	return n.nodes[b]
+}
+
+// sever cuts or restores the streams between two nodes.
+func (n *memNet) sever(a, b string, cut bool) {
+	n.mu.Lock()
+	n.cut[a+" "+b], n.cut[b+" "+a] = cut, cut
+	pa, pb := n.nodes[a], n.nodes[b]
+	n.mu.Unlock()
+	if cut {
+		pa.down(b, false)
+		pb.down(a, false)
+	}
+}
+
+func (p *memPeers) down(node string, dead bool) {
+	p.net.mu.Lock()
+	was := p.up[node]
+	delete(p.up, node)
+	p.net.mu.Unlock()
+	if was {
+		p.queue(func() { p.h.PeerDown(node, dead) })
+	}
+}
+
+func (p *memPeers) queue(f func()) {
+	select {
+	case p.in <- f:
+	case <-p.quit:
+	}
+}
+
+func (p *memPeers) Connect(members []runtime.Member) {
+	for _, m := range members {
+		if m.Node == p.me || p.net.link(p.me, m.Node) == nil {
+			continue
+		}
+		p.net.mu.Lock()
+		was := p.up[m.Node]
+		p.up[m.Node] = true
+		p.net.mu.Unlock()
+		if !was {
+			p.queue(func() { p.h.PeerUp(m.Node) })
+		}
+	}
+}
+
+func (p *memPeers) Ask(ctx context.Context, node string, op *engine.Op) (*engine.Result, error) {
+	to := p.net.link(p.me, node)
+	if to == nil {
+		return nil, runtime.Errorf(runtime.CodeAskAgain, "no stream")
+	}
+	ch := make(chan *engine.Result, 1)
+	to.queue(func() { to.h.Serve(ctx, p.me, op, func(r *engine.Result) { ch <- r }) })
+	select {
+	case r := <-ch:
+		if p.net.link(p.me, node) != to {
+			return nil, runtime.Errorf(runtime.CodeAskAgain, "the stream broke")
+		}
+		return r, nil
+	case <-to.quit:
+		return nil, runtime.Errorf(runtime.CodeAskAgain, "the stream broke")
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (p *memPeers) Tell(node string, note *engine.Note) {
+	if to := p.net.link(p.me, node); to != nil {
+		to.queue(func() { to.h.Heard(p.me, note) })
+	}
+}
+
+// Close is also how a node dies: the others see its streams refused.
+func (p *memPeers) Close() error {
+	p.net.mu.Lock()
+	if p.net.nodes[p.me] == p {
+		delete(p.net.nodes, p.me)
+	}
+	var others []*memPeers
+	for _, x := range p.net.nodes {
+		others = append(others, x)
+	}
+	p.net.mu.Unlock()
+	close(p.quit)
+	p.wait.Wait()
+	for _, x := range others {
+		x.down(p.me, true)
+	}
+	return nil
+}
+
+// A meshRig is all of it.
+type meshRig struct {
+	t       *testing.T
+	parts   int
+	logs    []*memLog
+	store   *memStore
+	members *memMembers
+	net     *memNet
+	lease   time.Duration
+	nodes   map[string]*engine.Mesh
+}
+
+func newMeshRig(t *testing.T, parts int) *meshRig {
+	r := &meshRig{
+		t: t, parts: parts, store: &memStore{applied: make([]uint64, parts)}, lease: 600 * time.Millisecond,
+		net: &memNet{nodes: map[string]*memPeers{}, cut: map[string]bool{}}, nodes: map[string]*engine.Mesh{},
+	}
+	r.members = &memMembers{s: r.store, list: map[string]memMember{}}
+	for range parts {
+		r.logs = append(r.logs, &memLog{})
+		r.store.entries = append(r.store.entries, map[string][]byte{})
+	}
+	t.Cleanup(func() {
+		for _, n := range r.nodes {
+			if err := n.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	return r
+}
+
+// open starts a node and waits until it knows all owners.
+func (r *meshRig) open(name string) *engine.Mesh {
+	r.t.Helper()
+	m, err := engine.Open(r.t.Context(), engine.Config{
+		Partitions: r.parts, Node: name, Mesh: "test", Store: r.store, Lease: r.lease,
+		Logs: func(p uint16) (runtime.Log, error) { return &memHandle{r.logs[p], name}, nil },
+		Shared: &engine.Shared{
+			Connect: func(h engine.PeerHandler) (engine.Peers, error) { return r.net.connect(name, h), nil },
+			Members: r.members, Address: "http://" + name, Lease: 400 * time.Millisecond,
+		},
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.nodes[name] = m
+	if err := m.Settled(within(r.t)); err != nil {
+		r.t.Fatal(err)
+	}
+	return m
+}
+
+// eventually polls until ok, or fails.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("never: " + what)
+		}
+	}
+}
+
+// owners are the nodes that partitions belong to, as a node knows it.
+func owners(m *engine.Mesh) map[string]int {
+	by := map[string]int{}
+	for _, o := range m.Owners() {
+		by[o]++
+	}
+	return by
+}
+
+func (r *meshRig) String() string { return fmt.Sprint(len(r.nodes), " nodes") }
