@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -267,7 +266,9 @@ type cutter struct {
 	mu   sync.Mutex
 	open []net.Conn
 	down bool
-	wait sync.WaitGroup
+	// stopped connections stand, but nothing passes.
+	stopped chan struct{} // closed when it goes on
+	wait    sync.WaitGroup
 }
 
 func newCutter(t testing.TB, to string) *cutter {
@@ -297,9 +298,49 @@ func (c *cutter) run() {
 		}
 		c.open = append(c.open, in, out)
 		c.mu.Unlock()
-		c.wait.Go(func() { _, _ = io.Copy(in, out); _ = in.Close() })
-		c.wait.Go(func() { _, _ = io.Copy(out, in); _ = out.Close() })
+		c.wait.Go(func() { c.copy(in, out) })
+		c.wait.Go(func() { c.copy(out, in) })
 	}
+}
+
+func (c *cutter) copy(to, from net.Conn) {
+	defer func() { _ = to.Close() }()
+	b := make([]byte, 64<<10)
+	for {
+		n, err := from.Read(b)
+		c.mu.Lock()
+		stopped := c.stopped
+		c.mu.Unlock()
+		if stopped != nil {
+			<-stopped
+		}
+		if err != nil {
+			return
+		}
+		if _, err := to.Write(b[:n]); err != nil {
+			return
+		}
+	}
+}
+
+// stop lets nothing pass, or lets everything pass again.
+func (c *cutter) stop(stop bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case stop && c.stopped == nil:
+		c.stopped = make(chan struct{})
+	case !stop && c.stopped != nil:
+		close(c.stopped)
+		c.stopped = nil
+	}
+}
+
+// up lets connections come again.
+func (c *cutter) up() {
+	c.mu.Lock()
+	c.down = false
+	c.mu.Unlock()
 }
 
 // cut breaks all connections; down keeps new ones from coming.
@@ -315,6 +356,7 @@ func (c *cutter) cut(down bool) {
 
 func (c *cutter) close() {
 	_ = c.l.Close()
+	c.stop(false)
 	c.cut(true)
 	c.wait.Wait()
 }
