@@ -27,6 +27,9 @@ type KafkaOptions struct {
 	Properties map[string]string
 	// Heap is the memory of each JVM; "" is 384m.
 	Heap string
+	// Advertise says where clients shall connect instead of the plain listener
+	// at addr, for example to a proxy that it starts; it is called once per broker.
+	Advertise func(broker int, addr string) (string, error)
 }
 
 // The listeners of a broker. ListenerPlain is always there.
@@ -59,6 +62,7 @@ type Kafka struct {
 type kafkaNode struct {
 	dir   string
 	ports map[string]int // by listener; CONTROLLER and INNER too
+	front string         // what Advertise said
 
 	mu    sync.Mutex
 	child *child
@@ -87,7 +91,12 @@ func StartKafka(ctx context.Context, dir string, opts KafkaOptions) (*Kafka, err
 	if err := k.layOut(); err != nil {
 		return nil, err
 	}
-	for i := range k.nodes {
+	for i, n := range k.nodes {
+		if opts.Advertise != nil {
+			if n.front, err = opts.Advertise(i, fmt.Sprintf("127.0.0.1:%d", n.ports[ListenerPlain])); err != nil {
+				return nil, err
+			}
+		}
 		if err := k.prepare(ctx, i); err != nil {
 			return nil, err
 		}
@@ -114,7 +123,9 @@ func (k *Kafka) Brokers() []string { return k.Listener(ListenerPlain) }
 func (k *Kafka) Listener(name string) []string {
 	var all []string
 	for _, n := range k.nodes {
-		if p := n.ports[name]; p != 0 {
+		if name == ListenerPlain && n.front != "" {
+			all = append(all, n.front)
+		} else if p := n.ports[name]; p != 0 {
 			all = append(all, fmt.Sprintf("127.0.0.1:%d", p))
 		}
 	}
@@ -247,7 +258,11 @@ func (k *Kafka) properties(i int) map[string]string {
 	for _, name := range slices.Sorted(maps.Keys(n.ports)) {
 		at := fmt.Sprintf("%s://127.0.0.1:%d", name, n.ports[name])
 		listeners = append(listeners, at)
-		if name != "CONTROLLER" {
+		switch {
+		case name == "CONTROLLER":
+		case name == ListenerPlain && n.front != "":
+			advertised = append(advertised, name+"://"+n.front)
+		default:
 			advertised = append(advertised, at)
 		}
 		protocols = append(protocols, name+":"+protocol[name])

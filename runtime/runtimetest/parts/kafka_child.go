@@ -38,6 +38,9 @@ func (c *child) signal(s syscall.Signal) error {
 	case <-c.ended:
 		return os.ErrProcessDone
 	default:
-		return c.process.Signal(s)
 	}
+	if err := c.process.Signal(s); err != nil || s != syscall.SIGSTOP {
+		return err
+	}
+	return awaitStopped(c.process.Pid)
 }
