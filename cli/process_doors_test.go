@@ -142,6 +142,25 @@ func TestGatewayWithSecret(t *testing.T) {
 				t.Errorf("%s: %+v", code, got)
 			}
 		}
+		// The component sees what is its own of the header, and no token.
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+"/apps/a/kar/v1/service/s/call/headers", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, header := range []http.Header{
+			{"Kar-Token": {mine}, "Authorization": {"Bearer its-own"}}, {"Authorization": {"Bearer " + mine}},
+		} {
+			r.Header = header.Clone()
+			resp, err := http.DefaultClient.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, _ := io.ReadAll(resp.Body)
+			_ = resp.Body.Close()
+			if want := header.Get("Kar-Token") != ""; strings.Contains(string(text), mine) || strings.Contains(string(text), "its-own") != want {
+				t.Errorf("the component got %s", text)
+			}
+		}
 		// On the socket, which is this user's alone, nobody asks.
 		if got := owner.kar("rest", "-app", "a", "post", "s", "shout", "hello"); got.out != "HELLO\n" {
 			t.Errorf("over the socket: %+v", got)
@@ -271,7 +290,7 @@ func TestGatewayWithoutSecretStaysHere(t *testing.T) {
 	if got := u.with("KAR_LISTEN=0.0.0.0:0").kar("get", "-app", "a"); got.code == 0 || !strings.Contains(got.errout, "no_secret") {
 		t.Errorf("in the background: %+v", got)
 	}
-	open := u.start("gateway", "--listen", "0.0.0.0:0", "--insecure=true")
+	open := u.start("gateway", "--listen", "0.0.0.0:0", "--insecure")
 	open.says("gateway ready")
 	open.says("everybody who can reach this address may do everything")
 	_ = open.cmd.Process.Signal(syscall.SIGTERM)

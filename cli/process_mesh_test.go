@@ -61,6 +61,7 @@ func playComponent(dir string) {
 		body, _ := io.ReadAll(r.Body)
 		fmt.Fprint(w, strings.ToUpper(string(body))+r.URL.RawQuery)
 	})
+	mux.HandleFunc("POST /headers", func(w http.ResponseWriter, r *http.Request) { answerJSON(w, r.Header) })
 	l, err := net.Listen("tcp", "127.0.0.1:"+os.Getenv("KAR_APP_PORT"))
 	if err != nil {
 		fmt.Println(err)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -207,6 +208,36 @@ func TestGuard(t *testing.T) {
 	}
 }
 
+// TestTokensStayAtTheDoor: the header of a call goes into the log and to the component.
+func TestTokensStayAtTheDoor(t *testing.T) {
+	k := keys(t, Config{Secret: secretA})
+	mine := token(t, k, "a", time.Time{})
+	for name, c := range map[string]struct {
+		keys           *Keys
+		header, passed http.Header
+		status         int
+	}{
+		"a token":                                  {k, http.Header{"Authorization": {"Bearer " + mine}}, http.Header{}, 200},
+		"beside another":                           {k, http.Header{"Kar-Token": {mine}, "Authorization": {"Bearer theirs"}}, http.Header{"Authorization": {"Bearer theirs"}}, 200},
+		"beside a password":                        {k, http.Header{"Kar-Token": {mine}, "Authorization": {"Basic dTpw"}}, http.Header{"Authorization": {"Basic dTpw"}}, 200},
+		"the component's only":                     {k, http.Header{"Authorization": {"Bearer theirs"}}, nil, 401},
+		"a wrong Kar-Token":                        {k, http.Header{"Kar-Token": {"x"}, "Authorization": {"Bearer " + mine}}, nil, 401},
+		"where none is asked for":                  {keys(t, Config{}), http.Header{"Authorization": {"Bearer " + mine}, "Kar-Token": nil}, http.Header{"Kar-Token": nil}, 200},
+		"the component's, where none is asked for": {keys(t, Config{}), http.Header{"Authorization": {"Bearer theirs"}}, http.Header{"Authorization": {"Bearer theirs"}}, 200},
+	} {
+		var passed http.Header
+		h := c.keys.Guard(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { passed = r.Header }),
+			func(w http.ResponseWriter, _ *http.Request, err error) { w.WriteHeader(codeOf(err).Status()) })
+		r := httptest.NewRequest(http.MethodPost, "/apps/a/kar/v1/service/s/call/p", nil)
+		r.Header = c.header
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if w.Code != c.status || !reflect.DeepEqual(passed, c.passed) {
+			t.Errorf("%s: %d, and %v goes on, want %d, %v", name, w.Code, passed, c.status, c.passed)
+		}
+	}
+}
+
 func TestWhereAGatewayMayListen(t *testing.T) {
 	none, insecure, secret := keys(t, Config{}), keys(t, Config{Insecure: true}), keys(t, Config{Secret: secretA, Insecure: true})
 	for _, here := range []string{"127.0.0.1:8090", "127.1.2.3:0", "[::1]:8090", "localhost:8090"} {
@@ -230,5 +261,25 @@ func TestWhereAGatewayMayListen(t *testing.T) {
 	}
 	if !insecure.Insecure() || secret.Insecure() || none.Insecure() {
 		t.Error("who is insecure")
+	}
+}
+
+// BenchmarkGuard is what the check adds to a request.
+func BenchmarkGuard(b *testing.B) {
+	k, err := New(Config{Secret: secretA + "," + secretB})
+	if err != nil {
+		b.Fatal(err)
+	}
+	mine, err := k.Token("shop", time.Time{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	h := k.Guard(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), nil)
+	r := httptest.NewRequest(http.MethodPost, "/apps/shop/kar/v1/actor/T/i/call/m", nil)
+	w := httptest.NewRecorder()
+	b.ReportAllocs()
+	for b.Loop() {
+		r.Header["Authorization"] = []string{"Bearer " + mine}
+		h.ServeHTTP(w, r)
 	}
 }

@@ -35,14 +35,14 @@ func (k *Keys) Guard(next http.Handler, refuse func(http.ResponseWriter, *http.R
 // admit returns whose token the request has, "" when none is needed.
 func (k *Keys) admit(r *http.Request) (sender string, refusal *runtime.Error) {
 	wanted, open := wants(r)
+	token := takeToken(r.Header)
 	if open || !k.HasSecret() {
 		return "", nil
 	}
-	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	if token == "" || !strings.EqualFold(scheme, "Bearer") {
+	if token == "" {
 		return "", runtime.Errorf(runtime.CodeUnauthorized, "this gateway asks for a token (Authorization: Bearer …), and the request has none")
 	}
-	sender, err := k.CheckToken(strings.TrimSpace(token))
+	sender, err := k.CheckToken(token)
 	switch {
 	case err != nil:
 		e, _ := err.(*runtime.Error) //nolint:errorlint // CheckToken returns no other
@@ -53,6 +53,28 @@ func (k *Keys) admit(r *http.Request) (sender string, refusal *runtime.Error) {
 		return "", runtime.Errorf(runtime.CodeForbidden, "this path is for operators, and the token is of one app")
 	}
 	return "", runtime.Errorf(runtime.CodeForbidden, "the token is of another app than the path")
+}
+
+// tokenHeader is for requests whose Authorization is meant for the component.
+const tokenHeader = "Kar-Token"
+
+// takeToken takes the token out of the header: a call's header goes on to the
+// component, and into the log before. What is no token of KAR stays where another
+// one is shown.
+func takeToken(h http.Header) string {
+	if token := h.Get(tokenHeader); token != "" {
+		h.Del(tokenHeader)
+		return token
+	}
+	said := h.Get("Authorization")
+	scheme, token, _ := strings.Cut(said, " ")
+	if token = strings.TrimSpace(token); token == "" || !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	if strings.HasPrefix(token, tokenKind+".") {
+		h.Del("Authorization")
+	}
+	return token
 }
 
 // anyApp is wanted where the app is said later; the empty name is no app's.

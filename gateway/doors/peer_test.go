@@ -133,6 +133,31 @@ func TestNothingMayBeChangedOnTheWay(t *testing.T) {
 	}
 }
 
+// TestRefusalsAreProvedToo: a gateway may take us for one and refuse all the same.
+func TestRefusalsAreProvedToo(t *testing.T) {
+	a, b := keys(t, Config{Secret: secretA}), keys(t, Config{Secret: secretA})
+	d := a.DialPeer("node-a")
+	for round := 1; round <= 2; round++ {
+		req := httptest.NewRequest(http.MethodGet, "/kar/peer", nil)
+		d.Sign(req)
+		w := httptest.NewRecorder()
+		_, err := b.VerifyPeer(w, req, "node-b")
+		resp := &http.Response{StatusCode: 409, Header: w.Header()}
+		if (err == nil) != (round == 2) || d.Proved(resp) != (round == 2) {
+			t.Fatalf("round %d: %v, proved %v", round, err, d.Proved(resp))
+		}
+		if round == 1 {
+			resp.StatusCode = 401
+		}
+		if _, err := d.Answered(resp); (err == nil) != (round == 1) {
+			t.Errorf("round %d: %v", round, err)
+		}
+	}
+	if d.Node() != "node-b" || d.Proved(&http.Response{Header: http.Header{}}) {
+		t.Errorf("%s is believed without a proof", d.Node())
+	}
+}
+
 // TestAFakeGatewayIsNotBelieved: it lets everybody in and proves nothing.
 func TestAFakeGatewayIsNotBelieved(t *testing.T) {
 	d := keys(t, Config{Secret: secretA}).DialPeer("node-a")
