@@ -46,10 +46,11 @@ type answer struct {
 func (p *program) gatewayAddress(ctx context.Context, c *config) (address string, ensure func(context.Context) error, err error) {
 	p.warnLegacy(c)
 	if address = c.text("gateway"); address != "" {
-		if !strings.HasPrefix(address, "unix:///") && !strings.HasPrefix(address, "http://") && !strings.HasPrefix(address, "https://") {
+		list, err := host.SplitGateways(address)
+		if err != nil {
 			return "", nil, runtime.Errorf(runtime.CodeBadFlag, "--gateway is %q, but must be http://host:port or unix:///path", address)
 		}
-		return strings.TrimSuffix(address, "/"), nil, nil
+		return strings.Join(list, ","), nil, nil
 	}
 	place, err := background.Locate(p.getenv)
 	if err != nil {
@@ -103,7 +104,7 @@ func clientAt(app, address string, access host.Access, ensure func(context.Conte
 		cl.base, cl.http = "http://gateway", background.Client(socket)
 	} else {
 		var err error
-		if cl.http, err = access.Client(address); err != nil {
+		if cl.base, cl.http, err = access.AnyClient(address); err != nil {
 			return nil, err
 		}
 	}

@@ -34,7 +34,7 @@ const (
 func commonSettings() []setting {
 	return []setting{
 		{name: "app", env: []string{"KAR_APP"}, use: "name of the application"},
-		{name: "gateway", env: []string{"KAR_GATEWAY"}, use: "gateway to use, http://host:port or unix:///path (default: this user's background gateway)"},
+		{name: "gateway", env: []string{"KAR_GATEWAY"}, use: "gateway to use, http://host:port (several, separated by commas, are tried in turn) or unix:///path (default: this user's background gateway)"},
 		{name: "token", env: []string{"KAR_TOKEN"}, use: "token that a gateway with a secret asks for over TCP; better in the environment or a file than on the command line"},
 		{name: "ca", env: []string{"KAR_CA"}, use: "file with the certificates, in PEM, of who may sign a gateway's, or their text (default: those that this machine trusts)"},
 		{name: "verbose", short: "v", def: "error", env: []string{"KAR_VERBOSE"}, use: "log level: fatal, error, warning, info, debug or a number"},

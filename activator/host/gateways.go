@@ -30,7 +30,7 @@ func SplitGateways(list string) ([]string, error) {
 		if a == "" {
 			continue
 		}
-		if !strings.HasPrefix(a, "unix://") && !isHTTP(a) {
+		if !strings.HasPrefix(a, "unix:///") && !isHTTP(a) {
 			return nil, runtime.Errorf(runtime.CodeBadConfig, "the gateway address %q is neither unix:///path nor http://host:port", a)
 		}
 		if !slices.Contains(out, a) {
