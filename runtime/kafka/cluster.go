@@ -2,7 +2,6 @@ package kafka
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -29,8 +28,9 @@ type Cluster struct {
 
 	mu      sync.Mutex
 	closed  bool
-	brokers map[int32]string // addresses by id
-	leaders []int32          // broker ids by partition of the log, -1 when unknown
+	brokers map[int32]string     // addresses by id
+	leaders []int32              // broker ids by partition of the log, -1 when unknown
+	failed  map[string]time.Time // when a broker did not answer
 	idle    map[string][]*conn
 	lanes   map[laneKey]*lane
 }
@@ -47,7 +47,7 @@ func Open(ctx context.Context, cfg Config) (*Cluster, error) {
 	}
 	c := &Cluster{
 		cfg: cfg, sarama: s, topic: cfg.logTopic(),
-		brokers: map[int32]string{}, idle: map[string][]*conn{}, lanes: map[laneKey]*lane{},
+		brokers: map[int32]string{}, failed: map[string]time.Time{}, idle: map[string][]*conn{}, lanes: map[laneKey]*lane{},
 	}
 	c.topics = newTopics(c)
 	if err := c.open(ctx); err != nil {
@@ -122,26 +122,29 @@ func errClosed() error {
 	return runtime.Errorf(runtime.CodeShutdown, "the connection to Kafka has been closed")
 }
 
-// anyBroker runs a request on the first broker that answers.
+// anyBroker runs a request on the first broker that answers. One that did not
+// lately is asked last, so that a broker which hangs is waited for once.
 func (c *Cluster) anyBroker(ctx context.Context, request func(*sarama.Broker) error) error {
 	var first error
 	for _, addr := range c.addresses() {
 		err := c.do(ctx, addr, request)
-		if err == nil || ctx.Err() != nil {
+		c.mu.Lock()
+		if delete(c.failed, addr); passing(err) {
+			c.failed[addr] = time.Now()
+		}
+		c.mu.Unlock()
+		if err == nil || ctx.Err() != nil || !passing(err) {
 			return err
 		}
 		if first == nil {
 			first = err
 		}
-		var e *runtime.Error
-		if errors.As(err, &e) && e.Code != runtime.CodeKafkaUnreachable {
-			return err
-		}
 	}
 	return first
 }
 
-// addresses are the brokers of which the cluster has told, then the given ones.
+// addresses are the brokers of which the cluster has told, then the given
+// ones, then all that did not answer, the latest last.
 func (c *Cluster) addresses() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -155,6 +158,7 @@ func (c *Cluster) addresses() []string {
 			all = append(all, addr)
 		}
 	}
+	slices.SortStableFunc(all, func(a, b string) int { return c.failed[a].Compare(c.failed[b]) })
 	return all
 }
 
@@ -170,7 +174,9 @@ func (c *Cluster) metadata(ctx context.Context, topics ...string) (*sarama.Metad
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	clear(c.brokers)
+	if len(answer.Brokers) > 0 {
+		clear(c.brokers)
+	}
 	for _, b := range answer.Brokers {
 		c.brokers[b.ID()] = b.Addr()
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
 	"sync"
 
 	"github.com/IBM/sarama"
@@ -53,29 +54,32 @@ func (w *wire) abort() {
 
 // dial connects and logs in. Its error is a *runtime.Error, or the end of ctx.
 func (c *Cluster) dial(ctx context.Context, addr string) (*conn, error) {
-	w := &wire{ctx: ctx, dialer: net.Dialer{Timeout: c.cfg.Timeout, KeepAlive: c.sarama.Net.KeepAlive}}
+	limited, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
+	defer cancel()
+	w := &wire{ctx: limited, dialer: net.Dialer{KeepAlive: c.sarama.Net.KeepAlive}}
 	s := *c.sarama
 	s.Net.Proxy.Enable, s.Net.Proxy.Dialer = true, w
 	b := sarama.NewBroker(addr)
-	stop := context.AfterFunc(ctx, w.abort)
+	stop := context.AfterFunc(limited, w.abort)
 	err := b.Open(&s)
 	if err == nil {
 		var connected bool
 		if connected, err = b.Connected(); err == nil && !connected {
-			err = errors.New("the connection was closed")
+			err = net.ErrClosed
 		}
 	}
-	if !stop() && ctx.Err() != nil {
-		w.abort()
-		b.Close()
+	if stop() && err == nil {
+		return &conn{b, w}, nil
+	}
+	w.abort()
+	b.Close()
+	switch {
+	case ctx.Err() != nil:
 		return nil, ctx.Err()
+	case limited.Err() != nil:
+		err = os.ErrDeadlineExceeded
 	}
-	if err != nil {
-		w.abort()
-		b.Close()
-		return nil, c.diagnose(ctx, addr, err)
-	}
-	return &conn{b, w}, nil
+	return nil, c.diagnose(ctx, addr, err)
 }
 
 func (c *conn) close() {
@@ -153,7 +157,8 @@ type lane struct {
 	c    *Cluster
 	addr string
 
-	mu   sync.Mutex // held while it dials
+	turn chan struct{} // full while somebody dials
+	mu   sync.Mutex
 	conn *conn
 }
 
@@ -164,7 +169,7 @@ func (c *Cluster) lane(addr string, n int) *lane {
 	defer c.mu.Unlock()
 	l := c.lanes[key]
 	if l == nil {
-		l = &lane{c: c, addr: addr}
+		l = &lane{c: c, addr: addr, turn: make(chan struct{}, 1)}
 		c.lanes[key] = l
 	}
 	return l
@@ -177,19 +182,36 @@ type laneKey struct {
 
 // get connects when needed; an error means that nothing was sent.
 func (l *lane) get(ctx context.Context) (*conn, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.conn != nil {
-		return l.conn, nil
+	if conn := l.current(); conn != nil {
+		return conn, nil
 	}
-	if l.c.isClosed() {
-		return nil, errClosed()
+	select {
+	case l.turn <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	defer func() { <-l.turn }()
+	if conn := l.current(); conn != nil {
+		return conn, nil
 	}
 	conn, err := l.c.dial(ctx, l.addr)
-	if err == nil {
-		l.conn = conn
+	if err != nil {
+		return nil, err
 	}
-	return conn, err
+	l.mu.Lock()
+	l.conn = conn
+	l.mu.Unlock()
+	if l.c.isClosed() {
+		l.close()
+		return nil, errClosed()
+	}
+	return conn, nil
+}
+
+func (l *lane) current() *conn {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.conn
 }
 
 // drop gives up a connection that has failed.

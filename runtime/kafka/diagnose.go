@@ -30,6 +30,9 @@ func (c *Cluster) diagnose(ctx context.Context, addr string, err error) error {
 	if errors.As(err, &dial) && dial.Op == "dial" {
 		return runtime.Errorf(runtime.CodeKafkaUnreachable, "no broker answers at %s: %v", addr, plain(err))
 	}
+	if errors.Is(err, os.ErrDeadlineExceeded) { // whoever speaks another protocol hangs up at once
+		return runtime.Errorf(runtime.CodeKafkaUnreachable, "the broker at %s does not answer within %v", addr, c.cfg.Timeout)
+	}
 	if c.cfg.TLS.Enable {
 		if e := tlsFault(addr, err); e != nil {
 			return e
@@ -50,20 +53,17 @@ func (c *Cluster) diagnose(ctx context.Context, addr string, err error) error {
 
 // refused reads what a broker says in words.
 func (c *Cluster) refused(addr string, err error) error {
-	var code sarama.KError
-	if !errors.As(err, &code) {
-		return nil
-	}
-	switch code {
-	case sarama.ErrSASLAuthenticationFailed:
+	is := func(code sarama.KError) bool { return errors.Is(err, code) } // also inside of sarama's own wrapping
+	switch {
+	case is(sarama.ErrSASLAuthenticationFailed):
 		return runtime.Errorf(runtime.CodeKafkaAuth, "the broker at %s refuses the login of user %q with %s", addr, c.cfg.SASL.User, c.sarama.Net.SASL.Mechanism)
-	case sarama.ErrUnsupportedSASLMechanism:
+	case is(sarama.ErrUnsupportedSASLMechanism):
 		return runtime.Errorf(runtime.CodeKafkaAuth, "the broker at %s does not know the mechanism %s", addr, c.sarama.Net.SASL.Mechanism)
-	case sarama.ErrIllegalSASLState:
+	case is(sarama.ErrIllegalSASLState):
 		return runtime.Errorf(runtime.CodeKafkaAuth, "the broker at %s takes no login at this address, and a password is given", addr)
-	case sarama.ErrTopicAuthorizationFailed, sarama.ErrClusterAuthorizationFailed, sarama.ErrGroupAuthorizationFailed:
+	case is(sarama.ErrTopicAuthorizationFailed), is(sarama.ErrClusterAuthorizationFailed), is(sarama.ErrGroupAuthorizationFailed):
 		return c.forbidden("do this at " + addr)
-	case sarama.ErrUnsupportedVersion:
+	case is(sarama.ErrUnsupportedVersion):
 		return runtime.Errorf(runtime.CodeKafkaTooOld, "the broker at %s does not know a request that KAR needs", addr)
 	}
 	return nil
@@ -106,7 +106,7 @@ func plain(err error) error {
 		}
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return errors.New("it takes too long")
+		return errors.New("no answer in time")
 	}
 	return err
 }
@@ -130,47 +130,52 @@ func speaksTLS(ctx context.Context, addr string, c *Cluster) bool {
 	return true
 }
 
-// speaksPlain tries to ask for the versions without TLS and login.
+// speaksPlain asks for the versions without TLS and login. A listener that
+// wants a login answers once and then hangs up.
 func (c *Cluster) speaksPlain(ctx context.Context, addr string) bool {
-	ok := false
-	c.tryPlain(ctx, addr, func(b *sarama.Broker) { ok = true })
-	return ok
+	other := *c.sarama
+	other.Net.TLS.Enable, other.Net.SASL.Enable = false, false
+	b, done := c.probe(ctx, addr, other)
+	defer done()
+	if ok, err := b.Connected(); !ok || err != nil {
+		return false
+	}
+	_, err := b.ApiVersions(&sarama.ApiVersionsRequest{})
+	return err == nil || closedEarly(err)
 }
 
-// wantsLogin asks for the login mechanisms; there are none where nobody logs in.
-func (c *Cluster) wantsLogin(ctx context.Context, addr string) (mechanisms string) {
+// wantsLogin tries an unknown user, and names what the broker makes of that; it
+// is "" where nobody logs in.
+func (c *Cluster) wantsLogin(ctx context.Context, addr string) string {
 	other := *c.sarama
 	other.Net.SASL.Enable, other.Net.SASL.Handshake, other.Net.SASL.Version = true, true, sarama.SASLHandshakeV1
 	other.Net.SASL.Mechanism, other.Net.SASL.User, other.Net.SASL.Password = sarama.SASLTypePlaintext, "unknown", "unknown"
-	other.Net.DialTimeout, other.Net.ReadTimeout = c.cfg.Timeout/4, c.cfg.Timeout/4
-	b := sarama.NewBroker(addr)
-	if b.Open(&other) != nil {
-		return ""
-	}
-	defer b.Close()
+	b, done := c.probe(ctx, addr, other)
+	defer done()
 	_, err := b.Connected()
-	if errors.Is(err, sarama.ErrSASLAuthenticationFailed) {
+	switch {
+	case errors.Is(err, sarama.ErrSASLAuthenticationFailed):
 		return "PLAIN"
-	}
-	if errors.Is(err, sarama.ErrUnsupportedSASLMechanism) {
-		return "not PLAIN"
+	case errors.Is(err, sarama.ErrUnsupportedSASLMechanism):
+		return "with another mechanism than PLAIN"
 	}
 	return ""
 }
 
-func (c *Cluster) tryPlain(ctx context.Context, addr string, then func(*sarama.Broker)) {
-	other := *c.sarama
-	other.Net.TLS.Enable, other.Net.SASL.Enable = false, false
-	other.Net.DialTimeout, other.Net.ReadTimeout = c.cfg.Timeout/4, c.cfg.Timeout/4
+// probe connects with other settings, for a short time.
+func (c *Cluster) probe(ctx context.Context, addr string, s sarama.Config) (_ *sarama.Broker, done func()) {
+	w := &wire{ctx: ctx}
+	s.Net.Proxy.Enable, s.Net.Proxy.Dialer = true, w
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout/4)
+	stop := context.AfterFunc(ctx, w.abort)
 	b := sarama.NewBroker(addr)
-	if b.Open(&other) != nil {
-		return
+	if err := b.Open(&s); err != nil {
+		c.cfg.Logger.Debug("Kafka cannot be probed", "broker", addr, "error", err)
 	}
-	defer b.Close()
-	if ok, err := b.Connected(); !ok || err != nil {
-		return
-	}
-	if _, err := b.ApiVersions(&sarama.ApiVersionsRequest{}); err == nil {
-		then(b)
+	return b, func() {
+		stop()
+		cancel()
+		w.abort()
+		b.Close()
 	}
 }

@@ -17,7 +17,9 @@ import (
 var broker *parts.SharedKafka
 
 func TestMain(m *testing.M) {
-	broker = parts.ShareKafka(parts.KafkaOptions{Secure: true})
+	broker = parts.ShareKafka(parts.KafkaOptions{Secure: true, Properties: map[string]string{
+		"listener.name.sasltls.sasl.enabled.mechanisms": "SCRAM-SHA-256,SCRAM-SHA-512",
+	}})
 	code := m.Run()
 	broker.Close()
 	os.Exit(code)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -30,8 +31,9 @@ type log struct {
 	partition int32
 	size      sizes
 
-	mu   sync.Mutex // one Append at a time
-	next uint64     // the log was at least this long
+	next atomic.Uint64 // the log was at least this long
+
+	mu sync.Mutex // one Append at a time
 	// doubt is the fingerprint of the batch whose outcome is not known.
 	doubt   [sha256.Size]byte
 	doubted bool
@@ -87,11 +89,11 @@ func (l *log) append(ctx context.Context, batch [][]byte) (uint64, error) {
 			}
 			return 0, err
 		}
-		if at < l.next {
-			return 0, l.c.damaged("partition %d of %s went back from record %d to %d: records that Kafka had acknowledged are gone", l.partition, l.c.topic, l.next, at)
+		if next := l.next.Load(); at < next {
+			return 0, l.c.damaged("partition %d of %s went back from record %d to %d: records that Kafka had acknowledged are gone", l.partition, l.c.topic, next, at)
 		}
 		l.size.add(at, batch[done:done+n])
-		l.next = at + uint64(n)
+		l.next.Store(at + uint64(n))
 		first = at - uint64(done)
 		done += n
 	}

@@ -124,9 +124,7 @@ func (l *log) Read(ctx context.Context, from uint64, visit func(uint64, []byte) 
 // shrunk notices that records are gone whose append was acknowledged. A leader
 // that is new may need a moment to know how far all copies have the log.
 func (l *log) shrunk(ctx context.Context, end uint64) error {
-	l.mu.Lock()
-	next := l.next
-	l.mu.Unlock()
+	next := l.next.Load()
 	for deadline := time.Now().Add(l.c.cfg.Timeout); end < next; {
 		if time.Now().After(deadline) {
 			return l.c.damaged("partition %d of %s ends at record %d, though Kafka had acknowledged all up to %d", l.partition, l.c.topic, end, next)

@@ -151,8 +151,7 @@ func (c *Cluster) settled(ctx context.Context, topic string, partitions int) (*s
 				}
 			}
 		}
-		var code sarama.KError
-		if err = c.topicFault(err, "lead "+topic); !passing(err) && !errors.As(err, &code) && wait.Err() == nil {
+		if err = c.topicFault(err, "lead "+topic); !passing(err) && wait.Err() == nil {
 			return nil, err
 		}
 		select {
