@@ -5,15 +5,32 @@ import (
 	"github.com/karmesh/kar/runtime"
 )
 
+// joinRound is about how many instances are listed at a time: others that need
+// the mutex wait a millisecond and not a tenth of a second.
+const joinRound = 2000
+
 // joinAsk answers a new owner, or one that has missed something, for some
-// partitions; the reader calls it. Everything is queued under the mutex: what
-// ends later is told behind it.
+// partitions; the reader calls it.
 func (h *Host) joinAsk(m *runtime.JoinAsk) {
+	for list := m.Epochs; len(list) > 0; {
+		list = h.joinSome(list)
+	}
+}
+
+// joinSome answers for the first partitions of the list and returns the others.
+// Everything is queued under the mutex: what ends later is told behind it.
+func (h *Host) joinSome(list []runtime.PartitionEpoch) (rest []runtime.PartitionEpoch) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	fresh, _ := h.parts.fence(m.Epochs)
+	n, instances := 0, 0
+	for n < len(list) && instances < joinRound {
+		instances += len(h.parts.at(list[n].Partition).instances)
+		n++
+	}
+	list, rest = list[:n], list[n:]
+	fresh, _ := h.parts.fence(list)
 	if h.exited || h.conn == nil || len(fresh) == 0 {
-		return
+		return rest
 	}
 	asked := make(map[uint16]bool, len(fresh))
 	for _, e := range fresh {
@@ -42,4 +59,5 @@ func (h *Host) joinAsk(m *runtime.JoinAsk) {
 	for _, a := range large {
 		h.conn.Send(a)
 	}
+	return rest
 }
