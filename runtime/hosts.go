@@ -17,8 +17,8 @@ type HostInfo struct {
 	// Idle is how long an actor stays active without work, in milliseconds; 0 for ever.
 	Idle int64
 	// Grace is how long after the last contact the host may still act, in
-	// milliseconds: the lease for attached hosts, the time limit of a call for
-	// url hosts. The owner adds a second.
+	// milliseconds: the lease for attached hosts; for url hosts the time limit of
+	// a call, and how long after a contact one may start. The owner adds a second.
 	Grace int64
 	// URL is set for url hosts, for information only.
 	URL string

@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// How long a dial may take before the next address is tried; doubled each
-	// time that all have failed.
+	// How long a dial may take before the next address is tried; doubled, and
+	// once more, when all have failed.
 	dialLimit = time.Second
 	// Addresses that gateways tell are not followed without end.
 	maxTold        = 256
@@ -126,7 +126,7 @@ func (g *gateways) limit() time.Duration {
 	if len(g.configured)+len(g.told) == 1 {
 		return handshake
 	}
-	return min(dialLimit<<min(g.rounds, 4), handshake)
+	return dialLimit << min(g.rounds, 2)
 }
 
 // stood notes that the stream to a worked until now.
