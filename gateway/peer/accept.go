@@ -138,8 +138,9 @@ func (p *Peers) refuse(w http.ResponseWriter, r *http.Request, err error) {
 
 func clip(s string) string { return s[:min(len(s), 100)] }
 
-// accept runs a stream that another gateway has dialled. An earlier one of the
-// same gateway ends first, with all that came over it.
+// accept runs a connection that another gateway has dialled. An earlier one of
+// the same gateway ends, and so does the stream that it belongs to; this one is
+// taken for the next.
 func (p *Peers) accept(s *stream) {
 	p.mu.Lock()
 	if p.closed {
@@ -151,7 +152,7 @@ func (p *Peers) accept(s *stream) {
 	defer p.running.Done()
 	old, handler := p.in[s.node], p.handler
 	p.in[s.node] = s
-	if m := p.members[s.node]; m != nil && p.to(s.node) == nil {
+	if m := p.members[s.node]; m != nil {
 		select { // it is there: no need to wait
 		case m.poke <- struct{}{}:
 		default:
@@ -160,15 +161,12 @@ func (p *Peers) accept(s *stream) {
 	p.mu.Unlock()
 	if old != nil {
 		old.fail(errReplaced)
-		<-old.ended
 	}
-	p.counts.accepted.Add(1)
 	err := s.run(func(f *frame) error { return s.serve(f, handler) })
-	p.counts.accepted.Add(-1)
 	p.mu.Lock()
 	if p.in[s.node] == s {
 		delete(p.in, s.node)
 	}
 	p.mu.Unlock()
-	p.cfg.Logger.Info("stream of another gateway ended", "node", s.node, "error", err)
+	p.cfg.Logger.Debug("the connection of another gateway ended", "node", s.node, "error", err)
 }

@@ -28,7 +28,7 @@ type member struct {
 	node    string
 	address string // under the lock of Peers; the last one that was announced
 	cancel  context.CancelFunc
-	poke    chan struct{} // ends a pause between dials
+	poke    chan struct{} // the gateway has dialled this one
 	done    chan struct{}
 }
 
@@ -38,15 +38,15 @@ var errGone = errors.New("the gateway has ended")
 // keep dials until ctx ends.
 func (p *Peers) keep(ctx context.Context, m *member) {
 	pause, told, said := time.Duration(0), false, ""
+	var atOnce time.Time
 	for ctx.Err() == nil {
 		s, err := p.dial(ctx, m)
 		if err == nil {
-			began := time.Now()
 			told, said = false, ""
-			p.hold(ctx, s)
-			if time.Since(began) > p.cfg.Silence {
-				pause = 0
-				continue
+			p.hold(ctx, m, s)
+			if time.Since(atOnce) > p.cfg.Silence {
+				atOnce, pause = time.Now(), 0
+				continue // without a pause, unless it breaks again and again
 			}
 		} else if ctx.Err() != nil {
 			return
@@ -78,22 +78,62 @@ func (p *Peers) wait(ctx context.Context, m *member, pause time.Duration) time.D
 	return pause
 }
 
-// hold runs a stream from PeerUp to PeerDown.
-func (p *Peers) hold(ctx context.Context, s *stream) {
-	defer context.AfterFunc(ctx, func() { s.fail(errClosed) })()
-	p.streams.Store(s.node, s)
-	p.counts.dialled.Add(1)
-	p.cfg.Logger.Info("stream to another gateway stands", "node", s.node)
-	if !p.isClosed() {
-		p.handler.PeerUp(s.node)
+// hold runs a connection that was dialled, and the stream that it is a half of.
+func (p *Peers) hold(ctx context.Context, m *member, out *stream) {
+	defer context.AfterFunc(ctx, func() { out.fail(errClosed) })()
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = out.run(out.answered) }()
+	if in := p.partner(m, out); in != nil {
+		p.stand(out, in)
 	}
-	err := s.run(s.answered)
-	p.streams.Delete(s.node)
-	p.counts.dialled.Add(-1)
-	p.counts.breaks.Add(1)
-	p.cfg.Logger.Info("stream to another gateway ended", "node", s.node, "error", err)
+	<-ended
+}
+
+// partner waits for the other half of the stream, nil when out broke before.
+func (p *Peers) partner(m *member, out *stream) *stream {
+	late := time.NewTimer(5*p.cfg.Silence + lastPause)
+	defer late.Stop()
+	for {
+		p.mu.Lock()
+		in := p.in[m.node]
+		p.mu.Unlock()
+		if in != nil && in.whole() {
+			return in
+		}
+		select {
+		case <-out.done:
+			return nil
+		case <-m.poke:
+		case <-late.C:
+			p.cfg.Logger.Warn("another gateway can be reached, but does not dial this one; see whether it can reach this one's address", "node", m.node)
+		}
+	}
+}
+
+// stand is a stream from PeerUp to PeerDown.
+func (p *Peers) stand(out, in *stream) {
+	p.streams.Store(out.node, out)
+	p.counts.up.Add(1)
+	p.cfg.Logger.Info("the stream to another gateway stands", "node", out.node)
 	if !p.isClosed() {
-		p.handler.PeerDown(s.node, false)
+		p.handler.PeerUp(out.node)
+	}
+	close(in.claimed) // after PeerUp, which comes before all else
+	select {
+	case <-out.done:
+	case <-in.done:
+	}
+	p.streams.Delete(out.node)
+	err := errors.Join(out.broken(), in.broken())
+	out.fail(errOtherHalf)
+	in.fail(errOtherHalf)
+	<-out.ended
+	<-in.ended // what came before PeerDown is handed over before
+	p.counts.up.Add(-1)
+	p.counts.breaks.Add(1)
+	p.cfg.Logger.Info("the stream to another gateway ended", "node", out.node, "error", err)
+	if !p.isClosed() {
+		p.handler.PeerDown(out.node, false)
 	}
 }
 
@@ -201,6 +241,9 @@ func (p *Peers) upgrade(ctx context.Context, node string, u *url.URL, conn net.C
 			return nil, err
 		}
 		resp, err := http.ReadResponse(in, req)
+		if op := (*net.OpError)(nil); errors.As(err, &op) {
+			err = op.Err // without the port of ours, so that it reads the same each time
+		}
 		if err != nil {
 			return nil, fmt.Errorf("no HTTP answer: %w", err)
 		}

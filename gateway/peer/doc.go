@@ -2,9 +2,12 @@
 // runtime/engine says in peers.go.
 //
 // A gateway dials each of the others. What it asks and tells goes over the
-// stream that it dialled, and so do the answers; what others ask and tell comes
-// over the streams that they dialled. So there are two streams for each pair,
-// each with one order, and each gateway finds out for itself whether another
-// one is there. A stream begins as an HTTP/1.1 upgrade at the gateway's own
-// address, and is a sequence of frames from then on.
+// connection that it dialled, and so do the answers; what others ask and tell
+// comes over the connections that they dialled. So nobody has to agree on who
+// dials, and each finds out for itself whether another one is there. The two
+// connections of a pair are one stream: it stands when both do, and the end of
+// one is the end of the other, so both gateways see it break and begin anew.
+//
+// A connection begins as an HTTP/1.1 upgrade at the gateway's own address, and
+// is a sequence of frames from then on.
 package peer

@@ -34,6 +34,7 @@ type node struct {
 
 	mu    sync.Mutex
 	calls []string // up x, down x, dead x
+	all   []string // calls and heard
 	heard []string // from and boot of host notes, in order, ops as well
 	log   bytes.Buffer
 }
@@ -53,13 +54,16 @@ func (n *node) Heard(from string, note *engine.Note) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.heard = append(n.heard, from+" "+note.Host.Boot)
+	n.all = append(n.all, from+" "+note.Host.Boot)
 }
 
 func (n *node) called(s string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.calls = append(n.calls, s)
+	n.all = append(n.all, s)
 }
+
 func (n *node) PeerUp(node string) { n.called("up " + node) }
 func (n *node) PeerDown(node string, dead bool) {
 	n.called(map[bool]string{false: "down ", true: "dead "}[dead] + node)
@@ -159,14 +163,18 @@ func (n *node) until(t testing.TB, want ...string) {
 	eventually(t, fmt.Sprintf("%s sees %q", n.name, want), func() bool { return slices.Equal(n.sawCalls(), want) })
 }
 
-func (n *node) connect(t testing.TB, members ...kar.Member) {
+// join has n keep streams to the others, as they are seen by n, and waits for them.
+func (n *node) join(t testing.TB, others []*node, members ...kar.Member) {
 	t.Helper()
+	for _, o := range others {
+		o.Connect([]kar.Member{n.member(), o.member()})
+	}
 	n.Connect(members)
 	for _, m := range members {
-		if m.Node == n.name {
-			continue
-		}
 		eventually(t, n.name+" reaches "+m.Node, func() bool { return slices.Contains(n.sawCalls(), "up "+m.Node) })
+	}
+	for _, o := range others {
+		eventually(t, o.name+" reaches "+n.name, func() bool { return slices.Contains(o.sawCalls(), "up "+n.name) })
 	}
 }
 
@@ -180,8 +188,7 @@ func isAgain(err error) bool {
 func TestOpsAndNotesKeepTheirOrder(t *testing.T) {
 	leaks(t)
 	a, b := start(t, "a"), start(t, "b")
-	a.connect(t, a.member(), b.member())
-	b.connect(t, a.member(), b.member())
+	a.join(t, []*node{b}, b.member())
 	var wg sync.WaitGroup
 	for _, way := range [][2]*node{{a, b}, {b, a}} {
 		wg.Go(func() {
@@ -206,7 +213,7 @@ func TestOpsAndNotesKeepTheirOrder(t *testing.T) {
 			}
 		}
 	}
-	if s := a.Stats(); s.Dialled != 1 || s.Accepted != 1 || s.FramesOut < 1000 || s.BytesIn == 0 || s.Breaks != 0 {
+	if s := a.Stats(); s.Up != 1 || s.FramesOut < 1000 || s.BytesIn == 0 || s.Breaks != 0 {
 		t.Errorf("%+v", s)
 	}
 }
@@ -225,7 +232,7 @@ func TestConcurrentAsksGetTheirOwnAnswers(t *testing.T) {
 			reply(&engine.Result{Value: []byte("a second answer")})
 		})
 	}
-	a.connect(t, b.member())
+	a.join(t, []*node{b}, b.member())
 	var wg sync.WaitGroup
 	for k := range 64 {
 		wg.Go(func() {
@@ -264,7 +271,7 @@ func TestCancelReachesTheOtherEnd(t *testing.T) {
 		}
 		ops <- served{ctx, reply}
 	}
-	a.connect(t, b.member())
+	a.join(t, []*node{b}, b.member())
 	ctx, cancel := context.WithCancel(t.Context())
 	gaveUp := make(chan error, 1)
 	go func() { _, err := a.Ask(ctx, "b", &engine.Op{Epoch: 1}); gaveUp <- err }()
@@ -298,6 +305,7 @@ type link struct {
 	l      net.Listener
 	frozen atomic.Bool
 	mu     sync.Mutex
+	closed bool
 	conns  []net.Conn
 	wg     sync.WaitGroup
 }
@@ -322,12 +330,22 @@ func (n *node) behind(t testing.TB) *link {
 			}
 			k.mu.Lock()
 			k.conns = append(k.conns, c, d)
+			if k.closed {
+				_, _ = c.Close(), d.Close()
+			}
 			k.mu.Unlock()
 			k.wg.Go(func() { k.copy(c, d) })
 			k.wg.Go(func() { k.copy(d, c) })
 		}
 	})
-	t.Cleanup(func() { _ = l.Close(); k.cut(); k.wg.Wait() })
+	t.Cleanup(func() {
+		_ = l.Close()
+		k.mu.Lock()
+		k.closed = true
+		k.mu.Unlock()
+		k.cut()
+		k.wg.Wait()
+	})
 	return k
 }
 
@@ -363,7 +381,7 @@ func TestBrokenStreamLosesNoAskSilently(t *testing.T) {
 	k := b.behind(t)
 	served := make(chan context.Context, 64)
 	b.answer = func(ctx context.Context, _ string, _ *engine.Op, _ func(*engine.Result)) { served <- ctx }
-	a.connect(t, b.at(k.url()))
+	a.join(t, []*node{b}, b.at(k.url()))
 	errs := make(chan error, 64)
 	for range 64 {
 		go func() { _, err := a.Ask(t.Context(), "b", &engine.Op{}); errs <- err }()
@@ -392,7 +410,7 @@ func TestBreaksUnderLoad(t *testing.T) {
 	leaks(t)
 	a, b := start(t, "a"), start(t, "b")
 	k := b.behind(t)
-	a.connect(t, b.at(k.url()))
+	a.join(t, []*node{b}, b.at(k.url()))
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	var good, bad atomic.Int64
@@ -433,9 +451,7 @@ func TestBreaksUnderLoad(t *testing.T) {
 func TestProcessGoneIsDead(t *testing.T) {
 	leaks(t)
 	a, b := start(t, "a"), start(t, "b")
-	a.connect(t, b.member())
-	b.Connect([]kar.Member{a.member()})
-	b.until(t, "up a")
+	a.join(t, []*node{b}, b.member())
 	b.stop()
 	a.until(t, "up b", "down b", "dead b")
 	a.until(t, "up b", "down b", "dead b")
@@ -453,7 +469,7 @@ func TestSilentIsDownButNotDead(t *testing.T) {
 	leaks(t)
 	a, b := start(t, "a"), start(t, "b")
 	k := b.behind(t)
-	a.connect(t, b.at(k.url()))
+	a.join(t, []*node{b}, b.at(k.url()))
 	held := make(chan context.Context, 1)
 	b.answer = func(ctx context.Context, _ string, _ *engine.Op, _ func(*engine.Result)) { held <- ctx }
 	asked := make(chan error, 1)
@@ -479,7 +495,7 @@ func TestIdleStreamStays(t *testing.T) {
 	leaks(t)
 	quick := func(c *Config, _ *httptest.Server) { c.Silence = 200 * time.Millisecond }
 	a, b := start(t, "a", quick), start(t, "b", quick)
-	a.connect(t, b.member())
+	a.join(t, []*node{b}, b.member())
 	time.Sleep(time.Second)
 	a.until(t, "up b")
 }
@@ -487,7 +503,7 @@ func TestIdleStreamStays(t *testing.T) {
 func TestMemberThatIsNoLongerListed(t *testing.T) {
 	leaks(t)
 	a, b, c := start(t, "a"), start(t, "b"), start(t, "c")
-	a.connect(t, b.member(), c.member())
+	a.join(t, []*node{b, c}, b.member(), c.member())
 	a.mu.Lock()
 	a.calls = nil
 	a.mu.Unlock()
@@ -513,7 +529,7 @@ func TestMemberWithANewAddress(t *testing.T) {
 	leaks(t)
 	a, b := start(t, "a"), start(t, "b")
 	k := b.behind(t)
-	a.connect(t, b.at(k.url()))
+	a.join(t, []*node{b}, b.at(k.url()))
 	a.Connect([]kar.Member{b.member()})
 	a.until(t, "up b") // what stands stays
 	_ = k.l.Close()
@@ -524,7 +540,7 @@ func TestMemberWithANewAddress(t *testing.T) {
 // raw dials b as the node x does, outside of any Peers of x.
 func (n *node) raw(t *testing.T, x string) *stream {
 	t.Helper()
-	p, err := New(Config{Mesh: "m", Node: x, Silence: 10 * time.Second})
+	p, err := New(Config{Mesh: "m", Node: x, Silence: n.cfg.Silence})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -535,36 +551,105 @@ func (n *node) raw(t *testing.T, x string) *stream {
 	return s
 }
 
-func TestLaterStreamReplacesTheEarlier(t *testing.T) {
+// TestLaterConnectionReplacesTheEarlier: what comes over one of them lies
+// between one PeerUp and its PeerDown, and never after what a later one brings.
+func TestLaterConnectionReplacesTheEarlier(t *testing.T) {
 	leaks(t)
-	b := start(t, "b")
+	b, x := start(t, "b"), start(t, "x")
+	b.Connect([]kar.Member{x.member()}) // x itself does not dial
 	var wg sync.WaitGroup
+	t.Cleanup(wg.Wait)
+	t.Cleanup(b.stop)
 	for k := range 8 {
 		s := b.raw(t, "x")
 		wg.Go(func() { _ = s.run(s.answered) })
 		for i := range 200 {
-			if s.send(&frame{Note: boot(k*1000 + i)}) != nil {
-				t.Fatal("broken")
+			_ = s.send(&frame{Note: boot(k*1000 + i)}) // it may have been broken with the one before
+		}
+		if k%2 == 0 {
+			first := fmt.Sprint("x ", k*1000)
+			eventually(t, "a note", func() bool { return slices.Contains(b.sawHeard(), first) || s.broken() != nil })
+		}
+	}
+	eventually(t, "the last note", func() bool {
+		s := b.raw(t, "x")
+		wg.Go(func() { _ = s.run(s.answered) })
+		_ = s.send(&frame{Note: boot(9000)})
+		for s.broken() == nil && !slices.Contains(b.sawHeard(), "x 9000") {
+			time.Sleep(time.Millisecond)
+		}
+		return slices.Contains(b.sawHeard(), "x 9000")
+	})
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	before, up, from := -1, false, -1
+	for _, what := range b.all {
+		var i int
+		switch _, err := fmt.Sscanf(what, "x %d", &i); {
+		case err == nil && (!up || i <= before || from >= 0 && i/1000 != from):
+			t.Fatalf("%q after %d, up is %t", what, before, up)
+		case err == nil:
+			before, from = i, i/1000
+		case up == (what == "up x"):
+			t.Fatalf("%q twice", what)
+		default:
+			up, from = !up, -1
+		}
+	}
+	t.Logf("%d of 1601 notes came, in order", len(b.heard))
+}
+
+// TestBothSeeEveryBreak: whichever connection breaks, at whichever moment, both
+// gateways see the stream break, and what each tells first on a stream arrives.
+func TestBothSeeEveryBreak(t *testing.T) {
+	leaks(t)
+	a, b := start(t, "a"), start(t, "b")
+	ka, kb := a.behind(t), b.behind(t)
+	a.Connect([]kar.Member{b.at(kb.url())})
+	b.Connect([]kar.Member{a.at(ka.url())})
+	ups := func(n *node) (ups int) {
+		for _, c := range n.sawCalls() {
+			if strings.HasPrefix(c, "up") {
+				ups++
+			}
+		}
+		return ups
+	}
+	for i := range 12 {
+		eventually(t, fmt.Sprint("both ask after break ", i), func() bool {
+			_, e1 := a.Ask(t.Context(), "b", &engine.Op{})
+			_, e2 := b.Ask(t.Context(), "a", &engine.Op{})
+			return e1 == nil && e2 == nil
+		})
+		before := [2]int{ups(a), ups(b)}
+		[]*link{ka, kb}[i%2].cut()
+		eventually(t, fmt.Sprint("both see break ", i), func() bool { return ups(a) > before[0] && ups(b) > before[1] })
+	}
+	for _, n := range []*node{a, b} {
+		for i, c := range n.sawCalls() {
+			if strings.HasPrefix(c, "up") != (i%2 == 0) || strings.HasPrefix(c, "dead") {
+				t.Fatalf("%q", n.sawCalls())
 			}
 		}
 	}
-	last := fmt.Sprint("x ", 7*1000+199)
-	eventually(t, "the last note", func() bool { return slices.Contains(b.sawHeard(), last) })
-	before := -1
-	for _, h := range b.sawHeard() {
-		var i int
-		if _, err := fmt.Sscanf(h, "x %d", &i); err != nil || i <= before {
-			t.Fatalf("%q after %d", h, before)
-		}
-		before = i
+}
+
+// TestOneSidedListIsNoStream, and says so.
+func TestOneSidedListIsNoStream(t *testing.T) {
+	leaks(t)
+	quick := func(c *Config, _ *httptest.Server) { c.Silence = 100 * time.Millisecond }
+	a, b := start(t, "a", quick), start(t, "b", quick)
+	a.Connect([]kar.Member{b.member()})
+	eventually(t, "a says why", func() bool { return strings.Contains(a.logged(), "does not dial this one") })
+	if _, err := a.Ask(t.Context(), "b", &engine.Op{}); !isAgain(err) {
+		t.Error(err)
 	}
-	b.mu.Lock()
-	n := len(b.heard)
-	b.mu.Unlock()
-	eventually(t, "one stream", func() bool { return b.Stats().Accepted == 1 })
-	t.Logf("%d of 1600 notes came, in order", n)
-	_ = b.Close()
-	wg.Wait()
+	if len(a.sawCalls())+len(b.sawCalls()) > 0 {
+		t.Errorf("%q %q", a.sawCalls(), b.sawCalls())
+	}
+	b.Connect([]kar.Member{a.member()})
+	a.until(t, "up b")
+	b.until(t, "up a")
 }
 
 func TestForeignMeshIsRefusedByName(t *testing.T) {
@@ -576,7 +661,7 @@ func TestForeignMeshIsRefusedByName(t *testing.T) {
 	if calls := a.sawCalls(); len(calls) > 0 {
 		t.Errorf("%q", calls)
 	}
-	if s := b.Stats(); s.Refused == 0 || s.Accepted != 0 {
+	if s := b.Stats(); s.Refused == 0 || s.Up != 0 {
 		t.Errorf("%+v", s)
 	}
 }
@@ -586,7 +671,7 @@ func TestOtherProcessAtTheAddress(t *testing.T) {
 	a, b := start(t, "a"), start(t, "b")
 	a.Connect([]kar.Member{{Node: "earlier", Address: b.server.URL}})
 	a.until(t, "dead earlier")
-	if len(b.sawHeard()) > 0 || b.Stats().Accepted != 0 {
+	if len(b.sawHeard()) > 0 || b.Stats().BytesIn != 0 {
 		t.Error("the stream was let in")
 	}
 	// What is no gateway proves nothing.
@@ -602,25 +687,25 @@ func TestOtherProcessAtTheAddress(t *testing.T) {
 
 func TestLargeFrames(t *testing.T) {
 	leaks(t)
-	limit := func(c *Config, _ *httptest.Server) { c.FrameLimit = 24 << 20; c.Silence = 5 * time.Second }
+	limit := func(c *Config, _ *httptest.Server) { c.FrameLimit = 10 << 20; c.Silence = 5 * time.Second }
 	a, b := start(t, "a", limit), start(t, "b", limit)
 	b.answer = func(_ context.Context, _ string, op *engine.Op, reply func(*engine.Result)) {
 		reply(&engine.Result{Value: bytes.Repeat([]byte("y"), int(op.Epoch))})
 	}
-	a.connect(t, b.member())
+	a.join(t, []*node{b}, b.member())
 	op := func(send, get int) *engine.Op {
 		return &engine.Op{Epoch: uint64(get), Submit: &engine.SubmitOp{Request: kar.Request{Body: make([]byte, send)}}}
 	}
-	if r, err := a.Ask(t.Context(), "b", op(20<<20, 20<<20)); err != nil || len(r.Value) != 20<<20 {
+	if r, err := a.Ask(t.Context(), "b", op(8<<20, 8<<20)); err != nil || len(r.Value) != 8<<20 {
 		t.Fatal(err)
 	}
-	if r, err := a.Ask(t.Context(), "b", op(25<<20, 1)); err != nil || r.Err == nil || r.Err.Code != kar.CodeTooLarge {
+	if r, err := a.Ask(t.Context(), "b", op(11<<20, 1)); err != nil || r.Err == nil || r.Err.Code != kar.CodeTooLarge {
 		t.Fatal(r, err)
 	}
-	if r, err := a.Ask(t.Context(), "b", op(1, 25<<20)); err != nil || r.Err == nil || r.Err.Code != kar.CodeResultTooLarge {
+	if r, err := a.Ask(t.Context(), "b", op(1, 11<<20)); err != nil || r.Err == nil || r.Err.Code != kar.CodeResultTooLarge {
 		t.Fatal(r, err)
 	}
-	a.Tell("b", &engine.Note{Host: &engine.HostNote{Boot: strings.Repeat("x", 25<<20)}})
+	a.Tell("b", &engine.Note{Host: &engine.HostNote{Boot: strings.Repeat("x", 11<<20)}})
 	if !strings.Contains(a.logged(), "too large") {
 		t.Error("a lost note was not told")
 	}
@@ -663,9 +748,11 @@ func TestSlowReaderBlocksNobodyElse(t *testing.T) {
 		}
 	})
 	t.Cleanup(func() { close(done); _ = l.Close(); wg.Wait() })
-	a := start(t, "a", func(c *Config, _ *httptest.Server) { c.QueueLimit = 32 << 20 })
-	b := start(t, "b")
-	a.connect(t, b.member(), kar.Member{Node: "slow", Address: "http://" + l.Addr().String()})
+	patient := func(c *Config, _ *httptest.Server) { c.QueueLimit = 32 << 20; c.Silence = 5 * time.Second }
+	a, b := start(t, "a", patient), start(t, "b", patient)
+	s := a.raw(t, "slow")
+	wg.Go(func() { _ = s.run(s.answered) })
+	a.join(t, []*node{b}, b.member(), kar.Member{Node: "slow", Address: "http://" + l.Addr().String()})
 	worst := time.Duration(0)
 	note := &engine.Note{Host: &engine.HostNote{Boot: strings.Repeat("x", 256<<10)}}
 	for i := 0; !slices.Contains(a.sawCalls(), "down slow"); i++ {
@@ -691,8 +778,9 @@ func TestSlowReaderBlocksNobodyElse(t *testing.T) {
 // TestGarbageBreaksItsStreamOnly, without room being made for what it claims.
 func TestGarbageBreaksItsStreamOnly(t *testing.T) {
 	leaks(t)
-	a, b := start(t, "a"), start(t, "b")
-	a.connect(t, b.member())
+	a, b, x := start(t, "a"), start(t, "b"), start(t, "x")
+	a.join(t, []*node{b}, b.member())
+	b.Connect([]kar.Member{a.member(), x.member()})
 	for i, garbage := range [][]byte{
 		{0xff, 0xff, 0xff, 0xff, 1},
 		{0, 0, 0, 4, 0xff, 0xff, 0xff, 0xff},
@@ -786,7 +874,7 @@ func BenchmarkAsk(b *testing.B) {
 			y.Peers.mu.Lock()
 			y.Peers.handler = &echo{y, answer}
 			y.Peers.mu.Unlock()
-			x.connect(b, y.member())
+			x.join(b, []*node{y}, y.member())
 			var left atomic.Int64
 			left.Store(int64(b.N))
 			var wg sync.WaitGroup

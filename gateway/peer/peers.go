@@ -83,10 +83,10 @@ type Peers struct {
 	wanted  []runtime.Member   // before Start
 	members map[string]*member // to be kept
 	ending  map[string]*member // not to be kept any more, but not at their end yet
-	in      map[string]*stream // dialled by others
+	in      map[string]*stream // the last that each of the others dialled
 	closed  bool
 
-	streams sync.Map // node to *stream: up, dialled by us
+	streams sync.Map // node to *stream: dialled by us, both directions stand
 	running sync.WaitGroup
 }
 
@@ -101,7 +101,9 @@ func New(cfg Config) (*Peers, error) {
 }
 
 // Start sets who takes what the others ask and tell. Its methods are called
-// without any lock; what comes from a gateway may come before PeerUp of it.
+// without any lock. What comes from a gateway comes between PeerUp and PeerDown
+// of it. PeerDown with dead comes once for each time that the process is found
+// to have ended, after a PeerDown without if there was a PeerUp.
 func (p *Peers) Start(h engine.PeerHandler) {
 	p.mu.Lock()
 	p.handler = h
@@ -114,7 +116,8 @@ func (p *Peers) Start(h engine.PeerHandler) {
 }
 
 // Connect implements [engine.Peers]. It does not block and calls no handler.
-// This gateway itself may be in the list.
+// This gateway itself may be in the list. A stream needs both gateways to have
+// the other in their lists.
 func (p *Peers) Connect(members []runtime.Member) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -225,17 +228,17 @@ func (p *Peers) isClosed() bool {
 
 // counters are of all streams.
 type counters struct {
-	dialled, accepted                      atomic.Int64
+	up                                     atomic.Int64
 	framesIn, framesOut, bytesIn, bytesOut atomic.Uint64
 	breaks, refused                        atomic.Uint64
 }
 
-// Stats are for metrics. All but Dialled and Accepted only grow.
+// Stats are for metrics. All but Up only grow.
 type Stats struct {
-	Dialled, Accepted   int // streams that stand
+	Up                  int // gateways to which the stream stands
 	FramesIn, FramesOut uint64
 	BytesIn, BytesOut   uint64
-	Breaks              uint64 // of streams dialled by this gateway
+	Breaks              uint64 // of streams that stood
 	Refused             uint64 // dials of others that were not let in
 }
 
@@ -243,7 +246,7 @@ type Stats struct {
 func (p *Peers) Stats() Stats {
 	c := &p.counts
 	return Stats{
-		Dialled: int(c.dialled.Load()), Accepted: int(c.accepted.Load()),
+		Up:       int(c.up.Load()),
 		FramesIn: c.framesIn.Load(), FramesOut: c.framesOut.Load(),
 		BytesIn: c.bytesIn.Load(), BytesOut: c.bytesOut.Load(),
 		Breaks: c.breaks.Load(), Refused: c.refused.Load(),

@@ -20,7 +20,8 @@ import (
 
 var (
 	errClosed    = errors.New("closed")
-	errReplaced  = errors.New("replaced by a later stream of the same gateway")
+	errReplaced  = errors.New("replaced by a later connection of the same gateway")
+	errOtherHalf = errors.New("the connection of the other direction broke")
 	errSilent    = errors.New("nothing was heard in time")
 	errQueueFull = errors.New("the other gateway does not read, too much is waiting")
 	errStalled   = errors.New("the other gateway does not read, a write did not end in time")
@@ -37,8 +38,8 @@ const (
 	stallFactor = 5
 )
 
-// A stream is one connection, at either end. The dialler asks, tells and
-// cancels; the other end answers.
+// A stream is one connection, at either end, and half of what is called a
+// stream elsewhere. The dialler asks, tells and cancels; the other end answers.
 type stream struct {
 	node   string // at the other end
 	conn   net.Conn
@@ -56,9 +57,10 @@ type stream struct {
 	serving map[uint64]context.CancelFunc  // at the other end
 	err     error
 
-	wake  chan struct{}
-	done  chan struct{} // closed when broken
-	ended chan struct{} // closed when nothing of the stream is handed over any more
+	wake    chan struct{}
+	done    chan struct{} // closed when broken
+	ended   chan struct{} // closed when nothing of the stream is handed over any more
+	claimed chan struct{} // at the other end: closed when the other direction stands as well
 }
 
 // newStream takes over conn; early are bytes of it that were read already.
@@ -68,7 +70,7 @@ func newStream(p *Peers, node string, conn net.Conn, early []byte) *stream {
 		node: node, conn: conn, format: p.format, cfg: &p.cfg, counts: &p.counts,
 		in:    bufio.NewReaderSize(io.MultiReader(bytes.NewReader(early), timed), 64<<10),
 		asked: map[uint64]chan *engine.Result{}, serving: map[uint64]context.CancelFunc{},
-		wake: make(chan struct{}, 1), done: make(chan struct{}), ended: make(chan struct{}),
+		wake: make(chan struct{}, 1), done: make(chan struct{}), ended: make(chan struct{}), claimed: make(chan struct{}),
 	}
 }
 
@@ -111,6 +113,15 @@ func (s *stream) fail(err error) {
 	s.asked, s.serving = nil, nil
 }
 
+// broken is why the stream broke, nil while it is whole.
+func (s *stream) broken() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+func (s *stream) whole() bool { return s.broken() == nil }
+
 // run hands each frame to handle, one at a time, until the stream breaks, and
 // says why it did. Nothing of the stream runs any more then.
 func (s *stream) run(handle func(*frame) error) error {
@@ -128,9 +139,7 @@ func (s *stream) run(handle func(*frame) error) error {
 	}
 	close(s.ended)
 	<-written
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.err
+	return s.broken()
 }
 
 func (s *stream) read() (*frame, error) {
@@ -315,11 +324,21 @@ func (s *stream) answered(f *frame) error {
 	return nil
 }
 
-// serve takes a frame at the other end.
+// serve takes a frame at the other end. Nothing is handed over before this
+// gateway has its own stream to the other one and has said so.
 func (s *stream) serve(f *frame, h engine.PeerHandler) error {
-	switch {
-	case f.Result != nil:
+	if f.Result != nil {
 		return errOrder
+	}
+	if f.Op == nil && f.Note == nil && !f.Cancel {
+		return nil
+	}
+	select {
+	case <-s.claimed:
+	case <-s.done:
+		return errClosed
+	}
+	switch {
 	case f.Op != nil:
 		// Not a child of the stream's: it ends with the stream by fail, and when
 		// it has been answered nobody has to end it.
