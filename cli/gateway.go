@@ -27,6 +27,10 @@ func (p *program) gatewayCommand() *cobra.Command {
 		Long: `Run a gateway in the foreground, on the state folder of this user: components
 and commands of this user find it by themselves, others at --listen.
 
+With --kafka-brokers and --redis-host it is one of any number of gateways of a
+shared mesh; components and commands are told its address (KAR_GATEWAY). See
+docs/operations.md.
+
 With a secret of the mesh (KAR_MESH_SECRET) everybody who comes over TCP is
 asked for a token; see kar token and docs/security.md. Without one --listen may
 only be an address of this machine, unless --insecure is given.`,
@@ -35,7 +39,7 @@ only be an address of this machine, unless --insecure is given.`,
 			if len(args) > 0 {
 				return needsSubcommand(cmd, args)
 			}
-			c, err := p.loadConfig(cmd, commonSettings(), gatewaySettings(), legacySettings())
+			c, err := p.loadConfig(cmd, commonSettings(), gatewaySettings(), backendSettings(), withoutEffect())
 			if err == nil {
 				err = p.gateway(cmd.Context(), cmd, c, inBackground)
 			}
@@ -45,10 +49,8 @@ only be an address of this machine, unless --insecure is given.`,
 			return err
 		},
 	}
-	addFlags(cmd.Flags(), commonSettings(), gatewaySettings(), legacySettings())
-	cmd.Flags().Int("partitions", 1, "partitions of a new state folder")
+	addFlags(cmd.Flags(), commonSettings(), gatewaySettings(), backendSettings(), withoutEffect())
 	cmd.Flags().BoolVar(&inBackground, "background", false, "as `kar run` starts it")
-	_ = cmd.Flags().MarkHidden("partitions")
 	_ = cmd.Flags().MarkHidden("background")
 	cmd.AddCommand(p.gatewayStatus(), p.gatewayLogs(), p.gatewayStop())
 	return cmd
@@ -67,9 +69,15 @@ func (p *program) gateway(ctx context.Context, cmd *cobra.Command, c *config, in
 	if err != nil {
 		return err
 	}
-	partitions, err := cmd.Flags().GetInt("partitions")
+	shared, err := p.sharedConfig(c)
 	if err != nil {
 		return err
+	}
+	partitions := c.integer("partitions")
+	if partitions == 0 {
+		if partitions = 1; shared != nil {
+			partitions = 64
+		}
 	}
 	p.relaxCollector()
 	cfg := nodeConfig{
@@ -78,10 +86,18 @@ func (p *program) gateway(ctx context.Context, cmd *cobra.Command, c *config, in
 		IDWindow: c.span("id-window"), ResultRetention: c.span("result-retention"), MaxAttempts: c.integer("max-attempts"),
 		TLSCert: c.text("tls-cert"), TLSKey: c.text("tls-key"),
 	}
-	if inBackground {
+	cfg.Shared = shared
+	switch {
+	case inBackground:
 		cfg.IdleStop = c.span("idle-stop")
-	} else if !c.given("listen") {
+		if shared != nil && cfg.Listen == "" {
+			cfg.Listen = "127.0.0.1:0" // for other gateways
+		}
+	case !c.given("listen"):
 		cfg.Listen = "127.0.0.1:8090"
+	}
+	if shared != nil && !inBackground { // components and commands are told its address
+		place, cfg.Place = background.Place{}, background.Place{}
 	}
 	if cfg.Keys, err = doors.New(doors.Config{Secret: c.text("mesh-secret"), Insecure: c.boolean("insecure")}); err != nil {
 		return err
@@ -98,8 +114,10 @@ func (p *program) gateway(ctx context.Context, cmd *cobra.Command, c *config, in
 		return runtime.Errorf(runtime.CodeBadFlag, "--body-limit and --lease must be positive, --partitions from 1 to 1024")
 	}
 	out := p.errout
-	if err := place.Prepare(); err != nil {
-		return err
+	if place.Dir != "" {
+		if err := place.Prepare(); err != nil {
+			return err
+		}
 	}
 	if inBackground {
 		file, err := background.NewRotatingLog(place.Log())

@@ -17,6 +17,7 @@ import (
 	"github.com/karmesh/kar/cli/background"
 	"github.com/karmesh/kar/gateway"
 	"github.com/karmesh/kar/gateway/doors"
+	"github.com/karmesh/kar/gateway/peer"
 	"github.com/karmesh/kar/runtime"
 	"github.com/karmesh/kar/runtime/engine"
 )
@@ -27,7 +28,7 @@ type node struct {
 	mesh    *engine.Mesh
 	attach  *activator.Activator
 	clients *clientCount
-	present func() error // whether the folder is still there
+	check   func() error // whether the backend is still what it was
 	started time.Time
 	addrs   []string
 	once    sync.Once
@@ -41,13 +42,23 @@ func (n *node) idle(others int) bool {
 	return n.clients.open() <= others && n.attach.Attached() == 0 && n.mesh.Idle()
 }
 
+// settleLimit is how long a gateway waits at its start for all partitions to have owners.
+const settleLimit = 10 * time.Second
+
 // serve returns when the gateway shall end, with nil, or when a door broke.
 func (n *node) serve(ctx context.Context, d *listeners, stopping *signals) error {
-	if err := n.cfg.WriteNote(background.Note{
-		PID: n.pid(), Version: n.cfg.Version, Socket: n.cfg.Socket, Started: n.started.UTC().Format(time.RFC3339),
-	}); err != nil {
-		return err
+	if n.cfg.Socket != "" {
+		if err := n.cfg.WriteNote(background.Note{
+			PID: n.pid(), Version: n.cfg.Version, Socket: n.cfg.Socket, Started: n.started.UTC().Format(time.RFC3339),
+		}); err != nil {
+			return err
+		}
 	}
+	settled, cancel := context.WithTimeout(ctx, settleLimit)
+	if err := n.mesh.Settled(settled); err != nil && ctx.Err() == nil {
+		n.cfg.Logger.Warn("the gateway is not complete yet; it goes on", "error", err)
+	}
+	cancel()
 	n.cfg.Logger.Info("gateway ready", "version", n.cfg.Version, "pid", n.pid(), "state_dir", n.cfg.Dir,
 		"listen", n.addrs, "ready_in", time.Since(n.started).Round(time.Millisecond))
 	if n.cfg.Background {
@@ -73,7 +84,7 @@ func (n *node) serve(ctx context.Context, d *listeners, stopping *signals) error
 		case err := <-d.broken:
 			return err
 		case now := <-look.C:
-			if err := n.present(); err != nil {
+			if err := n.check(); err != nil {
 				return err // what is accepted from now on would be lost
 			}
 			if n.cfg.IdleStop <= 0 {
@@ -129,51 +140,79 @@ type listeners struct {
 	wait    sync.WaitGroup
 }
 
-// openDoors opens the socket and, when asked for, the TCP address. It returns
-// doors to be closed in any case.
-func openDoors(cfg nodeConfig, n *node, api *gateway.Gateway, attach *activator.Activator, log *slog.Logger) (*listeners, error) {
-	d := &listeners{broken: make(chan error, 2)}
-	public := forPaths(forPaths(api.Handler(), attach, "/kar/attach"), http.HandlerFunc(attach.Exit), "/kar/exit")
-	var tcp net.Listener
-	var secure *tls.Config
-	if cfg.Listen != "" {
-		l, err := listen(cfg.Listen)
-		if err != nil {
-			return d, err
-		}
-		tcp = l
-		scheme := "http://"
-		if cfg.TLSCert != "" || cfg.TLSKey != "" {
-			scheme = "https://"
-			if secure, err = doors.ServerTLS(cfg.TLSCert, cfg.TLSKey, log); err != nil {
-				return d, errors.Join(err, l.Close())
-			}
-		}
-		n.addrs = append(n.addrs, scheme+l.Addr().String())
-		if cfg.Keys.Insecure() {
-			log.Warn("there is no secret of the mesh: everybody who can reach this address may do everything", "listen", l.Addr())
+// A tcpDoor is the TCP listener, open before anything is served on it.
+type tcpDoor struct {
+	net.Listener // nil for none
+	secure       *tls.Config
+	address      string // http://host:port as listened on
+	advertised   string // where others reach it
+}
+
+func (d *tcpDoor) close() {
+	if d.Listener != nil {
+		_ = d.Listener.Close() // the server has closed it already, when it came to that
+	}
+}
+
+// openTCP listens, so that the port is known and held.
+func openTCP(cfg nodeConfig, log *slog.Logger) (d *tcpDoor, err error) {
+	d = &tcpDoor{}
+	if cfg.Listen == "" {
+		return d, nil
+	}
+	scheme := "http://"
+	if cfg.TLSCert != "" || cfg.TLSKey != "" {
+		scheme = "https://"
+		if d.secure, err = doors.ServerTLS(cfg.TLSCert, cfg.TLSKey, log); err != nil {
+			return nil, err
 		}
 	}
-	// The disk's lock is ours, so a socket file here belongs to a dead gateway.
-	if err := os.Remove(cfg.Socket); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return d, runtime.Errorf(runtime.CodeReadOnly, "the socket of an earlier gateway cannot be removed: %v", err)
+	if d.Listener, err = listen(cfg.Listen); err != nil {
+		return nil, err
 	}
-	socket, err := new(net.ListenConfig).Listen(context.Background(), "unix", cfg.Socket)
-	if err != nil {
-		if tcp != nil {
-			_ = tcp.Close()
-		}
-		return d, runtime.Errorf(runtime.CodeReadOnly, "cannot listen on %s: %v", cfg.Socket, rootCause(err))
+	d.address = scheme + d.Addr().String()
+	say := ""
+	if cfg.Shared != nil {
+		say = cfg.Shared.Advertise
 	}
-	n.addrs = append(n.addrs, "unix://"+cfg.Socket)
-	d.serve(socket, nil, n.local(public), n.clients, log)
-	if tcp != nil {
-		d.serve(tcp, secure, cfg.Keys.Guard(public, api.Refuse), n.clients, log)
+	if d.advertised, err = advertised(say, scheme, d.Addr()); err != nil {
+		d.close()
+		return nil, err
+	}
+	if cfg.Keys.Insecure() {
+		log.Warn("there is no secret of the mesh: everybody who can reach this address may do everything", "listen", d.Addr())
 	}
 	return d, nil
 }
 
-// serve begins to serve a listener; secure is nil without TLS.
+// openDoors serves the socket and, when asked for, the TCP address. It returns
+// doors to be closed in any case.
+func openDoors(cfg nodeConfig, n *node, tcp *tcpDoor, api *gateway.Gateway, attach *activator.Activator, peers *peer.Peers, log *slog.Logger) (*listeners, error) {
+	d := &listeners{broken: make(chan error, 2)}
+	public := forPaths(forPaths(api.Handler(), attach, "/kar/attach"), http.HandlerFunc(attach.Exit), "/kar/exit")
+	if cfg.Socket != "" {
+		// The backend's lock is ours, so a socket file here belongs to a dead gateway.
+		if err := os.Remove(cfg.Socket); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return d, runtime.Errorf(runtime.CodeReadOnly, "the socket of an earlier gateway cannot be removed: %v", err)
+		}
+		socket, err := new(net.ListenConfig).Listen(context.Background(), "unix", cfg.Socket)
+		if err != nil {
+			return d, runtime.Errorf(runtime.CodeReadOnly, "cannot listen on %s: %v", cfg.Socket, rootCause(err))
+		}
+		n.addrs = append(n.addrs, "unix://"+cfg.Socket)
+		d.serve(socket, nil, n.local(public), n.clients, log)
+	}
+	if tcp.Listener != nil {
+		n.addrs = append(n.addrs, tcp.address)
+		guarded := cfg.Keys.Guard(public, api.Refuse)
+		if peers != nil { // gateways prove themselves in another way
+			guarded = forPaths(guarded, peers, peer.Path)
+		}
+		d.serve(tcp.Listener, tcp.secure, guarded, n.clients, log)
+	}
+	return d, nil
+}
+
 func (d *listeners) serve(l net.Listener, secure *tls.Config, h http.Handler, clients *clientCount, log *slog.Logger) {
 	server := gateway.NewServer(h, log)
 	server.ConnState = clients.changed

@@ -17,14 +17,15 @@ import (
 	"github.com/karmesh/kar/runtime/engine"
 )
 
-// A nodeConfig is everything a gateway of local mode is told.
+// A nodeConfig is everything a gateway is told.
 type nodeConfig struct {
-	background.Place
-	Version    string
-	Background bool
-	Partitions int    // of a new state folder
-	Listen     string // TCP address, "" for none
-	Keys       *doors.Keys
+	background.Place               // without Socket: no socket and no state folder
+	Shared           *sharedConfig // nil for local mode
+	Version          string
+	Background       bool
+	Partitions       int    // of the mesh, or of a new state folder
+	Listen           string // TCP address, "" for none
+	Keys             *doors.Keys
 	// TLSCert and TLSKey are files; both are "" without TLS.
 	TLSCert, TLSKey string
 	// IdleStop ends the process this long after the last client when no work is
@@ -42,6 +43,9 @@ type nodeConfig struct {
 // stops; their clients ask the next gateway.
 const goodbye = 2 * time.Second
 
+// handOverLimit is how long other gateways may take to take over.
+const handOverLimit = 5 * time.Second
+
 // runNode is a gateway from its first line to its last. This page is the
 // wiring: what is made from what, in which order, and how it is taken apart.
 func (p *program) runNode(ctx context.Context, cfg nodeConfig) (err error) {
@@ -53,8 +57,15 @@ func (p *program) runNode(ctx context.Context, cfg nodeConfig) (err error) {
 	started := time.Now()
 	boot := newBoot()
 
-	// 1. The disk: log, store, topics. Its lock makes this gateway the only one.
-	disk, err := openDisk(ctx, cfg)
+	// 1. What holds the log, the store and the topics. In local mode its lock
+	// makes this gateway the only one; in a shared mesh others must know where
+	// this one listens.
+	tcp, err := openTCP(cfg, log)
+	if err != nil {
+		return err
+	}
+	defer tcp.close()
+	back, err := openBackend(ctx, cfg, boot, tcp.advertised)
 	if errors.Is(err, errAlreadyServed) {
 		background.TellReady(nil)
 		return nil
@@ -62,12 +73,12 @@ func (p *program) runNode(ctx context.Context, cfg nodeConfig) (err error) {
 	if err != nil {
 		return err
 	}
-	defer closing(&err, log, "the disk", disk.Close)
+	defer closing(&err, log, "the backend", back.close)
 
 	// 2. The rules, driven: one core for each partition.
 	mesh, err := engine.Open(ctx, engine.Config{
-		Partitions: cfg.Partitions, Node: boot, Mesh: "local",
-		Logs: disk.Log, Store: disk.Store(), Topics: disk.Topics(), Logger: log,
+		Partitions: cfg.Partitions, Node: boot, Mesh: back.mesh,
+		Logs: back.logs, Store: back.store, Topics: back.topics, Logger: log, Shared: back.shared,
 		Lease: cfg.Lease, IDWindow: cfg.IDWindow, ResultRetention: cfg.ResultRetention,
 		BodyLimit: cfg.BodyLimit, MaxAttempts: cfg.MaxAttempts,
 	})
@@ -79,7 +90,7 @@ func (p *program) runNode(ctx context.Context, cfg nodeConfig) (err error) {
 	// 3. The way in, the way out, and events; none knows the others.
 	clients := &clientCount{}
 	api, err := gateway.New(gateway.Config{
-		Mesh: mesh, Topics: disk.Topics(), Version: cfg.Version, Node: boot,
+		Mesh: mesh, Topics: back.topics, Version: cfg.Version, Node: boot,
 		BodyLimit: int64(cfg.BodyLimit), Partitions: cfg.Partitions, Logger: log,
 	})
 	if err != nil {
@@ -93,7 +104,7 @@ func (p *program) runNode(ctx context.Context, cfg nodeConfig) (err error) {
 		return err
 	}
 	urls := activator.NewURLHosts(mesh, boot, cfg.BodyLimit, log)
-	pump, err := events.New(events.Config{Mesh: mesh, Topics: disk.Topics(), Logger: log})
+	pump, err := events.New(events.Config{Mesh: mesh, Topics: back.topics, Logger: log})
 	if err != nil {
 		return err
 	}
@@ -106,18 +117,21 @@ func (p *program) runNode(ctx context.Context, cfg nodeConfig) (err error) {
 	})
 
 	// 4. The doors: the user's socket, and TCP when asked for.
-	node := &node{cfg: cfg, mesh: mesh, attach: attach, clients: clients, present: disk.Present, started: started, stop: make(chan struct{})}
-	open, err := openDoors(cfg, node, api, attach, log)
+	node := &node{cfg: cfg, mesh: mesh, attach: attach, clients: clients, check: back.check, started: started, stop: make(chan struct{})}
+	open, err := openDoors(cfg, node, tcp, api, attach, back.peers, log)
 
 	// 5. Serve until told to stop, or until nobody needs it any more.
 	if err == nil {
 		err = node.serve(ctx, open, stopping)
 	}
 
-	// 6. The way back, in stages. First no new work is taken, and clients hear
-	// so; then the doors close; then what feeds work ends; then the mesh, which
-	// makes everything durable; the disk gives its lock back last.
+	// 6. The way back, in stages. First other gateways take over and clients
+	// hear that nothing new is taken; then the doors close; then what feeds work
+	// ends; then the mesh, which makes everything durable; the backend last.
 	api.Stop()
+	leave, left := context.WithTimeout(context.WithoutCancel(ctx), handOverLimit)
+	mesh.Leave(leave)
+	left()
 	mesh.Pause()
 	open.close(goodbye, attach, &err)
 	cancel()
@@ -125,7 +139,9 @@ func (p *program) runNode(ctx context.Context, cfg nodeConfig) (err error) {
 	if cerr := urls.Close(); err == nil {
 		err = cerr
 	}
-	cfg.RemoveNote(node.pid())
+	if cfg.Socket != "" {
+		cfg.RemoveNote(node.pid())
+	}
 	log.Info("gateway stopped", "version", cfg.Version)
 	return err
 }

@@ -104,7 +104,7 @@ Options may be written as --app-port 8080, --app-port=8080 or, as in KAR 1.x,
 	})
 	root.AddCommand(
 		p.runCommand(), p.restCommand(), p.invokeCommand(), p.getCommand(),
-		p.cancelCommand(), p.purgeCommand(), p.drainCommand(),
+		p.cancelCommand(), p.purgeCommand(), p.drainCommand(), p.importCommand(),
 		p.serviceCommand(), p.gatewayCommand(), p.tokenCommand(), p.versionCommand(), p.guardCommand(),
 	)
 	return root

@@ -75,6 +75,9 @@ func gatewaySettings() []setting {
 		{name: "tls-cert", env: []string{"KAR_TLS_CERT"}, use: "file with the certificate of --listen in PEM, read again when it changes"},
 		{name: "tls-key", env: []string{"KAR_TLS_KEY"}, use: "file with the key of the certificate in PEM"},
 		{name: "socket", env: []string{"KAR_SOCKET"}, use: "Unix socket (default: in $XDG_RUNTIME_DIR/kar or the state folder)"},
+		{name: "partitions", kind: integer, def: "0", env: []string{"KAR_PARTITIONS"}, use: "partitions of a new mesh (0: 64, or 1 in local mode); fixed from then on"},
+		{name: "advertise", env: []string{"KAR_ADVERTISE"}, use: "address at which other gateways and components reach this one, http://host:port (default: the one it listens on)"},
+		{name: "gateway-lease", kind: span, def: "2s", env: []string{"KAR_GATEWAY_LEASE"}, use: "how long a gateway of a shared mesh may be silent before others take over; the same on all"},
 		{name: "state-dir", env: []string{"KAR_STATE_DIR"}, use: "folder of all state (default $XDG_STATE_HOME/kar or ~/.local/state/kar)"},
 		{name: "body-limit", kind: integer, def: "4194304", env: []string{"KAR_BODY_LIMIT"}, use: "largest body of a request or result, in bytes"},
 		{name: "lease", kind: span, def: "6s", env: []string{"KAR_LEASE"}, use: "how long a component may act without a sign of life to the gateway"},
@@ -85,24 +88,43 @@ func gatewaySettings() []setting {
 	}
 }
 
-// legacySettings belong to the mesh on Kafka and Redis of KAR 1.x; local mode
-// reads them and does nothing with them.
+// backendSettings say which mesh on which Kafka and Redis a gateway serves.
+// Those of KAR 1.x keep their names. Components and commands do not need them;
+// when they have them and no gateway is named, they use a background gateway
+// on that Kafka and Redis.
+func backendSettings() []setting {
+	return []setting{
+		{name: "mesh", env: []string{"KAR_MESH"}, use: "name of the mesh on this Kafka and Redis (default kar; for components of KAR 1.x kar_APP)"},
+		{name: "kafka-brokers", env: []string{"KAFKA_BROKERS"}, use: "Kafka brokers, host:port separated by commas; makes the gateway one of a shared mesh"},
+		{name: "kafka-enable-tls", kind: boolean, def: "false", env: []string{"KAFKA_ENABLE_TLS"}, use: "TLS to Kafka"},
+		{name: "kafka-username", def: "token", env: []string{"KAFKA_USERNAME"}, use: "user for Kafka"},
+		{name: "kafka-password", env: []string{"KAFKA_PASSWORD"}, use: "password for Kafka; SASL is used when there is one"},
+		{name: "kafka-sasl-mechanism", def: "PLAIN", env: []string{"KAFKA_SASL_MECHANISM"}, use: "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"},
+		{name: "kafka-ca-cert", env: []string{"KAFKA_CA"}, dir: "kafka_ca", use: "certificates by which Kafka is known: a file, PEM, or PEM in base64"},
+		{name: "kafka-cert", env: []string{"KAFKA_CERT"}, use: "client certificate for Kafka: a file, PEM, or PEM in base64"},
+		{name: "kafka-key", env: []string{"KAFKA_KEY"}, use: "its key"},
+		{name: "kafka-tls-skip-verify", kind: boolean, def: "false", env: []string{"KAFKA_TLS_SKIP_VERIFY"}, use: "do not check Kafka's certificate"},
+		{name: "kafka-topic-config", env: []string{"KAFKA_TOPIC_CONFIG"}, use: "further settings of the topics that are created, key=value separated by commas or semicolons"},
+		{name: "kafka-replication", kind: integer, def: "0", env: []string{"KAFKA_REPLICATION"}, use: "copies of the topics that are created (0: 3, or as many as there are brokers)"},
+		{name: "kafka-retention-cap", kind: span, def: "0", env: []string{"KAFKA_RETENTION_CAP"}, use: "for a Kafka that keeps nothing for ever: its longest retention, which is the longest outage that the mesh survives"},
+		{name: "redis-host", env: []string{"REDIS_HOST"}, use: "Redis server"},
+		{name: "redis-port", kind: integer, def: "6379", env: []string{"REDIS_PORT"}, use: "its port"},
+		{name: "redis-enable-tls", kind: boolean, def: "false", env: []string{"REDIS_ENABLE_TLS"}, use: "TLS to Redis"},
+		{name: "redis-user", env: []string{"REDIS_USER"}, use: "ACL user"},
+		{name: "redis-password", env: []string{"REDIS_PASSWORD"}, use: "password for Redis"},
+		{name: "redis-tls-skip-verify", kind: boolean, def: "false", env: []string{"REDIS_TLS_SKIP_VERIFY"}, use: "do not check Redis's certificate"},
+		{name: "redis-ca-cert", env: []string{"REDIS_CA"}, dir: "redis_ca", use: "certificates by which Redis is known: a file, PEM, or PEM in base64"},
+		{name: "redis-sentinels", env: []string{"REDIS_SENTINELS"}, use: "sentinels, host:port separated by commas, instead of redis-host"},
+		{name: "redis-master", def: "mymaster", env: []string{"REDIS_MASTER"}, use: "name of the master that the sentinels watch"},
+		{name: "redis-cluster", env: []string{"REDIS_CLUSTER"}, use: "addresses of a Redis cluster, host:port separated by commas, instead of redis-host"},
+		{name: "redis-safe-after", kind: span, def: "10m", env: []string{"REDIS_SAFE_AFTER"}, use: "after which time Redis is trusted to hold a write even over a failover, where it cannot say so itself"},
+	}
+}
+
+// legacySettings of KAR 1.x are accepted and have no effect here.
 func legacySettings() []setting {
 	list := []setting{
-		{name: "kafka-brokers", env: []string{"KAFKA_BROKERS"}},
-		{name: "kafka-enable-tls", kind: boolean, def: "false", env: []string{"KAFKA_ENABLE_TLS"}},
-		{name: "kafka-username", def: "token", env: []string{"KAFKA_USERNAME"}},
-		{name: "kafka-password", env: []string{"KAFKA_PASSWORD"}},
 		{name: "kafka-version", def: "2.8.1", env: []string{"KAFKA_VERSION"}},
-		{name: "kafka-tls-skip-verify", kind: boolean, def: "false", env: []string{"KAFKA_TLS_SKIP_VERIFY"}},
-		{name: "kafka-topic-config"},
-		{name: "redis-host", env: []string{"REDIS_HOST"}},
-		{name: "redis-port", kind: integer, def: "6379", env: []string{"REDIS_PORT"}},
-		{name: "redis-enable-tls", kind: boolean, def: "false", env: []string{"REDIS_ENABLE_TLS"}},
-		{name: "redis-user", env: []string{"REDIS_USER"}},
-		{name: "redis-password", env: []string{"REDIS_PASSWORD"}},
-		{name: "redis-tls-skip-verify", kind: boolean, def: "false", env: []string{"REDIS_TLS_SKIP_VERIFY"}},
-		{name: "redis-ca-cert", env: []string{"REDIS_CA"}, dir: "redis_ca"},
 		{name: "redis-slow-op-threshold", kind: span, def: "1s"},
 		{name: "placement-cache", kind: boolean, def: "true"},
 		{name: "debug", kind: boolean, def: "false"},
@@ -112,10 +134,20 @@ func legacySettings() []setting {
 	for i := range list {
 		list[i].legacy = true
 		if list[i].use == "" {
-			list[i].use = "accepted, without effect in local mode"
+			list[i].use = "accepted, without effect"
 		}
 	}
+	for _, s := range backendSettings() { // not shown in the help of commands that need no Kafka
+		s.legacy = true
+		list = append(list, s)
+	}
 	return list
+}
+
+// withoutEffect are the settings that only old command lines have.
+func withoutEffect() []setting {
+	list := legacySettings()
+	return list[:len(list)-len(backendSettings())]
 }
 
 // dirName is the file of the setting in -config_dir: the name as KAR 1.x wrote it.

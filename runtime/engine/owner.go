@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,13 +17,17 @@ type ownerLoop struct {
 	wake chan struct{}
 
 	mu      sync.Mutex
-	members []runtime.Member // as last listed, this node included
-	listed  time.Time        // when
-	up      map[string]bool  // streams that stand
-	dead    map[string]bool  // processes that are certainly gone
-	told    map[string]bool  // nodes that have said what they own
-	busy    map[uint16]bool  // partitions that are being taken
+	members []runtime.Member     // as last listed, this node included
+	listed  time.Time            // when
+	up      map[string]bool      // streams that stand
+	dead    map[string]bool      // processes that are certainly gone
+	told    map[string]bool      // nodes that have said what they own
+	busy    map[uint16]bool      // partitions that are being taken here, true without asking an owner
+	taking  map[uint16]string    // partitions that others are about to own
+	since   map[string]time.Time // when a member was first listed
 	leaving bool
+
+	telling sync.Mutex // orders the notes about what is owned
 
 	slots chan struct{} // bounds how many partitions are taken at a time
 	tasks sync.WaitGroup
@@ -34,7 +39,7 @@ const takeAtOnce = 8
 func newOwnerLoop(m *Mesh) *ownerLoop {
 	return &ownerLoop{
 		m: m, wake: make(chan struct{}, 1), up: map[string]bool{}, dead: map[string]bool{}, told: map[string]bool{},
-		busy: map[uint16]bool{}, slots: make(chan struct{}, takeAtOnce),
+		taking: map[uint16]string{}, since: map[string]time.Time{}, busy: map[uint16]bool{}, slots: make(chan struct{}, takeAtOnce),
 	}
 }
 
@@ -94,7 +99,18 @@ func (o *ownerLoop) list(ctx context.Context) {
 		return
 	}
 	o.mu.Lock()
-	o.members, o.listed = members, time.Now()
+	now := time.Now()
+	o.members, o.listed = slices.Clone(members), now
+	for node := range o.since {
+		if !contains(members, node) {
+			delete(o.since, node)
+		}
+	}
+	for i := range members {
+		if _, known := o.since[members[i].Node]; !known {
+			o.since[members[i].Node] = now
+		}
+	}
 	for node := range o.dead {
 		if !contains(members, node) && len(m.dir.ofNode(node)) == 0 {
 			delete(o.dead, node)
@@ -106,12 +122,7 @@ func (o *ownerLoop) list(ctx context.Context) {
 		if x.Node == m.cfg.Node {
 			continue
 		}
-		for _, e := range x.Owns {
-			m.learn(x.Node, []runtime.PartitionEpoch{e})
-		}
-		o.mu.Lock()
-		o.told[x.Node] = true
-		o.mu.Unlock()
+		m.learn(x.Node, x.Owns)
 	}
 	o.nudge()
 }
@@ -145,7 +156,8 @@ func (o *ownerLoop) liveLocked() (live []runtime.Member, complete bool) {
 			continue
 		}
 		live = append(live, x)
-		complete = complete && (me || o.told[x.Node])
+		// One that cannot be reached for long has only the list to say what it owns.
+		complete = complete && (me || o.told[x.Node] || time.Since(o.since[x.Node]) > o.m.cfg.Shared.Lease)
 	}
 	return live, complete
 }
@@ -156,40 +168,52 @@ func (o *ownerLoop) decide(ctx context.Context) {
 	if len(live) == 0 {
 		return
 	}
+	begun := false
 	for n, own := range o.m.dir.all() {
 		p := uint16(n)
+		o.mu.Lock()
 		v := runtime.OwnershipView{Partition: p, Me: o.m.cfg.Node, Live: live, Owner: own.node, Complete: complete}
+		if by := o.taking[p]; own.node != o.m.cfg.Node && by != "" && contains(live, by) {
+			v.Owner = by
+		}
 		step := runtime.NextOwnershipStep(&v)
-		if step == runtime.OwnershipKeep {
+		_, busy := o.busy[p]
+		if step == runtime.OwnershipKeep || busy || o.leaving {
+			o.mu.Unlock()
 			continue
 		}
-		o.mu.Lock()
-		busy := o.busy[p] || o.leaving
-		if !busy {
-			o.busy[p] = true
-		}
+		ask := step == runtime.OwnershipAsk
+		o.busy[p], begun = !ask, true
 		dead := o.dead[own.node]
 		o.mu.Unlock()
-		if busy {
-			continue
+		own.node = v.Owner
+		o.tasks.Go(func() { o.try(ctx, p, own, ask, dead) })
+	}
+	if begun {
+		o.m.tellOwns()
+	}
+}
+
+// try takes a partition, a few at a time.
+func (o *ownerLoop) try(ctx context.Context, p uint16, own ownership, ask, dead bool) {
+	defer func() {
+		o.mu.Lock()
+		claimed := o.busy[p]
+		delete(o.busy, p)
+		o.mu.Unlock()
+		if claimed {
+			o.m.tellOwns()
 		}
-		o.tasks.Go(func() {
-			defer func() {
-				o.mu.Lock()
-				delete(o.busy, p)
-				o.mu.Unlock()
-			}()
-			select {
-			case o.slots <- struct{}{}:
-			case <-ctx.Done():
-				return
-			}
-			defer func() { <-o.slots }()
-			if err := o.take(ctx, p, own, step == runtime.OwnershipAsk, dead); err != nil && ctx.Err() == nil {
-				o.m.cfg.Logger.Info("a partition was not taken", "partition", p, "error", err)
-				pauseFor(ctx, o.m.cfg.Shared.Lease/8)
-			}
-		})
+	}()
+	select {
+	case o.slots <- struct{}{}:
+	case <-ctx.Done():
+		return
+	}
+	defer func() { <-o.slots }()
+	if err := o.take(ctx, p, own, ask, dead); err != nil && ctx.Err() == nil {
+		o.m.cfg.Logger.Debug("a partition was not taken", "partition", p, "error", err)
+		pauseFor(ctx, o.m.cfg.Shared.Lease/16)
 	}
 }
 
@@ -233,6 +257,10 @@ func (o *ownerLoop) handOver(n uint16, to string, reply func(*Result)) {
 		return
 	}
 	p := o.m.part(n)
+	if o.m.dir.of(n).node != o.m.cfg.Node {
+		reply(&Result{Err: runtime.Errorf(runtime.CodeNotOwner, "this gateway does not own partition %d", n)})
+		return
+	}
 	o.tasks.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), o.m.cfg.Shared.Lease)
 		defer cancel()
@@ -305,16 +333,32 @@ func (m *Mesh) gone(p *partition) {
 	m.owned.nudge()
 }
 
-// tellOwns tells all peers what this node owns.
-func (m *Mesh) tellOwns() {
-	m.tellAll(m.ownsNote())
+// tellOwns tells what this node owns: all peers, or the given one. What is told
+// last is the truth.
+func (m *Mesh) tellOwns(nodes ...string) {
+	m.owned.telling.Lock()
+	defer m.owned.telling.Unlock()
+	if nodes == nil {
+		nodes = m.owned.streams()
+	}
+	n := m.ownsNote()
+	for _, node := range nodes {
+		m.peers.Tell(node, n)
+	}
 }
 
 func (m *Mesh) ownsNote() *Note {
-	m.owned.mu.Lock()
-	leaving := m.owned.leaving
-	m.owned.mu.Unlock()
-	return &Note{Owns: &OwnsNote{Partitions: m.dir.ofNode(m.cfg.Node), Leaving: leaving}}
+	o := m.owned
+	o.mu.Lock()
+	n := &OwnsNote{Leaving: o.leaving}
+	for p, claiming := range o.busy {
+		if claiming {
+			n.Claiming = append(n.Claiming, p)
+		}
+	}
+	o.mu.Unlock()
+	n.Partitions = m.dir.ofNode(m.cfg.Node)
+	return &Note{Owns: n}
 }
 
 // tellAll tells a note to every peer whose stream stands.

@@ -113,7 +113,9 @@ type Note struct {
 // OwnsNote lists what a gateway owns.
 type OwnsNote struct {
 	Partitions []runtime.PartitionEpoch
-	Leaving    bool
+	// Claiming are partitions that it is about to own: nobody else need try.
+	Claiming []uint16
+	Leaving  bool
 }
 
 // InputNote is an input for another partition.

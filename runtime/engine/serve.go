@@ -87,6 +87,14 @@ func (m *Mesh) heardOwns(from string, n *OwnsNote) {
 	o := m.owned
 	o.mu.Lock()
 	o.told[from] = true
+	for p, by := range o.taking {
+		if by == from {
+			delete(o.taking, p)
+		}
+	}
+	for _, p := range n.Claiming {
+		o.taking[p] = from
+	}
 	for i := range o.members {
 		if o.members[i].Node == from {
 			o.members[i].Leaving = n.Leaving
@@ -145,7 +153,7 @@ func (m *Mesh) PeerUp(node string) {
 	o.up[node] = true
 	delete(o.dead, node)
 	o.mu.Unlock()
-	m.peers.Tell(node, m.ownsNote())
+	m.tellOwns(node)
 	m.introduce(node)
 	o.nudge()
 }
@@ -156,6 +164,11 @@ func (m *Mesh) PeerDown(node string, dead bool) {
 	o.mu.Lock()
 	delete(o.up, node)
 	delete(o.told, node)
+	for p, by := range o.taking {
+		if by == node {
+			delete(o.taking, p)
+		}
+	}
 	if dead {
 		o.dead[node] = true
 	}

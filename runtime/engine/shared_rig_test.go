@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sort"
 	"strings"
 	"sync"
@@ -387,7 +388,7 @@ func newMeshRig(t *testing.T, parts int) *meshRig {
 func (r *meshRig) open(name string) *engine.Mesh {
 	r.t.Helper()
 	m, err := engine.Open(r.t.Context(), engine.Config{
-		Partitions: r.parts, Node: name, Mesh: "test", Store: r.store, Lease: r.lease,
+		Partitions: r.parts, Node: name, Mesh: "test", Store: r.store, Lease: r.lease, Logger: slog.New(slog.NewTextHandler(r.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", name),
 		Logs: func(p uint16) (runtime.Log, error) { return &memHandle{r.logs[p], name}, nil },
 		Shared: &engine.Shared{
 			Connect: func(h engine.PeerHandler) (engine.Peers, error) { return r.net.connect(name, h), nil },
