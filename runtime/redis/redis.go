@@ -152,6 +152,9 @@ func (c *Config) tlsConfig() (*tls.Config, error) {
 	return t, nil
 }
 
+// clientName is what CLIENT LIST shows. KAR 1.x gave none.
+const clientName = "kar"
+
 // connect makes the client, which dials when it has something to say.
 // Everything that is sent may be sent twice, so the library may repeat.
 func (r *Redis) connect() goredis.UniversalClient {
@@ -162,7 +165,7 @@ func (r *Redis) connect() goredis.UniversalClient {
 	switch {
 	case len(c.Cluster) > 0:
 		return goredis.NewClusterClient(&goredis.ClusterOptions{
-			Addrs: c.Cluster, Username: c.User, Password: c.Password, Protocol: 2, DisableIdentity: true,
+			Addrs: c.Cluster, Username: c.User, Password: c.Password, Protocol: 2, DisableIdentity: true, ClientName: clientName,
 			TLSConfig: r.tls, Dialer: r.dialer(), DialTimeout: c.Timeout, DialerRetries: 1, ReadTimeout: c.Timeout, WriteTimeout: c.Timeout,
 			PoolTimeout: c.Timeout, ContextTimeoutEnabled: true, MaxRedirects: 8,
 			MinRetryBackoff: pause, MaxRetryBackoff: longest, MaintNotificationsConfig: off,
@@ -170,14 +173,14 @@ func (r *Redis) connect() goredis.UniversalClient {
 	case len(c.Sentinels) > 0:
 		return goredis.NewFailoverClient(&goredis.FailoverOptions{
 			MasterName: c.Master, SentinelAddrs: c.Sentinels, SentinelUsername: c.SentinelUser, SentinelPassword: c.SentinelPass,
-			Username: c.User, Password: c.Password, DB: c.Database, Protocol: 2, DisableIdentity: true,
+			Username: c.User, Password: c.Password, DB: c.Database, Protocol: 2, DisableIdentity: true, ClientName: clientName,
 			TLSConfig: r.tls, Dialer: r.dialer(), DialTimeout: c.Timeout, DialerRetries: 1, ReadTimeout: c.Timeout, WriteTimeout: c.Timeout,
 			PoolTimeout: c.Timeout, ContextTimeoutEnabled: true,
 			MaxRetries: retries, MinRetryBackoff: pause, MaxRetryBackoff: longest,
 		})
 	}
 	return goredis.NewClient(&goredis.Options{
-		Addr: c.addr(), Username: c.User, Password: c.Password, DB: c.Database, Protocol: 2, DisableIdentity: true,
+		Addr: c.addr(), Username: c.User, Password: c.Password, DB: c.Database, Protocol: 2, DisableIdentity: true, ClientName: clientName,
 		TLSConfig: r.tls, Dialer: r.dialer(), DialTimeout: c.Timeout, DialerRetries: 1, ReadTimeout: c.Timeout, WriteTimeout: c.Timeout,
 		PoolTimeout: c.Timeout, ContextTimeoutEnabled: true,
 		MaxRetries: retries, MinRetryBackoff: pause, MaxRetryBackoff: longest, MaintNotificationsConfig: off,
