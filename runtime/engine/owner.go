@@ -162,43 +162,54 @@ func (o *ownerLoop) liveLocked() (live []runtime.Member, complete bool) {
 	return live, complete
 }
 
+// A plan is what is to be done about a partition now.
+type plan struct {
+	step runtime.OwnershipStep
+	own  ownership // of whom it is to be taken
+	dead bool      // that owner is certainly gone
+}
+
+// plan asks the rule.
+func (o *ownerLoop) plan(p uint16) plan {
+	own := o.m.dir.of(p)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	live, complete := o.liveLocked()
+	if by := o.taking[p]; own.node != o.m.cfg.Node && by != "" && contains(live, by) {
+		own.node = by
+	}
+	v := runtime.OwnershipView{Partition: p, Me: o.m.cfg.Node, Live: live, Owner: own.node, Complete: complete}
+	x := plan{own: own, dead: o.dead[own.node]}
+	if len(live) > 0 && !o.leaving {
+		x.step = runtime.NextOwnershipStep(&v)
+	}
+	return x
+}
+
 // decide begins what the rule says about each partition.
 func (o *ownerLoop) decide(ctx context.Context) {
-	live, complete := o.live()
-	if len(live) == 0 {
-		return
-	}
-	begun := false
-	for n, own := range o.m.dir.all() {
+	for n := range o.m.parts {
 		p := uint16(n)
-		o.mu.Lock()
-		v := runtime.OwnershipView{Partition: p, Me: o.m.cfg.Node, Live: live, Owner: own.node, Complete: complete}
-		if by := o.taking[p]; own.node != o.m.cfg.Node && by != "" && contains(live, by) {
-			v.Owner = by
-		}
-		step := runtime.NextOwnershipStep(&v)
-		_, busy := o.busy[p]
-		if step == runtime.OwnershipKeep || busy || o.leaving {
-			o.mu.Unlock()
+		if o.plan(p).step == runtime.OwnershipKeep {
 			continue
 		}
-		ask := step == runtime.OwnershipAsk
-		o.busy[p], begun = !ask, true
-		dead := o.dead[own.node]
+		o.mu.Lock()
+		_, busy := o.busy[p]
+		if !busy {
+			o.busy[p] = false
+		}
 		o.mu.Unlock()
-		own.node = v.Owner
-		o.tasks.Go(func() { o.try(ctx, p, own, ask, dead) })
-	}
-	if begun {
-		o.m.tellOwns()
+		if !busy {
+			o.tasks.Go(func() { o.try(ctx, p) })
+		}
 	}
 }
 
-// try takes a partition, a few at a time.
-func (o *ownerLoop) try(ctx context.Context, p uint16, own ownership, ask, dead bool) {
+// try takes a partition, if that is still wanted when its turn has come.
+func (o *ownerLoop) try(ctx context.Context, p uint16) {
+	claimed := false
 	defer func() {
 		o.mu.Lock()
-		claimed := o.busy[p]
 		delete(o.busy, p)
 		o.mu.Unlock()
 		if claimed {
@@ -210,33 +221,50 @@ func (o *ownerLoop) try(ctx context.Context, p uint16, own ownership, ask, dead 
 	case <-ctx.Done():
 		return
 	}
-	defer func() { <-o.slots }()
-	if err := o.take(ctx, p, own, ask, dead); err != nil && ctx.Err() == nil {
+	free := sync.OnceFunc(func() { <-o.slots })
+	defer free()
+	x := o.plan(p)
+	if x.step == runtime.OwnershipKeep {
+		return
+	}
+	if x.step == runtime.OwnershipClaim {
+		claimed = true
+		o.mu.Lock()
+		o.busy[p] = true
+		o.mu.Unlock()
+		o.m.tellOwns()
+	}
+	if err := o.take(ctx, p, x, free); err != nil && ctx.Err() == nil {
 		o.m.cfg.Logger.Debug("a partition was not taken", "partition", p, "error", err)
+		free()
 		pauseFor(ctx, o.m.cfg.Shared.Lease/16)
 	}
 }
 
 // take reads the log of a partition, has its owner hand it over when there is a
 // living one, and claims it.
-func (o *ownerLoop) take(ctx context.Context, n uint16, own ownership, ask, dead bool) error {
+func (o *ownerLoop) take(ctx context.Context, n uint16, x plan, free func()) error {
 	p, began := o.m.part(n), time.Now()
 	t, err := p.read(ctx)
 	if err != nil {
 		return err
 	}
 	// Only who is certain that nobody answers for the last owner may answer at once.
-	certain := dead || t.core.Epoch() == 0
-	if ask {
-		if _, err := o.m.peers.Ask(ctx, own.node, &Op{Partition: n, Epoch: own.epoch, HandOver: &HandOverOp{}}); err != nil {
+	certain := x.dead
+	if x.step == runtime.OwnershipAsk {
+		ask := &Op{Partition: n, Epoch: x.own.epoch, HandOver: &HandOverOp{}}
+		if res, err := o.m.peers.Ask(ctx, x.own.node, ask); err != nil {
 			return err
+		} else if res.Err != nil {
+			return res.Err
 		}
 		certain = true
 	}
 	if err := t.claim(ctx); err != nil {
 		return err
 	}
-	if !certain {
+	free()
+	if !certain && t.core.Epoch() > 1 {
 		pauseFor(ctx, o.m.afterClaim())
 	}
 	var begun error
