@@ -138,7 +138,7 @@ func (c *Config) complete() error {
 
 // maxMessage is max.message.bytes of the topics: one record can hold a result
 // and the request that follows it in a chain, with their headers.
-func (c *Config) maxMessage() int { return 2*c.BodyLimit + 1<<20 }
+func (c *Config) maxMessage() int { return 2*c.BodyLimit + min(1<<20, c.BodyLimit/2+16<<10) }
 
 // client is the settings in sarama's words.
 func (c *Config) client() (*sarama.Config, error) {

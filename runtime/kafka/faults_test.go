@@ -220,6 +220,32 @@ func TestFaults(t *testing.T) {
 			progress("after the deafness")
 		})
 	})
+	t.Run("topics", func(t *testing.T) {
+		ts := open(t, config(t, k)).Topics()
+		if _, err := ts.Create(t.Context(), "t"); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		got := make(chan []runtime.Event, 1)
+		go func() {
+			for {
+				if events, err := ts.Fetch(ctx, "t", 0, 1); err == nil || ctx.Err() != nil {
+					got <- events
+					return
+				}
+			}
+		}()
+		must(k.Kill(0))
+		must(k.Start(t.Context(), 0))
+		eventually(t, "publish", func() bool {
+			_, err := ts.Publish(ctx, "t", runtime.Event{Body: []byte("e")})
+			return err == nil
+		})
+		if events := <-got; len(events) != 1 || string(events[0].Body) != "e" {
+			t.Errorf("the fetch that waited through the restart: %+v", events)
+		}
+	})
 	t.Run("append ends with its context", func(t *testing.T) {
 		c := open(t, config(t, k))
 		l := openLog(t, c, 0)
@@ -294,6 +320,7 @@ func TestTwoWriters(t *testing.T) {
 				return
 			}
 			foreign++
+			time.Sleep(time.Duration(foreign%5) * time.Millisecond) // so that some batches stay whole
 		}
 	}()
 	expected, gaps, whole := uint64(0), 0, 0
@@ -305,7 +332,7 @@ func TestTwoWriters(t *testing.T) {
 	for i := range 60 {
 		var records [][]byte
 		for j := range 1 + i%40 {
-			records = append(records, fmt.Appendf(nil, "%d.%d %s", i, j, strings.Repeat("x", 100<<10)))
+			records = append(records, fmt.Appendf(nil, "%d.%d %s", i, j, strings.Repeat("x", 20<<10)))
 		}
 		first, err := one.Append(t.Context(), records)
 		if err != nil {

@@ -35,8 +35,14 @@ type eventTopic struct {
 	id   sarama.Uuid
 	base int64
 	addr string // of the leader
-	seen int64  // the highest end that this process knows
+
+	// Under topics.mu:
+	seen    int64     // the highest end that this process knows
+	checked time.Time // when it was known to be this topic
 }
+
+// stale is how long a topic may have been another one without Publish noticing.
+const stale = 100 * time.Millisecond
 
 var _ runtime.Topics = (*topics)(nil)
 
@@ -188,11 +194,11 @@ func (t *topics) Publish(ctx context.Context, topic string, e runtime.Event) (in
 		offset, err := t.c.produce(ctx, at.addr, at.name, 0, []*sarama.Record{recordOf(e)})
 		var code sarama.KError
 		switch {
-		case err == nil && offset < t.saw(at, offset+1):
-			// It counts from less than before, so it may be another topic by now.
+		case err == nil && t.doubtful(at, offset):
 			if at, err = t.at(ctx, topic, true); err != nil {
 				return 0, err
 			}
+			t.saw(at, offset+1)
 			return at.base + offset, nil
 		case err == nil:
 			return at.base + offset, nil
@@ -220,13 +226,21 @@ func (t *topics) publishFault(code sarama.KError, name string) error {
 	return runtime.Errorf(runtime.CodeUnknownOutcome, "Kafka did not confirm an event for %s: %v", name, code)
 }
 
-// saw remembers how far a topic goes, and returns how far it went before.
-func (t *topics) saw(at *eventTopic, end int64) int64 {
+// doubtful tells whether the topic that took an event at an offset may be another
+// one than at.
+func (t *topics) doubtful(at *eventTopic, offset int64) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	before := at.seen
-	at.seen = max(before, end)
-	return before
+	at.seen = max(before, offset+1)
+	return offset < before || time.Since(at.checked) > stale
+}
+
+// saw remembers how far a topic goes.
+func (t *topics) saw(at *eventTopic, end int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	at.seen = max(at.seen, end)
 }
 
 func (t *topics) Bounds(ctx context.Context, topic string) (start, end int64, err error) {
@@ -269,6 +283,7 @@ func (t *topics) Fetch(ctx context.Context, topic string, offset int64, limit in
 		if err != nil && code == 0 {
 			return nil, err
 		}
+		t.saw(at, got.end)
 		if err == nil && len(got.events) == 0 {
 			if err := t.tails.wait(ctx, at.addr, at.name, got.end); err != nil {
 				return nil, err
@@ -377,9 +392,12 @@ func (t *topics) at(ctx context.Context, topic string, fresh bool) (*eventTopic,
 		return nil, runtime.Errorf(runtime.CodeUnsupported, "the topic %s has %d partitions; KAR reads and writes topics with one", name, len(meta.Partitions))
 	}
 	if known != nil && known.id == meta.Uuid && known.addr == addr {
+		t.mu.Lock()
+		known.checked = time.Now()
+		t.mu.Unlock()
 		return known, nil
 	}
-	now := &eventTopic{name: name, id: meta.Uuid, addr: addr}
+	now := &eventTopic{name: name, id: meta.Uuid, addr: addr, checked: time.Now()}
 	if known != nil && known.id == meta.Uuid {
 		now.base = known.base
 	} else if now.base, err = t.memory.base(ctx, name, meta.Uuid); err != nil {
