@@ -125,6 +125,49 @@ func TestSyncWithReplica(t *testing.T) {
 	reach(6)
 }
 
+// TestSyncWithAppendOnlyFile: from 7.2 on the server says what is on its disk;
+// before, time does.
+func TestSyncWithAppendOnlyFile(t *testing.T) {
+	server := parts.NeedRedis(t, parts.RedisOptions{AppendOnly: true})
+	r := checked(t, at(t, server))
+	text, err := r.client.Info(t.Context()).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := readFacts(readInfo(text))
+	if !f.aof {
+		t.Fatal("the server has no append-only file")
+	}
+	want := uint64(0)
+	if f.waitAOF() {
+		want = 5
+	}
+	t.Logf("version %v, durable at once is %d", f.version, want)
+	apply(t, r, 0, 5, set("a", "1"))
+	began := time.Now()
+	wantSync(t, r, want)
+	t.Logf("it took %v", time.Since(began))
+}
+
+func TestReadFacts(t *testing.T) {
+	for text, want := range map[string]facts{
+		"redis_version:7.0.15\r\naof_enabled:1\r\n":                        {[2]int{7, 0}, 0, true},
+		"# Server\r\nredis_version:7.2.4\r\nvalkey_version:9.1.2\r\n":      {[2]int{7, 2}, 0, false},
+		"redis_version:8\nconnected_slaves:3\naof_enabled:0\n":             {[2]int{8, 0}, 3, false},
+		"redis_version:255.255.255\r\nconnected_slaves:x\r\naof_enabled:1": {[2]int{255, 255}, 0, true},
+		"": {},
+	} {
+		if got := readFacts(readInfo(text)); got != want {
+			t.Errorf("%q is %+v, want %+v", text, got, want)
+		}
+	}
+	for version, want := range map[[2]int]bool{{6, 2}: false, {7, 0}: false, {7, 2}: true, {8, 0}: true} {
+		if got := (facts{version: version, aof: true}).waitAOF(); got != want {
+			t.Errorf("%v: %v", version, got)
+		}
+	}
+}
+
 // TestGarbageMembers: an entry that nobody understands hides no other.
 func TestGarbageMembers(t *testing.T) {
 	server := parts.NeedRedis(t, parts.RedisOptions{})

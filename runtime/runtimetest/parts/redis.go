@@ -110,7 +110,7 @@ func (r *Redis) settings(sentinel bool) string {
 	if !sentinel {
 		add("save %s", orQuotes(o.Save))
 		add("appendonly %s", map[bool]string{true: "yes", false: "no"}[o.AppendOnly])
-		add("repl-diskless-sync-delay 0\nrepl-ping-replica-period 1\nenable-debug-command yes")
+		add("repl-diskless-sync-delay 0\nrepl-ping-replica-period 1")
 		if o.AppendSync != "" {
 			add("appendfsync %s", o.AppendSync)
 		}
@@ -126,7 +126,7 @@ func (r *Redis) settings(sentinel bool) string {
 		add("replicaof %s %s", host, port)
 	}
 	if o.Cluster {
-		add("cluster-enabled yes\ncluster-node-timeout 2000\ncluster-port %d", r.Port+10000)
+		add("cluster-enabled yes\ncluster-node-timeout 2000") // the nodes talk on the port plus 10000
 	}
 	return strings.Join(append(lines, o.Settings...), "\n") + "\n"
 }
@@ -306,8 +306,12 @@ func redisPort() (int, error) {
 	return 0, errors.New("no pair of free ports for Redis")
 }
 
-// redisBinary is redis-server from PATH, installed when that is possible.
+// redisBinary is $KAR_TEST_REDIS_SERVER (to test other versions), else
+// redis-server from PATH, installed when that is possible.
 func redisBinary(ctx context.Context) (string, error) {
+	if path := os.Getenv("KAR_TEST_REDIS_SERVER"); path != "" {
+		return path, nil
+	}
 	if path, err := exec.LookPath("redis-server"); err == nil {
 		return path, nil
 	}

@@ -108,8 +108,11 @@ func StartRedisCluster(ctx context.Context, dir string, o RedisOptions) (c *Redi
 			return c, err
 		}
 		c.Nodes = append(c.Nodes, node)
-		lower, upper := i*16384/3, (i+1)*16384/3-1
-		if _, err := node.Do(ctx, "CLUSTER", "ADDSLOTSRANGE", strconv.Itoa(lower), strconv.Itoa(upper)); err != nil {
+		slots := []string{"CLUSTER", "ADDSLOTS"}
+		for slot := i * 16384 / 3; slot < (i+1)*16384/3; slot++ {
+			slots = append(slots, strconv.Itoa(slot))
+		}
+		if _, err := node.Do(ctx, slots...); err != nil {
 			return c, err
 		}
 		if _, err := node.Do(ctx, "CLUSTER", "SET-CONFIG-EPOCH", strconv.Itoa(i+1)); err != nil {
