@@ -152,7 +152,8 @@ func (p *Peers) accept(s *stream) {
 	defer p.running.Done()
 	old, handler := p.in[s.node], p.handler
 	p.in[s.node] = s
-	if m := p.members[s.node]; m != nil {
+	m := p.members[s.node]
+	if m != nil {
 		select { // it is there: no need to wait
 		case m.poke <- struct{}{}:
 		default:
@@ -161,6 +162,9 @@ func (p *Peers) accept(s *stream) {
 	p.mu.Unlock()
 	if old != nil {
 		old.fail(errReplaced)
+	}
+	if m == nil && p.cfg.Knocked != nil {
+		p.cfg.Knocked(s.node)
 	}
 	err := s.run(func(f *frame) error { return s.serve(f, handler) })
 	p.mu.Lock()

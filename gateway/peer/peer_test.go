@@ -32,6 +32,8 @@ type node struct {
 	server *httptest.Server
 	answer func(ctx context.Context, from string, op *engine.Op, reply func(*engine.Result))
 
+	hears func() // at the beginning of Heard
+
 	mu    sync.Mutex
 	calls []string // up x, down x, dead x
 	all   []string // calls and heard
@@ -51,6 +53,9 @@ func (n *node) Serve(ctx context.Context, from string, op *engine.Op, reply func
 }
 
 func (n *node) Heard(from string, note *engine.Note) {
+	if n.hears != nil {
+		n.hears()
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.heard = append(n.heard, from+" "+note.Host.Boot)
@@ -599,6 +604,26 @@ func TestLaterConnectionReplacesTheEarlier(t *testing.T) {
 	t.Logf("%d of 1601 notes came, in order", len(b.heard))
 }
 
+// TestNothingIsHeardAfterPeerDown: not even what was on its way.
+func TestNothingIsHeardAfterPeerDown(t *testing.T) {
+	leaks(t)
+	a, b := start(t, "a"), start(t, "b")
+	k := b.behind(t)
+	b.hears = func() {
+		k.cut()
+		eventually(t, "b sees the break", func() bool { return b.to("a") == nil })
+		time.Sleep(50 * time.Millisecond) // for a PeerDown that does not wait
+	}
+	a.join(t, []*node{b}, b.at(k.url()))
+	a.Tell("b", boot(1))
+	b.until(t, "up a", "down a", "up a")
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if want := []string{"up a", "a 1", "down a", "up a"}; !slices.Equal(b.all, want) {
+		t.Errorf("%q, want %q", b.all, want)
+	}
+}
+
 // TestBothSeeEveryBreak: whichever connection breaks, at whichever moment, both
 // gateways see the stream break, and what each tells first on a stream arrives.
 func TestBothSeeEveryBreak(t *testing.T) {
@@ -638,8 +663,12 @@ func TestBothSeeEveryBreak(t *testing.T) {
 func TestOneSidedListIsNoStream(t *testing.T) {
 	leaks(t)
 	quick := func(c *Config, _ *httptest.Server) { c.Silence = 100 * time.Millisecond }
-	a, b := start(t, "a", quick), start(t, "b", quick)
+	knocks := make(chan string, 100)
+	a, b := start(t, "a", quick), start(t, "b", quick, func(c *Config, _ *httptest.Server) { c.Knocked = func(node string) { knocks <- node } })
 	a.Connect([]kar.Member{b.member()})
+	if k := <-knocks; k != "a" {
+		t.Error(k)
+	}
 	eventually(t, "a says why", func() bool { return strings.Contains(a.logged(), "does not dial this one") })
 	if _, err := a.Ask(t.Context(), "b", &engine.Op{}); !isAgain(err) {
 		t.Error(err)

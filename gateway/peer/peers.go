@@ -29,6 +29,9 @@ type Config struct {
 	// or an error, and puts what the answer must carry into w's header. Nil lets
 	// in everybody who comes over the loopback interface, and nobody else.
 	Verify func(w http.ResponseWriter, r *http.Request, us string) (node string, err error)
+	// Knocked, when not nil, hears of gateways of the mesh that dial this one and
+	// are not in its list: there may be a newer list. It does not block.
+	Knocked func(node string)
 	// TLS for addresses with https; nil means the system's authorities.
 	TLS *tls.Config
 	// Silence is how long a stream may be silent before it is broken; it must be
