@@ -109,7 +109,9 @@ func (a *Activator) greet(c *tunnel.Conn) (*link, runtime.JoinAnswer, error) {
 				return nil, join, err
 			}
 			if ended {
-				join.Epochs, join.Running, join.Instances = joining.join.Epochs, joining.join.Running, joining.join.Instances
+				// Never nil: a host that answers for no partition has answered.
+				join.Epochs = append([]runtime.PartitionEpoch{}, joining.join.Epochs...)
+				join.Running, join.Instances = joining.join.Running, joining.join.Instances
 				return l, join, nil
 			}
 		default:

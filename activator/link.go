@@ -31,12 +31,15 @@ type link struct {
 
 // Send queues a message for the host.
 func (l *link) Send(m runtime.HostMessage) {
-	if _, ok := m.(*runtime.JoinAsk); ok {
-		// A large invocation that the question overtook would not be in the answer.
+	switch m.(type) {
+	case *runtime.JoinAsk, *runtime.Taken:
+		// A large invocation that the question overtook would not be in the
+		// answer, and the repetition of one that a host was told to forget would
+		// run again.
 		l.conn.SendLast(m)
-		return
+	default:
+		l.conn.Send(m)
 	}
-	l.conn.Send(m)
 }
 
 // handle takes one message of the host; the reader calls it, one at a time.

@@ -28,22 +28,24 @@ type owners struct {
 	beats   atomic.Int64
 	silent  atomic.Pointer[[]uint16]
 	joins   chan join
+	first   chan runtime.JoinAnswer // of hosts that come up
 	lose    atomic.Bool
 }
 
 func newOwners() *owners {
 	return &owners{
-		joins: make(chan join, 100),
+		joins: make(chan join, 100), first: make(chan runtime.JoinAnswer, 100),
 		links: map[string]runtime.Link{}, ups: make(chan runtime.HostInfo, 100), answers: make(chan runtime.Answer, 100),
 		changes: make(chan runtime.HostInfo, 100), downs: make(chan string, 100),
 	}
 }
 
 func (o *owners) Epochs() []runtime.PartitionEpoch { return nil }
-func (o *owners) HostUp(h runtime.HostInfo, _ runtime.JoinAnswer, l runtime.Link) error {
+func (o *owners) HostUp(h runtime.HostInfo, j runtime.JoinAnswer, l runtime.Link) error {
 	o.mu.Lock()
 	o.links[h.Boot] = l
 	o.mu.Unlock()
+	o.first <- j
 	o.ups <- h
 	return nil
 }

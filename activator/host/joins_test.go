@@ -3,8 +3,10 @@ package host_test
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -278,4 +280,127 @@ func TestLeaseEndsWithTheInstance(t *testing.T) {
 	wait(t, "deactivated", r.owners.inactive)
 	r.owners.setBeat(silent(1))
 	none(t, "act", r.guard.did, 700*time.Millisecond)
+}
+
+// eventOwners keeps answers and joins in the order in which they came.
+type eventOwners struct {
+	*owners
+	events chan any
+}
+
+func (o *eventOwners) Answered(_ string, a runtime.Answer) { o.events <- a }
+func (o *eventOwners) Joined(_ string, epochs []runtime.PartitionEpoch, j runtime.JoinAnswer) {
+	o.events <- join{epochs, j}
+}
+
+// TestJoinsUnderLoad plays owners that change all the time, and lose what was
+// on its way to them: each attempt runs once, and its answer is never lost.
+func TestJoinsUnderLoad(t *testing.T) {
+	const calls, partitions = 3000, 4
+	var mu sync.Mutex
+	runs := map[string]int{}
+	o := &eventOwners{events: make(chan any, 1<<16)}
+	r := start(t, newScriptApp(func(w http.ResponseWriter, q *http.Request) {
+		mu.Lock()
+		runs[q.Header.Get("Kar-Request-Id")]++
+		mu.Unlock()
+		if strings.HasSuffix(q.URL.Path, "/short") {
+			return
+		}
+		ok(w, q)
+	}), fourPartitions, func(r *rig, a *activator.Config, _ *host.Config) {
+		o.owners = r.owners
+		a.Owners = o
+	})
+	wait(t, "join", r.owners.ups)
+	random := rand.New(rand.NewPCG(1, 2))
+	large := strings.Repeat("x", 2<<20) // many pieces, which others overtake
+	epochs := [partitions]uint64{5, 5, 5, 5}
+	asked := [partitions]bool{}
+	open := map[runtime.Attempt]*runtime.Invoke{}
+	joins := 0
+	invoke := func(m *runtime.Invoke) {
+		again := *m
+		again.Epoch = epochs[m.Attempt.Partition]
+		r.owners.send(&again)
+	}
+	step := func(e any) {
+		switch e := e.(type) {
+		case runtime.Answer:
+			p := e.Attempt.Partition
+			if asked[p] && random.IntN(2) == 0 {
+				return // told to the owner before, which has not recorded it
+			}
+			if open[e.Attempt] != nil && e.Outcome == nil {
+				t.Fatalf("the answer of %v was lost", e.Attempt)
+			}
+			delete(open, e.Attempt)
+			r.owners.send(&runtime.Taken{Attempts: []runtime.Attempt{e.Attempt}})
+		case join:
+			joins++
+			running := map[runtime.Attempt]bool{}
+			for _, a := range e.answer.Running {
+				running[a] = true
+			}
+			for _, x := range e.epochs {
+				if x.Epoch != epochs[x.Partition] {
+					continue // by the time it came there was another owner
+				}
+				asked[x.Partition] = false
+				for a, m := range open {
+					if a.Partition == x.Partition && !running[a] {
+						invoke(m)
+					}
+				}
+			}
+		}
+	}
+	for n := range calls {
+		p := uint16(random.IntN(partitions))
+		path, text := "/m", "[1]"
+		switch random.IntN(60) {
+		case 0:
+			text = large[:150<<10]
+		case 1:
+			path, text = "/short", large
+		}
+		m := callIn(p, n+1, path, text)
+		open[m.Attempt] = m
+		if !asked[p] {
+			invoke(m)
+		}
+		if random.IntN(10) == 0 {
+			p := random.IntN(partitions)
+			epochs[p] += uint64(random.IntN(2)) // a new owner, or one that has missed something
+			asked[p] = true
+			r.owners.send(ask(uint64(p), epochs[p]))
+		}
+		for len(o.events) > 0 {
+			step(<-o.events)
+		}
+	}
+	// Answers that an owner has not recorded come again when it asks.
+	for p := range partitions {
+		epochs[p]++
+		asked[p] = true
+		r.owners.send(ask(uint64(p), epochs[p]))
+	}
+	for deadline := time.After(patience); len(open) > 0; {
+		select {
+		case e := <-o.events:
+			step(e)
+		case <-deadline:
+			t.Fatalf("%d of %d calls without an answer after %d joins", len(open), calls, joins)
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	for id, n := range runs {
+		if n != 1 {
+			t.Errorf("%s ran %d times", id, n)
+		}
+	}
+	if len(runs) != calls || joins < 100 {
+		t.Errorf("%d of %d calls ran, %d joins", len(runs), calls, joins)
+	}
 }

@@ -1,0 +1,90 @@
+package activator
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/karmesh/kar/activator/tunnel"
+	"github.com/karmesh/kar/runtime"
+)
+
+// attachBare joins as a host that does nothing and hands over what comes.
+func attachBare(t *testing.T, a *Activator, boot string) <-chan tunnel.Message {
+	s := httptest.NewServer(a)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	ws, _, err := websocket.Dial(ctx, s.URL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := tunnel.New(ws, tunnel.Limits{Message: 16 << 20})
+	if _, err := c.Read(ctx); err != nil {
+		t.Fatal(err)
+	}
+	hello := &tunnel.Hello{Protocol: tunnel.Protocol, Info: runtime.HostInfo{Boot: boot, App: "a"}}
+	messages := []tunnel.Message{hello}
+	for _, piece := range (&tunnel.Joined{Running: make([]runtime.Attempt, 5000)}).Pieces() {
+		messages = append(messages, piece)
+	}
+	for _, m := range messages {
+		if err := c.Write(ctx, m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seen, ended := make(chan tunnel.Message, 1000), make(chan struct{})
+	go func() { _ = c.Run(context.Background(), func(m tunnel.Message) { seen <- m }); close(ended) }()
+	t.Cleanup(func() { c.Close(); <-ended; s.Close() })
+	return seen
+}
+
+// TestQuestionsDoNotOvertakeInvocations: a large one that arrived after the join
+// which does not know it, or after the host was told to forget it, would run twice.
+func TestQuestionsDoNotOvertakeInvocations(t *testing.T) {
+	o := newOwners()
+	a, err := New(Config{Owners: o, API: http.NotFoundHandler(), BodyLimit: 16 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = a.Close() }()
+	seen := attachBare(t, a, "b")
+	wait(t, "host", o.ups)
+	large := invoke(1, "POST", "/", string(make([]byte, 8<<20)))
+	for range 20 {
+		o.send("b", large)
+		o.send("b", &runtime.JoinAsk{Epochs: []runtime.PartitionEpoch{{Partition: 1, Epoch: 1}}})
+		o.send("b", &runtime.Taken{Attempts: []runtime.Attempt{large.Attempt}})
+		arrived := false
+		for n := 0; n < 3; {
+			switch m := wait(t, "message", seen).(type) {
+			case *runtime.Invoke:
+				arrived = true
+				n++
+			case *runtime.JoinAsk, *runtime.Taken:
+				if !arrived {
+					t.Fatalf("%T came before the invocation", m)
+				}
+				n++
+			}
+		}
+	}
+}
+
+// TestJoinInPieces: what a host holds need not fit into one message.
+func TestJoinInPieces(t *testing.T) {
+	o := newOwners()
+	a, err := New(Config{Owners: o, API: http.NotFoundHandler(), BodyLimit: 1 << 10, Lease: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = a.Close() }()
+	attachBare(t, a, "b")
+	wait(t, "host", o.ups)
+	if j := wait(t, "join", o.first); len(j.Running) != 5000 || j.Epochs == nil {
+		t.Errorf("%d attempts, epochs %v", len(j.Running), j.Epochs)
+	}
+}
