@@ -313,8 +313,7 @@ func (m *Mesh) Leave(ctx context.Context) {
 	m.tellOwns()
 	o.nudge()
 	for {
-		live, _ := o.live()
-		if len(m.dir.ofNode(m.cfg.Node)) == 0 || len(live) < 2 || !pauseFor(ctx, 5*time.Millisecond) {
+		if len(m.dir.ofNode(m.cfg.Node)) == 0 || !o.heirs() || !pauseFor(ctx, 5*time.Millisecond) {
 			break
 		}
 	}
@@ -323,6 +322,17 @@ func (m *Mesh) Leave(ctx context.Context) {
 	if err := m.cfg.Shared.Members.Leave(gone, m.cfg.Node); err != nil {
 		m.cfg.Logger.Warn("this gateway could not be taken off the list", "error", err)
 	}
+}
+
+// heirs tells whether another gateway could take over.
+func (o *ownerLoop) heirs() bool {
+	live, _ := o.live()
+	for i := range live {
+		if live[i].Node != o.m.cfg.Node && !live[i].Leaving {
+			return true
+		}
+	}
+	return false
 }
 
 // Settled waits until every partition has an owner that this node knows.
