@@ -333,8 +333,11 @@ func TestURLHostStartsNothingForASilentOwner(t *testing.T) {
 	defer func() { _ = u.Close() }()
 	u.Set([]URLService{{App: "a", Name: "s", URL: app.URL, Timeout: 400 * time.Millisecond}})
 	boot := wait(t, "attached", o.ups).Boot
-	for began := time.Now(); time.Since(began) < 300*time.Millisecond; { // the window is 200 ms
-		time.Sleep(10 * time.Millisecond)
+	// The window is 200 ms, three beats of which partition 3 answers none.
+	for deadline := time.Now().Add(patience); o.beats.Load() < 5; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("no sign of life")
+		}
 	}
 	m := invoke(1, "GET", "/silent", "")
 	m.Attempt.Partition = 3
