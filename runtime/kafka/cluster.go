@@ -24,6 +24,7 @@ type Cluster struct {
 	retention  atomic.Int64 // retention.ms of the log topic, -1 for ever
 	damage     atomic.Pointer[runtime.Error]
 	topics     *topics
+	refreshes  shared
 	work       sync.WaitGroup // requests in flight that nobody may be waiting for
 
 	mu      sync.Mutex
@@ -46,7 +47,7 @@ func Open(ctx context.Context, cfg Config) (*Cluster, error) {
 		return nil, err
 	}
 	c := &Cluster{
-		cfg: cfg, sarama: s, topic: cfg.logTopic(),
+		cfg: cfg, sarama: s, topic: cfg.logTopic(), refreshes: newShared(),
 		brokers: map[int32]string{}, failed: map[string]time.Time{}, idle: map[string][]*conn{}, lanes: map[laneKey]*lane{},
 	}
 	c.topics = newTopics(c)
@@ -214,23 +215,31 @@ func (c *Cluster) lead(t *sarama.TopicMetadata) {
 
 // leader is the address of the broker that leads a partition of the log.
 func (c *Cluster) leader(ctx context.Context, partition int32) (string, error) {
-	for try := 0; ; try++ {
-		c.mu.Lock()
-		addr := ""
-		if int(partition) < len(c.leaders) {
-			addr = c.brokers[c.leaders[partition]]
-		}
-		c.mu.Unlock()
-		if addr != "" {
-			return addr, nil
-		}
-		if try == 1 {
-			return "", runtime.Errorf(runtime.CodeKafkaUnreachable, "partition %d of %s has no leader at the moment", partition, c.topic)
-		}
-		if err := c.refresh(ctx); err != nil {
-			return "", err
-		}
+	if addr := c.led(partition); addr != "" {
+		return addr, nil
 	}
+	err := c.refreshes.do(ctx, func() error {
+		if c.led(partition) != "" {
+			return nil
+		}
+		return c.refresh(ctx)
+	})
+	if err != nil {
+		return "", err
+	}
+	if addr := c.led(partition); addr != "" {
+		return addr, nil
+	}
+	return "", runtime.Errorf(runtime.CodeKafkaUnreachable, "partition %d of %s has no leader at the moment", partition, c.topic)
+}
+
+func (c *Cluster) led(partition int32) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if int(partition) < len(c.leaders) {
+		return c.brokers[c.leaders[partition]]
+	}
+	return ""
 }
 
 // forget makes the next request ask who leads.

@@ -6,8 +6,10 @@ import (
 	"net"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/IBM/sarama"
+	"github.com/karmesh/kar/runtime"
 )
 
 // A conn is one connection to a broker, logged in.
@@ -157,9 +159,9 @@ type lane struct {
 	c    *Cluster
 	addr string
 
-	turn chan struct{} // full while somebody dials
-	mu   sync.Mutex
-	conn *conn
+	dials shared
+	mu    sync.Mutex
+	conn  *conn
 }
 
 // lane finds one of a broker's by its number.
@@ -169,7 +171,7 @@ func (c *Cluster) lane(addr string, n int) *lane {
 	defer c.mu.Unlock()
 	l := c.lanes[key]
 	if l == nil {
-		l = &lane{c: c, addr: addr, turn: make(chan struct{}, 1)}
+		l = &lane{c: c, addr: addr, dials: newShared()}
 		c.lanes[key] = l
 	}
 	return l
@@ -185,27 +187,30 @@ func (l *lane) get(ctx context.Context) (*conn, error) {
 	if conn := l.current(); conn != nil {
 		return conn, nil
 	}
-	select {
-	case l.turn <- struct{}{}:
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	defer func() { <-l.turn }()
-	if conn := l.current(); conn != nil {
-		return conn, nil
-	}
-	conn, err := l.c.dial(ctx, l.addr)
+	err := l.dials.do(ctx, func() error {
+		if l.current() != nil {
+			return nil
+		}
+		conn, err := l.c.dial(ctx, l.addr)
+		if err != nil {
+			return err
+		}
+		l.mu.Lock()
+		l.conn = conn
+		l.mu.Unlock()
+		if l.c.isClosed() {
+			l.close()
+			return errClosed()
+		}
+		return nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	l.mu.Lock()
-	l.conn = conn
-	l.mu.Unlock()
-	if l.c.isClosed() {
-		l.close()
-		return nil, errClosed()
+	if conn := l.current(); conn != nil {
+		return conn, nil
 	}
-	return conn, nil
+	return nil, runtime.Errorf(runtime.CodeKafkaUnreachable, "the connection to the broker at %s was lost at once", l.addr)
 }
 
 func (l *lane) current() *conn {
@@ -232,4 +237,35 @@ func (l *lane) close() {
 	if conn != nil {
 		conn.close()
 	}
+}
+
+// shared lets one do what many want at a time; who has waited meanwhile takes
+// its failure for an answer, or a broker that hangs would be waited for by each.
+type shared struct {
+	turn chan struct{}
+
+	// Of whoever has the turn:
+	failed time.Time
+	err    error
+}
+
+func newShared() shared { return shared{turn: make(chan struct{}, 1)} }
+
+func (s *shared) do(ctx context.Context, what func() error) error {
+	began := time.Now()
+	select {
+	case s.turn <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-s.turn }()
+	if s.err != nil && s.failed.After(began) {
+		return s.err
+	}
+	err := what()
+	if s.err = err; ctx.Err() != nil {
+		s.err = nil // the others' contexts go on
+	}
+	s.failed = time.Now()
+	return err
 }

@@ -125,6 +125,12 @@ func (l *log) Read(ctx context.Context, from uint64, visit func(uint64, []byte) 
 // that is new may need a moment to know how far all copies have the log.
 func (l *log) shrunk(ctx context.Context, end uint64) error {
 	next := l.next.Load()
+	if end >= next {
+		return nil
+	}
+	if err := l.c.refresh(ctx); err != nil { // it may be another topic
+		return err
+	}
 	for deadline := time.Now().Add(l.c.cfg.Timeout); end < next; {
 		if time.Now().After(deadline) {
 			return l.c.damaged("partition %d of %s ends at record %d, though Kafka had acknowledged all up to %d", l.partition, l.c.topic, end, next)

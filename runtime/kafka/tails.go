@@ -41,6 +41,8 @@ const (
 	tailWait = 50 * time.Millisecond
 	// Who comes back within this time finds the topic still watched.
 	tailLinger = 2 * time.Second
+	// Who waits for so long looks again, whatever happened.
+	tailLook = 10 * time.Second
 )
 
 // wait returns when the topic may go further than end.
@@ -82,6 +84,8 @@ func (t *tails) wait(ctx context.Context, addr, topic string, end int64) error {
 		return nil
 	case <-b.ctx.Done():
 		return nil // the caller looks again and finds out why
+	case <-time.After(tailLook):
+		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}

@@ -284,19 +284,22 @@ func (t *topics) Fetch(ctx context.Context, topic string, offset int64, limit in
 			return nil, err
 		}
 		t.saw(at, got.end)
-		if err == nil && len(got.events) == 0 {
-			if err := t.tails.wait(ctx, at.addr, at.name, got.end); err != nil {
-				return nil, err
-			}
-		} else if err != nil {
+		switch {
+		case err != nil: // it has another leader now, or is gone
 			select {
 			case <-ctx.Done():
 				return nil, ctx.Err()
 			case <-time.After(20 * time.Millisecond):
 			}
-		}
-		fresh = len(got.events) == 0
-		if fresh {
+			fresh = true
+			continue
+		case len(got.events) == 0 && !fresh: // perhaps because the topic is another one by now
+			fresh = true
+			continue
+		case len(got.events) == 0:
+			if err := t.tails.wait(ctx, at.addr, at.name, got.end); err != nil {
+				return nil, err
+			}
 			continue
 		}
 		// The events belong to the topic that is meant only if it is still that one.
@@ -307,6 +310,7 @@ func (t *topics) Fetch(ctx context.Context, topic string, offset int64, limit in
 		if again.id == at.id {
 			return got.events, nil
 		}
+		fresh = false
 	}
 }
 
@@ -433,8 +437,10 @@ func (t *topics) find(ctx context.Context, name string) (*sarama.TopicMetadata, 
 			err = runtime.Errorf(runtime.CodeKafkaUnreachable, "the topic %s has no leader at the moment", name)
 		} else if errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
 			patience = 500 * time.Millisecond
-			if exists, e := t.memory.exists(ctx, name); e != nil || !exists {
-				return nil, "", errors.Join(err, e)
+			if exists, e := t.memory.exists(ctx, name); e != nil {
+				return nil, "", e
+			} else if !exists {
+				return nil, "", err
 			}
 		} else {
 			return nil, "", t.c.topicFault(err, "describe the topic "+name)
