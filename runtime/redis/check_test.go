@@ -14,6 +14,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -189,17 +190,42 @@ func TestFull(t *testing.T) {
 	get(t, r, "0", big)
 }
 
+// TestFaults: each word of Redis has its code.
+func TestFaults(t *testing.T) {
+	r := open(t, Config{Mesh: "m", Partitions: 1, Host: "h", User: "u", Password: "secret"})
+	for text, want := range map[string]runtime.Code{
+		"LOADING Redis is loading the dataset in memory": runtime.CodeRedisUnreachable,
+		"MASTERDOWN Link with MASTER is down":            runtime.CodeRedisUnreachable,
+		"EOF":                                            runtime.CodeRedisUnreachable,
+		"READONLY You can't write against a read only replica.":          runtime.CodeRedisSettings,
+		"MISCONF Redis is configured to save RDB snapshots, but":         runtime.CodeRedisSettings,
+		"NOREPLICAS Not enough good replicas to write.":                  runtime.CodeRedisSettings,
+		"OOM command not allowed when used memory > 'maxmemory'.":        runtime.CodeRedisSettings,
+		"MOVED 123 127.0.0.1:7000":                                       runtime.CodeRedisSettings,
+		"WRONGTYPE Operation against a key holding the wrong kind":       runtime.CodeForeign,
+		"KARFOREIGN mesh m partitions 2 format 1":                        runtime.CodeForeign,
+		"ERR invalid password":                                           runtime.CodeRedisAuth,
+		"NOPERM No permissions to access a key":                          runtime.CodeRedisAuth,
+		"ERR Error running script: user_script:1: -NOPERM no such right": runtime.CodeRedisAuth,
+	} {
+		wantCode(t, text, r.fault("try", errors.New(text)), want)
+	}
+	if r.fault("try", nil) != nil {
+		t.Error("a fault of nothing")
+	}
+}
+
 // oldRedis says that it is Redis 5.
 func oldRedis(t *testing.T) int {
 	info := "# Server\r\nredis_version:5.0.14\r\nrole:master\r\n"
-	return listen(t, func(line string) string {
-		switch strings.ToLower(line) {
+	return listen(t, func(command string) string {
+		switch strings.ToLower(command) {
 		case "hello":
 			return "-ERR unknown command `hello`\r\n"
 		case "info":
 			return fmt.Sprintf("$%d\r\n%s\r\n", len(info), info)
 		}
-		return ""
+		return "+OK\r\n"
 	})
 }
 
@@ -208,7 +234,7 @@ func webServer(t *testing.T) int {
 	return listen(t, func(string) string { return "HTTP/1.1 400 Bad Request\r\n\r\n" })
 }
 
-func listen(t *testing.T, answer func(line string) string) int {
+func listen(t *testing.T, answer func(command string) string) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -223,9 +249,16 @@ func listen(t *testing.T, answer func(line string) string) int {
 			}
 			go func() {
 				defer conn.Close()
-				lines := bufio.NewScanner(conn)
-				for lines.Scan() {
-					if _, err := conn.Write([]byte(answer(lines.Text()))); err != nil {
+				// A command is *N and N times a length and a word.
+				for lines := bufio.NewScanner(conn); lines.Scan(); {
+					n, _ := strconv.Atoi(strings.TrimPrefix(lines.Text(), "*"))
+					command := ""
+					for i := 0; i < 2*n && lines.Scan(); i++ {
+						if i == 1 {
+							command = lines.Text()
+						}
+					}
+					if _, err := conn.Write([]byte(answer(command))); err != nil {
 						return
 					}
 				}

@@ -37,13 +37,26 @@ func (r *Redis) readMembers(list []string) []runtime.Member {
 		_, text, _ := strings.Cut(list[i+1], " ")
 		var m runtime.Member
 		if err := json.Unmarshal([]byte(text), &m); err != nil || m.Node != list[i] || m.Node == "" {
-			r.cfg.Logger.Warn("an entry in the list of gateways is skipped", "field", list[i][:min(len(list[i]), 80)], "error", err)
+			if field := list[i][:min(len(list[i]), 80)]; r.firstTime(field) {
+				r.cfg.Logger.Warn("an entry in the list of gateways is skipped", "field", field, "error", err)
+			}
 			continue
 		}
 		members = append(members, m)
 	}
 	sort.Slice(members, func(i, j int) bool { return members[i].Node < members[j].Node })
 	return members
+}
+
+// firstTime keeps the log short: the list is read twice a second.
+func (r *Redis) firstTime(field string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.skipped[field] || len(r.skipped) >= 100 {
+		return false
+	}
+	r.skipped[field] = true
+	return true
 }
 
 func (r *Redis) Leave(ctx context.Context, node string) error {

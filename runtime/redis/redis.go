@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net"
 	"strconv"
+	"sync"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -70,6 +71,9 @@ type Redis struct {
 	parts    []*partition
 	tls      *tls.Config
 	clock    func() time.Time
+
+	mu      sync.Mutex
+	skipped map[string]bool // entries of the list of gateways that the log has named
 }
 
 var (
@@ -94,7 +98,7 @@ func Open(cfg Config) (*Redis, error) {
 	}
 	// The library writes to standard error on its own; its errors come back too.
 	logging.Disable()
-	r := &Redis{cfg: cfg, tls: tlsConfig, identity: identity(cfg.Mesh, cfg.Partitions), scripts: newScripts(), clock: time.Now}
+	r := &Redis{cfg: cfg, tls: tlsConfig, identity: identity(cfg.Mesh, cfg.Partitions), scripts: newScripts(), clock: time.Now, skipped: map[string]bool{}}
 	r.client = r.connect()
 	for i := range cfg.Partitions {
 		n := uint16(i)

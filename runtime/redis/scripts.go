@@ -118,7 +118,7 @@ for i = 8, #ARGV, 3 do
     end
   end
 end
-local due = redis.call('ZRANGEBYSCORE', expiry, '-inf', now(), 'LIMIT', 0, 20 + #ARGV)
+local due = redis.call('ZRANGEBYSCORE', expiry, '-inf', now(), 'LIMIT', 0, 20 + math.floor(#ARGV / 3))
 for _, key in ipairs(due) do
   local member = find(key)
   if member and not live(member, #key + 3) then

@@ -11,16 +11,17 @@ import (
 
 // Sync. What a crash leaves depends on the server:
 //
-//   - replicas: WAIT, or WAITAOF where the server has it and an append-only
-//     file: the position that all connected replicas have as well;
-//   - an append-only file and WAITAOF (7.2): the position that is on its disk;
-//   - else the position that was the store's Config.SafeAfter ago, without a
+//   - replicas: the position that all connected ones have as well (WAIT);
+//   - an append-only file and WAITAOF (from 7.2): the position that is on its
+//     disk, and at its replicas if it has any;
+//   - else, and when these do not answer in time, the position that was the store's Config.SafeAfter ago, without a
 //     gap in what this process knows about it since then.
 
 const (
 	safeMarks  = 100 // in the time of SafeAfter, per partition
 	factsFor   = 10 * time.Second
 	waitMillis = 500
+	waitPause  = time.Second // after a wait in vain, which held up the changes behind it
 )
 
 // safety knows since when the store has been where. What it knows must be
@@ -34,6 +35,8 @@ type safety struct {
 	durable uint64 // what Sync has returned
 	server  facts
 	asked   time.Time
+	// waitNext is before when WAIT is not tried again.
+	waitNext time.Time
 }
 
 type mark struct {
@@ -86,6 +89,9 @@ type facts struct {
 	aof      bool
 }
 
+// waits: the server can say what is safe.
+func (f facts) waits() bool { return f.replicas > 0 || f.waitAOF() }
+
 func (f facts) waitAOF() bool {
 	return f.aof && (f.version[0] > 7 || f.version[0] == 7 && f.version[1] >= 2)
 }
@@ -121,8 +127,9 @@ func (r *Redis) Sync(ctx context.Context, number uint16) (uint64, error) {
 	before := p.safe.durable
 	candidate := p.safe.age(r.now())
 	server, fresh := p.safe.server, r.clock().Sub(p.safe.asked) < factsFor
+	useless := !server.waits() || r.clock().Before(p.safe.waitNext)
 	p.mu.Unlock()
-	if fresh && server.replicas == 0 && !server.waitAOF() && candidate == before {
+	if fresh && useless && candidate == before {
 		return before, nil
 	}
 	ctx, cancel := r.bounded(ctx)
@@ -140,8 +147,14 @@ func (r *Redis) Sync(ctx context.Context, number uint16) (uint64, error) {
 		p.safe.server, p.safe.asked = server, r.clock()
 		p.mu.Unlock()
 	}
+	if fresh && useless {
+		server.replicas, server.aof = 0, false
+	}
 	applied, waited, err := r.mark(ctx, conn, p, server)
 	if err != nil {
+		if cluster, ok := r.client.(*goredis.ClusterClient); ok {
+			cluster.ReloadState(ctx) // this way of asking does not follow what has moved
+		}
 		return 0, r.fault("make the store durable", err)
 	}
 	p.mu.Lock()
@@ -170,20 +183,34 @@ func (r *Redis) mark(ctx context.Context, conn *goredis.Conn, p *partition, serv
 	if err != nil {
 		return 0, false, err
 	}
-	if applied, err = position(list[0]); err != nil {
-		return 0, false, err
+	if applied, err = position(list[0]); err != nil || !server.waits() {
+		return applied, false, err
 	}
-	switch {
-	case server.waitAOF():
-		got, err := conn.Do(ctx, "waitaof", 1, server.replicas, waitMillis).Int64Slice()
-		if err != nil {
-			r.cfg.Logger.Warn("Redis does not answer WAITAOF; what was applied a while ago counts as safe", "error", err)
-			return applied, false, nil
-		}
-		return applied, len(got) == 2 && got[0] >= 1 && got[1] >= int64(server.replicas), nil
-	case server.replicas > 0:
-		got, err := conn.Wait(ctx, server.replicas, waitMillis*time.Millisecond).Result()
-		return applied, err == nil && got >= int64(server.replicas), err
+	waited, err = wait(ctx, conn, server)
+	if err == nil && waited {
+		return applied, true, nil
+	}
+	p.mu.Lock()
+	p.safe.waitNext = r.clock().Add(waitPause)
+	p.mu.Unlock()
+	if err != nil {
+		r.cfg.Logger.Warn("Redis does not say what is safe; what it has held for a while counts as that", "safe after", r.cfg.SafeAfter, "error", err)
 	}
 	return applied, false, nil
+}
+
+// wait is true when what this connection wrote is in the server's file, where
+// it can say so, and at all its replicas.
+func wait(ctx context.Context, conn *goredis.Conn, server facts) (bool, error) {
+	if server.waitAOF() {
+		got, err := conn.Do(ctx, "waitaof", 1, 0, waitMillis).Int64Slice()
+		if err != nil || len(got) != 2 || got[0] < 1 {
+			return false, err
+		}
+	}
+	if server.replicas == 0 {
+		return true, nil
+	}
+	got, err := conn.Wait(ctx, server.replicas, waitMillis*time.Millisecond).Result()
+	return got >= int64(server.replicas), err
 }
