@@ -45,8 +45,8 @@ func (m *Mesh) do(ctx context.Context, op *Op) (reply, error) {
 			} else if !open && now.After(giveUp) {
 				return reply{}, runtime.Errorf(runtime.CodeUnavailable, "partition %d has no owner now", op.Partition)
 			}
-		case runtime.CodeUnavailable:
-			if !open {
+		case runtime.CodeUnavailable, runtime.CodeStoreAway:
+			if !open { // else this says nothing about the earlier try
 				return rep, err
 			}
 		case runtime.CodeShutdown:

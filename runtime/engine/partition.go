@@ -370,9 +370,10 @@ func (p *partition) refuseWaiting(cause error) {
 // request that was accepted before, so whoever waits for it asks again.
 func (p *partition) fail(ins []runtime.Input, effects []runtime.Effect, cause error) {
 	refusal := runtime.CodeUnavailable
-	if errors.Is(cause, errDeposed) {
+	switch {
+	case errors.Is(cause, errDeposed):
 		refusal = runtime.CodeNotOwner // nothing of the round counts
-	} else {
+	case p.m.life.Err() == nil: // else this gateway ends, and nothing is wrong with the partition
 		p.down.Store(asError(cause))
 	}
 	var unknown *runtime.UnknownError
