@@ -126,6 +126,7 @@ func TestGatewaysThatWereTold(t *testing.T) {
 }
 
 func TestToldGatewaysOutOfReach(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, func(c *activator.Config) { c.Lease = 6 * time.Second })
 	for range 6 {
 		a.gateways = append(a.gateways, silentAddress(t))
@@ -165,6 +166,7 @@ func TestConfiguredGatewayThatHangs(t *testing.T) {
 // TestGatewayThatStops: its connections stand, but it says nothing. There is
 // another one, so the lease must not run out.
 func TestGatewayThatStops(t *testing.T) {
+	t.Parallel()
 	a, b := newNode(t), newNode(t)
 	_, g := runHost(t, a.url, b.url)
 	met, other := joined(t, a, b)
@@ -177,6 +179,7 @@ func TestGatewayThatStops(t *testing.T) {
 }
 
 func TestExitReportsGoToAnyGateway(t *testing.T) {
+	t.Parallel()
 	a, b := newNode(t), newNode(t)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()

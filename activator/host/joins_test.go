@@ -226,6 +226,7 @@ func silent(partitions ...uint16) func() ([]uint16, bool) {
 
 // TestLeaseOfOnePartition: only work and instances in a silent partition freeze.
 func TestLeaseOfOnePartition(t *testing.T) {
+	t.Parallel()
 	app := newScriptApp(ok)
 	r := start(t, app, shortLease, fourPartitions)
 	wait(t, "join", r.owners.ups)
@@ -271,6 +272,7 @@ func TestLeaseOfOnePartition(t *testing.T) {
 
 // TestLeaseEndsWithTheInstance: what is gone needs no lease.
 func TestLeaseEndsWithTheInstance(t *testing.T) {
+	t.Parallel()
 	r := start(t, newScriptApp(ok), shortLease, fourPartitions)
 	wait(t, "join", r.owners.ups)
 	m := callIn(1, 1, "/m", "[]")
