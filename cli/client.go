@@ -44,7 +44,6 @@ type answer struct {
 // gatewayAddress is the address to dial, with the function that makes sure
 // that something answers there; nil when the gateway is not ours to start.
 func (p *program) gatewayAddress(ctx context.Context, c *config) (address string, ensure func(context.Context) error, err error) {
-	p.warnLegacy(c)
 	if address = c.text("gateway"); address != "" {
 		list, err := host.SplitGateways(address)
 		if err != nil {
@@ -52,11 +51,10 @@ func (p *program) gatewayAddress(ctx context.Context, c *config) (address string
 		}
 		return strings.Join(list, ","), nil, nil
 	}
-	place, err := background.Locate(p.getenv)
+	e, err := p.backgroundGateway(c)
 	if err != nil {
 		return "", nil, err
 	}
-	e := background.Ensurer{Place: place, Version: p.version}
 	if e.Socket, err = e.Ensure(ctx); err != nil {
 		return "", nil, err
 	}

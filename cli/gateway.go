@@ -144,9 +144,9 @@ func (p *program) place(c *config) (place background.Place, err error) {
 	return place, err
 }
 
-// placeFlags are the settings of the commands below.
+// placeSettings are the settings of the commands below.
 func placeSettings() []setting {
-	var some []setting
+	some := legacySettings()
 	for _, s := range gatewaySettings() {
 		if s.name == "state-dir" || s.name == "socket" {
 			some = append(some, s)
@@ -155,13 +155,25 @@ func placeSettings() []setting {
 	return some
 }
 
-// findPlace is place for a command that takes no other setting.
+// findPlace is place for a command that takes no other setting; with Kafka and
+// Redis it is that of the mesh that a component with the same settings is in.
 func (p *program) findPlace(cmd *cobra.Command) (background.Place, error) {
 	c, err := p.loadConfig(cmd, commonSettings(), placeSettings())
 	if err != nil {
 		return background.Place{}, err
 	}
-	return p.place(c)
+	place, err := p.place(c)
+	if err != nil {
+		return place, err
+	}
+	shared, err := namesMesh(c)
+	if err != nil || !shared {
+		return place, err
+	}
+	if c.text("app") == "" && c.text("mesh") == "" {
+		return place, runtime.Errorf(runtime.CodeBadFlag, "Kafka and Redis are named, but not which mesh: give --app NAME, or --mesh NAME (to look after the gateway of local mode, unset KAFKA_BROKERS)")
+	}
+	return meshPlace(c, place, p.getenv)
 }
 
 func (p *program) gatewayStatus() *cobra.Command {

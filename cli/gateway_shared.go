@@ -13,13 +13,12 @@ import (
 // sharedConfig reads which mesh the gateway serves; nil when no Kafka is named.
 func (p *program) sharedConfig(c *config) (*sharedConfig, error) {
 	brokers := c.list("kafka-brokers")
-	hasRedis := c.text("redis-host") != "" || c.text("redis-sentinels") != "" || c.text("redis-cluster") != ""
 	switch {
-	case len(brokers) == 0 && !hasRedis:
+	case len(brokers) == 0 && !hasRedis(c):
 		return nil, nil
 	case len(brokers) == 0:
 		return nil, runtime.Errorf(runtime.CodeBadConfig, "Redis is named but Kafka is not: a shared mesh needs --kafka-brokers (KAFKA_BROKERS) too")
-	case !hasRedis:
+	case !hasRedis(c):
 		return nil, runtime.Errorf(runtime.CodeBadConfig, "Kafka is named but Redis is not: a shared mesh needs --redis-host (REDIS_HOST) too, or sentinels, or a cluster")
 	}
 	access, err := accessOf(c)

@@ -112,10 +112,3 @@ func levelName(l slog.Level) string {
 	}
 	return "DEBUG"
 }
-
-// warnLegacy says once that a mesh on Kafka is not what this command joins.
-func (p *program) warnLegacy(c *config) {
-	if c.text("gateway") == "" && c.text("kafka-brokers") != "" {
-		fmt.Fprintln(p.errout, "kar: KAFKA_BROKERS is set, but without KAR_GATEWAY this version runs locally and does not use it")
-	}
-}

@@ -435,19 +435,3 @@ func TestKill9OfTheGuard(t *testing.T) {
 		t.Errorf("reported: %s", reason)
 	}
 }
-
-func TestKafkaSettingsAreAcceptedWithAWarning(t *testing.T) {
-	u := newUser(t, "KAFKA_BROKERS=broker:9092", "REDIS_HOST=redis", "REDIS_PASSWORD=hush-hush")
-	got := u.kar("get", "-app", "a", "-kafka_password", "secret", "-redis_port", "6380", "--gateway", "http://127.0.0.1:1")
-	if strings.Contains(got.errout, "KAFKA_BROKERS") {
-		t.Errorf("a gateway was named, so no warning is due:\n%s", got.errout)
-	}
-	u.env = append(u.env, "KAR_STATE_DIR=/dev/null/kar")
-	got = u.kar("get", "-app", "a")
-	if strings.Count(got.errout, "KAFKA_BROKERS") != 1 || strings.Contains(got.errout, "hush") {
-		t.Errorf("got %q, want one line and no secret", got.errout)
-	}
-	if got.code != 1 || !strings.Contains(got.errout, "not_writable") || !strings.Contains(got.errout, "/dev/null/kar") {
-		t.Errorf("a state folder that cannot be: got %+v", got)
-	}
-}

@@ -24,6 +24,8 @@ type Ensurer struct {
 	Version string
 	// Args are further arguments for `kar gateway --background`.
 	Args []string
+	// Env is added to the gateway's environment, which is this program's.
+	Env []string
 	// Program is the kar program; "" means the running one.
 	Program string
 }
@@ -123,7 +125,7 @@ func (e Ensurer) start(ctx context.Context) error {
 
 	args := append([]string{"gateway", "--background", "--state-dir", e.Dir, "--socket", e.Socket}, e.Args...)
 	cmd := exec.Command(program, args...) //nolint:noctx // it outlives ctx by intention
-	cmd.Dir = "/"
+	cmd.Dir, cmd.Env = "/", append(os.Environ(), e.Env...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{theirs} // descriptor 3: the gateway says there that it is ready
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
