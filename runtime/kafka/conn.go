@@ -191,6 +191,9 @@ func (l *lane) get(ctx context.Context) (*conn, error) {
 		if l.current() != nil {
 			return nil
 		}
+		if l.c.isClosed() {
+			return errClosed()
+		}
 		conn, err := l.c.dial(ctx, l.addr)
 		if err != nil {
 			return err
