@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/karmesh/kar/gateway/peer"
@@ -83,7 +84,13 @@ func openShared(ctx context.Context, cfg nodeConfig, boot, address string) (_ *b
 	if err != nil {
 		return nil, err
 	}
+	var handler atomic.Pointer[engine.PeerHandler]
 	peers, err := peer.New(peer.Config{
+		Knocked: func(node string) {
+			if h := handler.Load(); h != nil {
+				(*h).PeerKnocked(node)
+			}
+		},
 		Mesh: s.Mesh, Node: boot, Version: cfg.Version, TLS: s.PeerTLS, Logger: log,
 		Silence: s.Lease,
 		Dial:    func(node string) peer.Handshake { return cfg.Keys.DialPeer(node) },
@@ -96,7 +103,11 @@ func openShared(ctx context.Context, cfg nodeConfig, boot, address string) (_ *b
 	return &backend{
 		mesh: s.Mesh, logs: cluster.Log, store: store, topics: cluster.Topics(), peers: peers,
 		shared: &engine.Shared{
-			Connect: func(h engine.PeerHandler) (engine.Peers, error) { peers.Start(h); return peers, nil },
+			Connect: func(h engine.PeerHandler) (engine.Peers, error) {
+				handler.Store(&h)
+				peers.Start(h)
+				return peers, nil
+			},
 			Members: store, Address: address, Version: cfg.Version, Lease: s.Lease,
 		},
 		check: func() error {

@@ -264,7 +264,7 @@ func (p *Peers) understood(node string, proof Handshake, resp *http.Response) (a
 	if resp.StatusCode != http.StatusSwitchingProtocols {
 		body, _ := io.ReadAll(io.LimitReader(resp.Body, 4096)) // only to use the connection again, or to tell
 		_ = resp.Body.Close()
-		if said := resp.Header.Get(nodeHeader); said != "" && said != node {
+		if said := resp.Header.Get(nodeHeader); said != "" && said != node && proved(proof, resp) {
 			return false, fmt.Errorf("%w: its address is that of the gateway %s now", errGone, said)
 		}
 		if again, err = proof.Answered(resp); !again && resp.Header.Get(meshHeader) != "" {
@@ -279,6 +279,13 @@ func (p *Peers) understood(node string, proof Handshake, resp *http.Response) (a
 		return false, fmt.Errorf("%w: its address is that of the gateway %.100s now", errGone, said)
 	}
 	return false, nil
+}
+
+// proved tells whether a refusal comes from a gateway of the mesh, as far as
+// the handshake can tell: anybody may say anything on a port.
+func proved(proof Handshake, resp *http.Response) bool {
+	p, can := proof.(interface{ Proved(*http.Response) bool })
+	return !can || p.Proved(resp)
 }
 
 // unproved is the handshake of gateways without a secret.

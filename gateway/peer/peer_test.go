@@ -70,6 +70,8 @@ func (n *node) called(s string) {
 }
 
 func (n *node) PeerUp(node string) { n.called("up " + node) }
+func (n *node) PeerKnocked(string) {}
+
 func (n *node) PeerDown(node string, dead bool) {
 	n.called(map[bool]string{false: "down ", true: "dead "}[dead] + node)
 }

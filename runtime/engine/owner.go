@@ -15,17 +15,20 @@ import (
 type ownerLoop struct {
 	m    *Mesh
 	wake chan struct{}
+	// relist asks for the list before its time.
+	relist chan struct{}
 
 	mu      sync.Mutex
 	members []runtime.Member     // as last listed, this node included
 	listed  time.Time            // when
 	up      map[string]bool      // streams that stand
-	dead    map[string]bool      // processes that are certainly gone
+	dead    map[string]time.Time // when a process was first found to be gone
 	told    map[string]bool      // nodes that have said what they own
 	busy    map[uint16]bool      // partitions that are being taken here, true without asking an owner
 	taking  map[uint16]string    // partitions that others are about to own
 	since   map[string]time.Time // when a member was first listed
 	leaving bool
+	unfit   error // why this gateway should own nothing now, nil when it may
 
 	telling sync.Mutex // orders the notes about what is owned
 
@@ -38,7 +41,7 @@ const takeAtOnce = 8
 
 func newOwnerLoop(m *Mesh) *ownerLoop {
 	return &ownerLoop{
-		m: m, wake: make(chan struct{}, 1), up: map[string]bool{}, dead: map[string]bool{}, told: map[string]bool{},
+		m: m, wake: make(chan struct{}, 1), relist: make(chan struct{}, 1), up: map[string]bool{}, dead: map[string]time.Time{}, told: map[string]bool{},
 		taking: map[uint16]string{}, since: map[string]time.Time{}, busy: map[uint16]bool{}, slots: make(chan struct{}, takeAtOnce),
 	}
 }
@@ -55,24 +58,29 @@ func (o *ownerLoop) run(ctx context.Context) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	lists := make(chan struct{}, 1) // one question to the store at a time
-	for {
+	list := func() {
 		select {
 		case lists <- struct{}{}:
 			o.tasks.Go(func() { defer func() { <-lists }(); o.list(ctx) })
-		default:
+		default: // one is under way
 		}
+	}
+	list()
+	for {
 		o.decide(ctx)
 		select {
 		case <-ctx.Done():
 			o.tasks.Wait()
 			return
 		case <-tick.C:
+			list()
+			o.probe(ctx)
+		case <-o.relist:
+			pauseFor(ctx, every/50)
+			list()
 		case <-o.wake:
 			o.decide(ctx)
-			select {
-			case <-ctx.Done():
-			case <-time.After(every / 50): // news come in bunches
-			}
+			pauseFor(ctx, every/50) // news come in bunches
 		}
 	}
 }
@@ -81,7 +89,7 @@ func (o *ownerLoop) run(ctx context.Context) {
 func (o *ownerLoop) list(ctx context.Context) {
 	m, s := o.m, o.m.cfg.Shared
 	o.mu.Lock()
-	leaving := o.leaving
+	leaving := o.leaving || o.unfit != nil
 	o.mu.Unlock()
 	me := runtime.Member{Node: m.cfg.Node, Address: s.Address, Version: s.Version, Level: runtime.Level, Leaving: leaving, Owns: m.dir.ofNode(m.cfg.Node)}
 	ask, cancel := context.WithTimeout(ctx, s.Lease)
@@ -150,9 +158,9 @@ func (o *ownerLoop) liveLocked() (live []runtime.Member, complete bool) {
 	for _, x := range o.members {
 		me := x.Node == o.m.cfg.Node
 		if me {
-			x.Leaving = o.leaving
+			x.Leaving = o.leaving || o.unfit != nil
 		}
-		if !me && (o.dead[x.Node] || !fresh && !o.up[x.Node]) {
+		if !me && (o.isDead(x.Node) || !fresh && !o.up[x.Node]) {
 			continue
 		}
 		live = append(live, x)
@@ -179,11 +187,21 @@ func (o *ownerLoop) plan(p uint16) plan {
 		own.node = by
 	}
 	v := runtime.OwnershipView{Partition: p, Me: o.m.cfg.Node, Live: live, Owner: own.node, Complete: complete}
-	x := plan{own: own, dead: o.dead[own.node]}
-	if len(live) > 0 && !o.leaving {
+	x := plan{own: own, dead: o.isDead(own.node)}
+	if len(live) > 0 && !o.leaving && o.unfit == nil {
 		x.step = runtime.NextOwnershipStep(&v)
 	}
 	return x
+}
+
+// isDead tells that a process is certainly gone. One that is still listed when
+// its lease must have run out is not: its address leads somewhere else.
+func (o *ownerLoop) isDead(node string) bool {
+	at, found := o.dead[node]
+	if found && contains(o.members, node) && time.Since(at) > o.m.cfg.Shared.Lease+o.m.cfg.Shared.Lease/2 {
+		return false
+	}
+	return found
 }
 
 // decide begins what the rule says about each partition.
@@ -236,6 +254,9 @@ func (o *ownerLoop) try(ctx context.Context, p uint16) {
 	}
 	if err := o.take(ctx, p, x, free); err != nil && ctx.Err() == nil {
 		o.m.cfg.Logger.Debug("a partition was not taken", "partition", p, "error", err)
+		if is(err, runtime.CodeNewerFormat) {
+			o.setUnfit(err)
+		}
 		free()
 		pauseFor(ctx, o.m.cfg.Shared.Lease/16)
 	}
@@ -275,6 +296,53 @@ func (o *ownerLoop) take(ctx context.Context, n uint16, x plan, free func()) err
 		o.m.cfg.Logger.Debug("partition taken", "partition", n, "epoch", t.core.Epoch(), "in", time.Since(began).Round(time.Millisecond))
 	}
 	return begun
+}
+
+// surrenderAfter is how long an owner that cannot write to its log holds on to
+// its partitions while others could have them, in gateway leases.
+const surrenderAfter = 5
+
+// mayHold tells whether an owner that has not been able to write since then goes
+// on trying: when nobody else is better off, or it has not been long.
+func (m *Mesh) mayHold(since time.Time) bool {
+	return m.owned == nil || time.Since(since) < surrenderAfter*m.cfg.Shared.Lease || !m.owned.heirs()
+}
+
+// setUnfit has this gateway own nothing until it is fit again.
+func (o *ownerLoop) setUnfit(why error) {
+	o.mu.Lock()
+	news := o.unfit == nil
+	if news {
+		o.unfit = why
+	}
+	o.mu.Unlock()
+	if news {
+		o.m.cfg.Logger.Error("this gateway cannot own partitions now, others take over; it still passes requests on", "error", why)
+		o.m.tellOwns()
+		o.nudge()
+	}
+}
+
+// probe lets an unfit gateway come back once its log answers. One that is too
+// old for the records in it stays away.
+func (o *ownerLoop) probe(ctx context.Context) {
+	o.mu.Lock()
+	why := o.unfit
+	o.mu.Unlock()
+	if why == nil || is(why, runtime.CodeNewerFormat) {
+		return
+	}
+	ask, cancel := context.WithTimeout(ctx, o.m.cfg.Shared.Lease/4)
+	defer cancel()
+	if _, _, err := o.m.parts[0].log.Bounds(ask); err != nil {
+		return
+	}
+	o.mu.Lock()
+	o.unfit = nil
+	o.mu.Unlock()
+	o.m.cfg.Logger.Info("this gateway can own partitions again")
+	o.m.tellOwns()
+	o.nudge()
 }
 
 // handOver gives a partition to the node that asks for it.
@@ -388,7 +456,7 @@ func (m *Mesh) tellOwns(nodes ...string) {
 func (m *Mesh) ownsNote() *Note {
 	o := m.owned
 	o.mu.Lock()
-	n := &OwnsNote{Leaving: o.leaving}
+	n := &OwnsNote{Leaving: o.leaving || o.unfit != nil}
 	for p, claiming := range o.busy {
 		if claiming {
 			n.Claiming = append(n.Claiming, p)

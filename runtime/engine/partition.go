@@ -336,11 +336,19 @@ func (p *partition) append(ctx context.Context, records [][]byte) error {
 		if time.Since(began) > appendPatience {
 			p.refuseWaiting(err)
 		}
+		if !p.m.mayHold(began) {
+			return &surrenderError{err}
+		}
 		if !pauseFor(ctx, 100*time.Millisecond) {
 			return err
 		}
 	}
 }
+
+// A surrenderError ends a term whose owner cannot write, while others could.
+type surrenderError struct{ cause error }
+
+func (e *surrenderError) Error() string { return "gives the partition up: " + e.cause.Error() }
 
 // appendPatience is how long requests queue behind an append that does not end.
 const appendPatience = 3 * time.Second
@@ -370,9 +378,12 @@ func (p *partition) refuseWaiting(cause error) {
 // request that was accepted before, so whoever waits for it asks again.
 func (p *partition) fail(ins []runtime.Input, effects []runtime.Effect, cause error) {
 	refusal := runtime.CodeUnavailable
+	var surrender *surrenderError
 	switch {
 	case errors.Is(cause, errDeposed):
 		refusal = runtime.CodeNotOwner // nothing of the round counts
+	case errors.As(cause, &surrender):
+		refusal = runtime.CodeAskAgain // the next owner knows
 	case p.m.life.Err() == nil: // else this gateway ends, and nothing is wrong with the partition
 		p.down.Store(asError(cause))
 	}
@@ -416,10 +427,16 @@ func asError(err error) *runtime.Error {
 // repair recovers the partition from its log, again and again until it works or
 // another gateway owns it. Meanwhile inputs are refused: nothing of them was accepted.
 func (p *partition) repair(ctx context.Context, cause error) {
-	if errors.Is(cause, errDeposed) {
+	var surrender *surrenderError
+	switch {
+	case errors.Is(cause, errDeposed):
 		p.deposed()
 		return
+	case errors.As(cause, &surrender):
+		p.surrender(cause)
+		return
 	}
+	began := time.Now()
 	p.logger.Error("the partition stops until its log can be written", "error", cause)
 	p.core = nil
 	lost := is(cause, runtime.CodeDamaged) // reading again would only hide it
@@ -435,6 +452,9 @@ func (p *partition) repair(ctx context.Context, cause error) {
 		case errors.Is(err, errDeposed):
 			p.deposed()
 			return
+		case err != nil && !p.m.mayHold(began):
+			p.surrender(err)
+			return
 		case err != nil:
 			p.logger.Error("the partition cannot be recovered yet", "error", err)
 			continue
@@ -448,5 +468,12 @@ func (p *partition) repair(ctx context.Context, cause error) {
 func (p *partition) deposed() {
 	p.logger.Warn("another gateway has claimed the partition")
 	p.end()
+	p.m.gone(p)
+}
+
+// surrender ends a term that cannot go on here.
+func (p *partition) surrender(cause error) {
+	p.end()
+	p.m.owned.setUnfit(cause)
 	p.m.gone(p)
 }

@@ -39,6 +39,8 @@ type PeerHandler interface {
 	// PeerDown says that the stream broke. Dead is true when the process at the
 	// other end is certainly gone (nothing listens at its address any more).
 	PeerDown(node string, dead bool)
+	// PeerKnocked says that a gateway dials this one that Connect was not told of.
+	PeerKnocked(node string)
 }
 
 // An Op is a question to the owner of a partition. One of the fields below Epoch is set.

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"time"
 
 	"github.com/karmesh/kar/runtime"
 )
@@ -169,11 +170,20 @@ func (m *Mesh) PeerDown(node string, dead bool) {
 			delete(o.taking, p)
 		}
 	}
-	if dead {
-		o.dead[node] = true
+	if _, known := o.dead[node]; dead && !known {
+		o.dead[node] = time.Now()
 	}
 	o.mu.Unlock()
 	m.unlinkVia(node)
 	m.beats.gone(node)
 	o.nudge()
+}
+
+// PeerKnocked takes the news that a gateway dials that is not in the list:
+// there may be a newer list.
+func (m *Mesh) PeerKnocked(string) {
+	select {
+	case m.owned.relist <- struct{}{}:
+	default:
+	}
 }
