@@ -90,7 +90,7 @@ func (m *importer) survey(ctx context.Context) (keys []string, err error) {
 		case redis.LegacyPlacement:
 			m.report.Placements++
 			return nil
-		case redis.LegacyGone:
+		case redis.LegacyGone, redis.LegacyOtherApp:
 			return nil
 		default:
 			m.report.Unknown = append(m.report.Unknown, key)

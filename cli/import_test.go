@@ -51,6 +51,7 @@ func cafes(t *testing.T, c *goredis.Client) (due time.Time) {
 	// Another application, and one whose name begins with ours.
 	hset(t, c, "kar_other_main_state_Cafe_x", "a__", "1")
 	hset(t, c, "kar_dp2_main_state_Cafe_x", "a__", "1")
+	hset(t, c, "kar_dp_2_main_state_Cafe_x", "a__", "1")
 	return due
 }
 

@@ -135,7 +135,8 @@ const (
 	LegacyReminderKey
 	LegacySubscription
 	LegacyPlacement
-	LegacyGone // it was there when keys were listed
+	LegacyGone     // it was there when keys were listed
+	LegacyOtherApp // whose name is this app's, a _ and more
 )
 
 // A LegacyReminder is a reminder in the words of the API.
@@ -158,6 +159,8 @@ func (l *Legacy) Item(ctx context.Context, key string, known func(runtime.Actor)
 	}
 	switch {
 	case isState, isReminder:
+	case strings.Contains(rest, "_main_"):
+		return LegacyItem{Kind: LegacyOtherApp}, nil
 	case strings.Contains(rest, "subscriptions_"):
 		return LegacyItem{Kind: LegacySubscription}, nil
 	case strings.Contains(rest, "placement"):

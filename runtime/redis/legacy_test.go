@@ -35,6 +35,7 @@ func TestLegacyItems(t *testing.T) {
 		"main_state_V":                      {[]string{"a__", "1"}, "0 V/ [a=1] false"},
 		"main_state_":                       {[]string{"a__", "1"}, "0 / [a=1] false"},
 		"other_thing":                       {[]string{"a__", "1"}, "0 / [] false"},
+		"b_main_state_T_1":                  {[]string{"a__", "1"}, "6 / [] false"},
 		"main_placement_T_1":                {[]string{"a__", "1"}, "4 / [] false"},
 		"main_bindings_subscriptions_T_1_s": {reminder, "3 / [] false"},
 
@@ -90,7 +91,7 @@ func TestLegacyItems(t *testing.T) {
 			t.Errorf("%s is not a key of the app", key)
 		}
 		return nil
-	}); err != nil || n != 22 {
+	}); err != nil || n != 23 {
 		t.Errorf("%d keys, %v", n, err)
 	}
 	for key, want := range map[string]LegacyKind{"kar_a*_main_state_T_text": LegacyUnknown, "kar_a*_main_state_T_gone": LegacyGone} {
