@@ -13,6 +13,7 @@ import (
 	"github.com/karmesh/kar/activator"
 	"github.com/karmesh/kar/activator/host"
 	"github.com/karmesh/kar/activator/tunnel"
+	"github.com/karmesh/kar/runtime"
 )
 
 // node is one gateway of a mesh, behind a proxy.
@@ -220,4 +221,42 @@ func TestGatewayAddressesAreChecked(t *testing.T) {
 			t.Errorf("%q: got %v, %v", list, got, err)
 		}
 	}
+}
+
+// TestGatewayThatWaitsForOwners: it reads nothing until they have taken the
+// join, or time is up. That is no reason to go elsewhere.
+func TestGatewayThatWaitsForOwners(t *testing.T) {
+	t.Parallel()
+	short := func(c *activator.Config) { c.Lease = 500 * time.Millisecond }
+	a := newNode(t, short)
+	a.gateways = []string{silentAddress(t)}
+	begun, slow := make(chan struct{}, 10), make(chan struct{})
+	a.onUp = func(runtime.Link) {
+		begun <- struct{}{}
+		<-slow
+	}
+	runHost(t, a.url)
+	wait(t, "join", begun)
+	none(t, "second join", begun, 1300*time.Millisecond)
+	close(slow)
+	wait(t, "host", a.ups)
+	none(t, "break of the stream", a.linkDown, 300*time.Millisecond)
+}
+
+// TestOneGatewayThatRefuses: another may let the host in.
+func TestOneGatewayThatRefuses(t *testing.T) {
+	keeper := &doorkeeper{}
+	keeper.code.Store(runtime.CodeUnauthorized)
+	closed := httptest.NewServer(keeper.before(http.NotFoundHandler()))
+	defer closed.Close()
+	b := newNode(t)
+	b.proxy.cut(true)
+	runHost(t, closed.URL, b.url)
+	for deadline := time.Now().Add(patience); keeper.asked.Load() < 3; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it does not try on")
+		}
+	}
+	b.proxy.up()
+	wait(t, "join", b.ups)
 }

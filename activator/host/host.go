@@ -136,6 +136,7 @@ func (h *Host) attach() error {
 	pause, backOff := time.Duration(0), time.Duration(0)
 	var since, told time.Time // of not reaching a gateway
 	admitted := false         // ever
+	tried, unfit := 0, 0      // gateways in this round, and those that will never do
 	for {
 		if !sleep(h.ctx, pause) {
 			return h.verdict()
@@ -155,12 +156,16 @@ func (h *Host) attach() error {
 			joined, err = false, denied
 		}
 		another := h.dialled(gateway, joined, err)
+		tried++
 		var e *runtime.Error
-		if errors.As(err, &e) && e.Code == runtime.CodeGatewayTooOld && !another {
-			return e
+		// A wrong setting is better told at once than tried for ever.
+		if errors.As(err, &e) && e.Code == runtime.CodeGatewayTooOld || denied != nil && !admitted {
+			if unfit++; unfit == tried && !another {
+				return err
+			}
 		}
-		if denied != nil && !admitted && !another { // a wrong setting: better told at once than tried for ever
-			return denied
+		if !another {
+			tried, unfit = 0, 0
 		}
 		admitted = admitted || joined
 		if joined {

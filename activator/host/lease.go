@@ -16,6 +16,8 @@ type leaseState struct {
 	begun  bool
 	frozen bool
 	next   time.Duration // boot time of the next beat
+	// answered is the boot time of the last answer, whatever it said.
+	answered time.Duration
 }
 
 type sentBeat struct {
@@ -62,6 +64,7 @@ func (h *Host) kept(m *tunnel.BeatAnswer) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	l := &h.leaseInfo
+	l.answered = tunnel.BootTime()
 	i := slices.IndexFunc(l.sent, func(b sentBeat) bool { return b.seq == m.Seq })
 	if i < 0 {
 		return
@@ -93,6 +96,7 @@ func (h *Host) keepLease() {
 			h.beat(h.conn)
 		}
 		h.checkLease()
+		h.checkGateway()
 		every := min(max(h.lease/24, 5*time.Millisecond), 250*time.Millisecond)
 		if !h.leaseInfo.begun {
 			every = 20 * time.Millisecond // the lease is not known yet
@@ -147,6 +151,18 @@ func (h *Host) checkLease() {
 	}
 	clear(h.late[len(rest):])
 	h.late = rest
+}
+
+// checkGateway gives up a gateway that answers no beats, as one that was stopped,
+// while another can still renew the lease; h.mu is held.
+func (h *Host) checkGateway() {
+	if h.conn == nil || !h.up || len(h.gateways.configured)+len(h.gateways.told) == 1 {
+		return
+	}
+	if tunnel.BootTime()-h.leaseInfo.answered > max(h.lease/2, time.Second) {
+		h.cfg.Logger.Warn("the gateway does not answer, dialling another")
+		h.conn.Close()
+	}
 }
 
 // mayStart tells whether the lease of a partition allows more of its work; h.mu

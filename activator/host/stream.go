@@ -71,11 +71,9 @@ func (h *Host) stream(gateway string, limit time.Duration) (joined bool, err err
 	}
 	cancel()
 	h.mu.Lock()
-	silence := 3 * h.lease // every beat is answered
-	if len(h.gateways.all()) > 1 {
-		silence = h.lease / 2 // another gateway can still renew it
-	}
-	c.ExpectWithin(max(silence, time.Second))
+	// Every beat is answered, once the owners have taken the join, which takes
+	// seconds while one of them is missing.
+	c.ExpectWithin(max(3*h.lease, 3*time.Second))
 	h.mu.Unlock()
 	h.joined(c, sent, draining)
 	err = c.Run(h.ctx, h.handle)
@@ -230,6 +228,7 @@ func (h *Host) answered() {
 	defer h.mu.Unlock()
 	if !h.exited {
 		h.up = true
+		h.leaseInfo.answered = tunnel.BootTime()
 		h.settle()
 		return
 	}
