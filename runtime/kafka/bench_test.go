@@ -6,20 +6,48 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/IBM/sarama"
 	"github.com/karmesh/kar/runtime/runtimetest/parts"
 )
 
-// BenchmarkAppend is one append after the other on one partition.
+// BenchmarkAppend is one append after the other on one partition, beside the
+// same produce request without anything around it.
 func BenchmarkAppend(b *testing.B) {
-	l := openLog(b, open(b, config(b, broker.Need(b))), 0)
+	k := parts.NeedKafka(b, parts.KafkaOptions{})
+	cfg := config(b, k)
+	l := openLog(b, open(b, cfg), 0)
 	for _, n := range []int{1, 10, 100, 1000} {
+		batch := make([][]byte, n)
+		for i := range batch {
+			batch[i] = bytes.Repeat([]byte{'x'}, 300)
+		}
 		b.Run(fmt.Sprint(n, " records of 300 B"), func(b *testing.B) {
-			batch := make([][]byte, n)
-			for i := range batch {
-				batch[i] = bytes.Repeat([]byte{'x'}, 300)
-			}
 			for b.Loop() {
 				if _, err := l.Append(b.Context(), batch); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(fmt.Sprint(n, " records of 300 B, bare"), func(b *testing.B) {
+			s := sarama.NewConfig()
+			s.Version = sarama.V4_0_0_0
+			client, err := sarama.NewClient(k.Brokers(), s)
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer client.Close()
+			leader, err := client.Leader(logTopic(cfg), 1)
+			if err != nil {
+				b.Fatal(err)
+			}
+			for b.Loop() {
+				r := &sarama.ProduceRequest{Version: 7, RequiredAcks: sarama.WaitForAll, Timeout: 1000}
+				set := &sarama.RecordBatch{Version: 2, ProducerID: -1, ProducerEpoch: -1, FirstSequence: -1, LastOffsetDelta: int32(n - 1)}
+				for i, v := range batch {
+					set.Records = append(set.Records, &sarama.Record{Value: v, OffsetDelta: int64(i)})
+				}
+				r.AddBatch(logTopic(cfg), 1, set)
+				if answer, err := leader.Produce(r); err != nil || answer.GetBlock(logTopic(cfg), 1).Err != sarama.ErrNoError {
 					b.Fatal(err)
 				}
 			}
@@ -30,7 +58,7 @@ func BenchmarkAppend(b *testing.B) {
 // BenchmarkAppendAll appends to 64 partitions at a time.
 func BenchmarkAppendAll(b *testing.B) {
 	k := parts.NeedKafka(b, parts.KafkaOptions{})
-	for _, connections := range []int{1, 4, 16} {
+	for _, connections := range []int{1, 4, 8, 16} {
 		b.Run(fmt.Sprint(connections, " connections"), func(b *testing.B) {
 			cfg := config(b, k)
 			cfg.Partitions, cfg.Connections = 64, connections

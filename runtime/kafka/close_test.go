@@ -4,9 +4,11 @@ import (
 	"context"
 	goruntime "runtime"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/karmesh/kar/runtime"
+	"github.com/karmesh/kar/runtime/kafka"
 )
 
 // TestCloseLeavesNothing: no goroutine outlives Close, whatever ran.
@@ -49,4 +51,35 @@ func TestCloseLeavesNothing(t *testing.T) {
 func stacks() string {
 	b := make([]byte, 1<<20)
 	return string(b[:goruntime.Stack(b, true)])
+}
+
+// TestOpenTogether: gateways that start at a time make one topic, and all can
+// use each partition of it when Open returns.
+func TestOpenTogether(t *testing.T) {
+	cfg := config(t, broker.Need(t))
+	cfg.Partitions = 32
+	var group sync.WaitGroup
+	for g := range 4 {
+		group.Go(func() {
+			c, err := kafka.Open(t.Context(), cfg)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer c.Close()
+			for p := range cfg.Partitions {
+				if p%4 == g {
+					l, err := c.Log(uint16(p))
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					if first, err := l.Append(t.Context(), [][]byte{{1}}); err != nil || first != 0 {
+						t.Errorf("append = %d, %v", first, err)
+					}
+				}
+			}
+		})
+	}
+	group.Wait()
 }

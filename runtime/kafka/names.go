@@ -8,7 +8,7 @@ import (
 )
 
 // escaped begins the Kafka name of an event topic whose own name Kafka does not
-// take. No topic of a mesh begins so, as a mesh's name is not empty.
+// take. No topic of a mesh begins so, as a mesh's name does not begin with a dot.
 const escaped = reserved + "."
 
 // longest is the number of bytes of the longest name that Kafka takes.

@@ -285,7 +285,8 @@ func TestBadSettings(t *testing.T) {
 	for name, spoil := range map[string]func(*kafka.Config){
 		"no brokers":      func(c *kafka.Config) { c.Brokers = []string{" "} },
 		"no mesh":         func(c *kafka.Config) { c.Mesh = "" },
-		"a dot":           func(c *kafka.Config) { c.Mesh = "a.b" },
+		"a dot":           func(c *kafka.Config) { c.Mesh = ".b" },
+		"a slash":         func(c *kafka.Config) { c.Mesh = "a/b" },
 		"no partitions":   func(c *kafka.Config) { c.Partitions = 0 },
 		"version":         func(c *kafka.Config) { c.Version = "new" },
 		"mechanism":       func(c *kafka.Config) { c.SASL.Mechanism, c.SASL.Password = "GSSAPI", "p" },
@@ -300,4 +301,18 @@ func TestBadSettings(t *testing.T) {
 			refused(t, cfg, runtime.CodeBadConfig)
 		})
 	}
+}
+
+// TestMeshNames: two meshes on one Kafka share nothing, and where Kafka could
+// mix their names up the second is refused.
+func TestMeshNames(t *testing.T) {
+	cfg := config(t, broker.Need(t))
+	one := openLog(t, open(t, cfg), 0)
+	appendAt(t, one, 0, "a")
+	longer := cfg
+	longer.Mesh += ".log"
+	appendAt(t, openLog(t, open(t, longer), 0), 0, "a")
+	longer.Mesh = cfg.Mesh + "_log"
+	refused(t, longer, runtime.CodeKafkaTopic, longer.Mesh)
+	appendAt(t, one, 1, "b")
 }

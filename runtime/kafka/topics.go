@@ -462,12 +462,15 @@ func (t *topics) forget(name string) {
 	delete(t.known, name)
 }
 
+// topicLanes is the number of connections to a broker for events.
+const topicLanes = 4
+
 // produce sends records to a topic other than the log, over lanes of their own.
 // An answer of the broker comes back as a sarama.KError.
 func (c *Cluster) produce(ctx context.Context, addr, topic string, partition int32, records []*sarama.Record) (int64, error) {
 	h := fnv.New32a()
 	h.Write([]byte(topic))
-	lane := c.lane(addr, c.cfg.Connections+int(h.Sum32()%uint32(c.cfg.Connections)))
+	lane := c.lane(addr, c.cfg.Connections+int(h.Sum32()%topicLanes))
 	conn, err := lane.get(ctx)
 	if err != nil {
 		return 0, err
