@@ -24,7 +24,7 @@ type guests struct {
 	// downs are boots whose end was proven here a short while ago; new owners are told.
 	downs map[string]down
 	// asked are the notes that wait for an answer.
-	asked map[uint64]chan *HostTaken
+	asked map[uint64]func(*HostTaken)
 	seq   uint64
 }
 
@@ -41,7 +41,7 @@ type down struct {
 func newGuests() guests {
 	return guests{
 		mu: &sync.Mutex{}, attached: map[string]*guest{}, links: map[string]runtime.Link{}, hosts: map[string]runtime.HostInfo{},
-		downs: map[string]down{}, asked: map[uint64]chan *HostTaken{},
+		downs: map[string]down{}, asked: map[uint64]func(*HostTaken){},
 	}
 }
 
@@ -87,9 +87,13 @@ func (m *Mesh) attachedLink(boot string) runtime.Link {
 	return nil
 }
 
-// joinTimeout bounds how long an attaching host waits for its owners; those
-// that do not answer in time ask for a join of their own when they can.
-const joinTimeout = 2 * time.Second
+const (
+	// joinTimeout bounds how long an attaching host waits for owners here.
+	joinTimeout = 10 * time.Second
+	// joinPatience is how long it waits for those at other gateways: they need
+	// not have answered, but then the host is ready for them too.
+	joinPatience = 250 * time.Millisecond
+)
 
 // here tells hosts that only the owners at this node know: those that live in it.
 func here(h *runtime.HostInfo) bool { return h.URL != "" }
@@ -139,27 +143,18 @@ func (m *Mesh) Joined(boot string, epochs []runtime.PartitionEpoch, join runtime
 // join brings a join to the owners of some partitions. An owner of another term
 // than the host was asked for waits for a join of its own.
 func (m *Mesh) join(h runtime.HostInfo, epochs []runtime.PartitionEpoch, join runtime.JoinAnswer, link runtime.Link, wait bool) error {
-	type part struct {
-		epochs []runtime.PartitionEpoch
-		has    map[uint16]bool
-	}
-	remote := map[string]*part{}
+	parts := m.split(join)
+	remote := map[string][]runtime.PartitionEpoch{}
 	var waiters []*waiter
 	for _, e := range epochs {
-		own := m.dir.of(e.Partition)
-		if m.cfg.Shared == nil || own.node == m.cfg.Node {
-			waiters = append(waiters, m.joinHere(h, e, join, link))
-			continue
+		switch own := m.dir.of(e.Partition); {
+		case m.cfg.Shared == nil || own.node == m.cfg.Node:
+			w := newWaiter()
+			waiters = append(waiters, w)
+			m.joinHere(h, e, parts[e.Partition], w)
+		case own.node != "" && !here(&h):
+			remote[own.node] = append(remote[own.node], e)
 		}
-		if own.node == "" || here(&h) {
-			continue
-		}
-		x := remote[own.node]
-		if x == nil {
-			x = &part{has: map[uint16]bool{}}
-			remote[own.node] = x
-		}
-		x.epochs, x.has[e.Partition] = append(x.epochs, e), true
 	}
 	if wait && m.owned != nil && !here(&h) {
 		for _, node := range m.owned.streams() { // those that own nothing list it too
@@ -168,14 +163,25 @@ func (m *Mesh) join(h runtime.HostInfo, epochs []runtime.PartitionEpoch, join ru
 			}
 		}
 	}
-	var asked []chan *HostTaken
-	for node, x := range remote {
-		ch, seq := m.asking()
-		defer m.answered(seq)
-		asked = append(asked, ch)
-		m.peers.Tell(node, &Note{Host: &HostNote{Boot: h.Boot, Seq: seq, Up: &HostUpNote{
-			Info: h, Epochs: x.epochs, Join: m.partOf(join, func(p uint16) bool { return x.has[p] }),
-		}}})
+	var asked sync.WaitGroup
+	for node, es := range remote {
+		asked.Add(1)
+		seq := m.asking(func(t *HostTaken) {
+			if t != nil && t.Err != nil && t.Err.Code == runtime.CodeHostLost {
+				link.Send(&runtime.Verdict{Reason: t.Err.Detail})
+			}
+			asked.Done()
+		})
+		note := &HostNote{Boot: h.Boot, Seq: seq, Up: &HostUpNote{Info: h, Epochs: es}}
+		for _, e := range es {
+			if j := parts[e.Partition]; j != nil {
+				note.Up.Join.Running = append(note.Up.Join.Running, j.Running...)
+				note.Up.Join.Finished = append(note.Up.Join.Finished, j.Finished...)
+				note.Up.Join.Instances = append(note.Up.Join.Instances, j.Instances...)
+			}
+		}
+		m.peers.Tell(node, &Note{Host: note})
+		time.AfterFunc(joinTimeout, func() { m.taken(&HostTaken{Seq: seq}) }) // lost on its way
 	}
 	if !wait {
 		return nil
@@ -194,78 +200,72 @@ func (m *Mesh) join(h runtime.HostInfo, epochs []runtime.PartitionEpoch, join ru
 			}
 		}
 	}
-	for _, ch := range asked {
-		select {
-		case t := <-ch:
-			if t.Err != nil && t.Err.Code == runtime.CodeHostLost {
-				return t.Err
-			}
-		case <-ctx.Done():
-		}
+	all := make(chan struct{})
+	go func() { asked.Wait(); close(all) }() // ends with joinTimeout at the latest
+	select {
+	case <-all:
+	case <-time.After(joinPatience):
+	case <-ctx.Done():
 	}
 	return nil
 }
 
 // joinHere is the join with one partition of this node.
-func (m *Mesh) joinHere(h runtime.HostInfo, e runtime.PartitionEpoch, join runtime.JoinAnswer, _ runtime.Link) *waiter {
-	p, w := m.part(e.Partition), newWaiter()
+func (m *Mesh) joinHere(h runtime.HostInfo, e runtime.PartitionEpoch, join *runtime.JoinAnswer, w *waiter) {
+	p := m.part(e.Partition)
 	if p == nil || p.epoch.Load() != e.Epoch {
 		w.give(reply{err: runtime.Errorf(runtime.CodeNotOwner, "the join is for another term")})
-		return w
+		return
 	}
-	part := m.partOf(join, func(n uint16) bool { return n == e.Partition })
-	p.push(&runtime.HostJoined{Info: h, Join: part, Waiter: w})
-	return w
+	in := &runtime.HostJoined{Info: h, Waiter: w}
+	if join != nil {
+		in.Join = *join
+	}
+	p.push(in)
 }
 
-func (m *Mesh) partOf(j runtime.JoinAnswer, has func(uint16) bool) runtime.JoinAnswer {
-	if len(m.parts) == 1 {
-		return j
-	}
-	var out runtime.JoinAnswer
-	for _, a := range j.Running {
-		if has(a.Partition) {
-			out.Running = append(out.Running, a)
+// split is a join by partition.
+func (m *Mesh) split(j runtime.JoinAnswer) map[uint16]*runtime.JoinAnswer {
+	parts := map[uint16]*runtime.JoinAnswer{}
+	of := func(p uint16) *runtime.JoinAnswer {
+		x := parts[p]
+		if x == nil {
+			x = &runtime.JoinAnswer{}
+			parts[p] = x
 		}
+		return x
+	}
+	for _, a := range j.Running {
+		x := of(a.Partition)
+		x.Running = append(x.Running, a)
 	}
 	for _, a := range j.Finished {
-		if has(a.Attempt.Partition) {
-			out.Finished = append(out.Finished, a)
-		}
+		x := of(a.Attempt.Partition)
+		x.Finished = append(x.Finished, a)
 	}
 	for _, a := range j.Instances {
-		if has(runtime.ActorPartition(a, len(m.parts))) {
-			out.Instances = append(out.Instances, a)
-		}
+		x := of(runtime.ActorPartition(a, len(m.parts)))
+		x.Instances = append(x.Instances, a)
 	}
-	return out
+	return parts
 }
 
-// asking makes the number of a note that is answered.
-func (m *Mesh) asking() (chan *HostTaken, uint64) {
+// asking makes the number of a note that is answered; then is called once.
+func (m *Mesh) asking(then func(*HostTaken)) uint64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.seq++
-	ch := make(chan *HostTaken, 1)
-	m.asked[m.seq] = ch
-	return ch, m.seq
-}
-
-func (m *Mesh) answered(seq uint64) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	delete(m.asked, seq)
+	m.asked[m.seq] = then
+	return m.seq
 }
 
 func (m *Mesh) taken(t *HostTaken) {
 	m.mu.Lock()
-	ch := m.asked[t.Seq]
+	then := m.asked[t.Seq]
+	delete(m.asked, t.Seq)
 	m.mu.Unlock()
-	if ch != nil {
-		select {
-		case ch <- t:
-		default:
-		}
+	if then != nil {
+		then(t)
 	}
 }
 
@@ -520,14 +520,9 @@ func (m *Mesh) heardUp(from string, n *HostNote) {
 			m.peers.Tell(from, &Note{Taken: &HostTaken{Seq: n.Seq, Err: err}})
 		}
 	}
+	parts := m.split(up.Join)
 	for _, e := range up.Epochs {
-		p := m.part(e.Partition)
-		if p == nil || p.epoch.Load() != e.Epoch {
-			done(reply{})
-			continue
-		}
-		part := m.partOf(up.Join, func(n uint16) bool { return n == e.Partition })
-		p.push(&runtime.HostJoined{Info: up.Info, Join: part, Waiter: &waiter{then: done}})
+		m.joinHere(up.Info, e, parts[e.Partition], &waiter{then: done})
 	}
 }
 
