@@ -23,6 +23,7 @@ type Cluster struct {
 	maxMessage atomic.Int64
 	retention  atomic.Int64 // retention.ms of the log topic, -1 for ever
 	damage     atomic.Pointer[runtime.Error]
+	warned     atomic.Bool // that one broker holds all
 	topics     *topics
 	refreshes  shared
 	work       sync.WaitGroup // requests in flight that nobody may be waiting for
@@ -254,7 +255,9 @@ func (c *Cluster) forget(partition int32) {
 // damaged stops all appends of this process: records that were acknowledged
 // are not there any more.
 func (c *Cluster) damaged(format string, args ...any) error {
-	c.damage.CompareAndSwap(nil, runtime.Errorf(runtime.CodeDamaged, format, args...))
+	if c.damage.CompareAndSwap(nil, runtime.Errorf(runtime.CodeDamaged, format, args...)) {
+		c.cfg.Logger.Error("the log of the mesh is damaged; nothing more is written to it", "error", c.damage.Load())
+	}
 	return c.damage.Load()
 }
 

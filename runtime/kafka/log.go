@@ -61,6 +61,9 @@ func (l *log) Append(ctx context.Context, batch [][]byte) (uint64, error) {
 		l.doubt, l.doubted = fingerprint(batch), true
 		return 0, err
 	}
+	if damage := l.c.Err(); damage != nil {
+		return 0, damage // to ask again would never end
+	}
 	// A certain answer about this attempt says nothing about the one before.
 	if l.doubted && l.doubt == fingerprint(batch) {
 		return 0, &runtime.UnknownError{Cause: err}
@@ -208,12 +211,20 @@ type produced struct {
 // ctx ends it returns at once, and the request stays on its way.
 func (c *Cluster) send(ctx context.Context, conn *conn, r *sarama.ProduceRequest) (*sarama.ProduceResponse, error) {
 	result := make(chan produced, 2)
-	c.work.Go(func() { // AsyncProduce waits while the connection takes no more
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return nil, errClosed()
+	}
+	c.work.Add(1)
+	c.mu.Unlock()
+	go func() { // AsyncProduce waits while the connection takes no more
+		defer c.work.Done()
 		err := conn.broker.AsyncProduce(r, func(answer *sarama.ProduceResponse, err error) { result <- produced{answer, err} })
 		if err != nil {
 			result <- produced{nil, err}
 		}
-	})
+	}()
 	select {
 	case p := <-result:
 		return p.answer, p.err

@@ -1,6 +1,7 @@
 package kafka_test
 
 import (
+	"errors"
 	"net"
 	"strings"
 	"testing"
@@ -145,6 +146,26 @@ func TestRecreated(t *testing.T) {
 			wantCode(t, err, runtime.CodeDamaged)
 		}
 		wantCode(t, c.Err(), runtime.CodeDamaged)
+	})
+	t.Run("append again after an unknown outcome", func(t *testing.T) {
+		cfg := config(t, k)
+		l := openLog(t, open(t, cfg), 1)
+		appendAt(t, l, 0, "a")
+		if err := a.DeleteTopic(logTopic(cfg)); err != nil {
+			t.Fatal(err)
+		}
+		var unknown *runtime.UnknownError
+		eventually(t, "the topic is gone", func() bool {
+			_, err := l.Append(t.Context(), [][]byte{{3}})
+			return errors.As(err, &unknown)
+		})
+		open(t, cfg)
+		var err error
+		eventually(t, "a certain answer", func() bool {
+			_, err = l.Append(t.Context(), [][]byte{{3}})
+			return !errors.As(err, &unknown)
+		})
+		wantCode(t, err, runtime.CodeDamaged, "_kar.")
 	})
 	t.Run("check", func(t *testing.T) {
 		c, l := setup(t)

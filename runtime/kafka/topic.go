@@ -62,8 +62,12 @@ func (c *Cluster) ensureLog(ctx context.Context) (sarama.Uuid, error) {
 		// Kafka deletes whole segments only, and no message may be larger than one.
 		entries["segment.bytes"] = fmt.Sprint(max(32<<20, 2*c.cfg.maxMessage()))
 		maps.Copy(entries, c.cfg.TopicConfig)
-		if _, err := c.create(ctx, c.topic, c.cfg.Partitions, copies, entries); err != nil {
+		created, err := c.create(ctx, c.topic, c.cfg.Partitions, copies, entries)
+		if err != nil {
 			return sarama.Uuid{}, err
+		}
+		if created {
+			c.cfg.Logger.Info("created the log of the mesh", "topic", c.topic, "partitions", c.cfg.Partitions, "copies", copies)
 		}
 	} else if err != nil {
 		return sarama.Uuid{}, c.topicFault(err, "read "+c.topic)
@@ -209,7 +213,8 @@ func passing(err error) bool {
 }
 
 // Check looks at the log topic's settings, which somebody may have changed.
-// The caller repeats it, each hour or so.
+// The caller repeats it, each hour or so; with CodeKafkaUnreachable nothing was
+// learned, with another code somebody has to do something.
 func (c *Cluster) Check(ctx context.Context) error {
 	if err := c.Err(); err != nil {
 		return err
@@ -238,6 +243,9 @@ func (c *Cluster) Check(ctx context.Context) error {
 	}
 	if err := c.judge(has, copies); err != nil {
 		return err
+	}
+	if n := atoi(has["min.insync.replicas"]); n < 2 && !c.warned.Swap(true) {
+		c.cfg.Logger.Warn("the log of the mesh is safe on one broker only: what was acknowledged in the last moments can be lost when that machine fails", "topic", c.topic, "copies", copies, "min.insync.replicas", n)
 	}
 	c.maxMessage.Store(atoi(has["max.message.bytes"]))
 	c.retention.Store(atoi(has["retention.ms"]))
