@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/karmesh/kar/gateway"
 	"github.com/karmesh/kar/gateway/peer"
 	"github.com/karmesh/kar/runtime"
 	"github.com/karmesh/kar/runtime/engine"
@@ -39,6 +40,14 @@ type sharedConfig struct {
 	Advertise string // address for other gateways and for components, "" for the listening one
 	Lease     time.Duration
 	PeerTLS   *tls.Config // for addresses of other gateways with https
+}
+
+// peerStats counts the streams to other gateways.
+func (b *backend) peerStats() (s gateway.PeerStats) {
+	if b.peers != nil {
+		s = gateway.PeerStats(b.peers.Stats())
+	}
+	return s
 }
 
 // openBackend opens what the settings name. Address is where other gateways

@@ -39,16 +39,20 @@ func (x *exchange) unfit(err error) error {
 
 // A statusAnswer is what `kar gateway status` shows.
 type statusAnswer struct {
-	Version    string       `json:"version"`
-	Node       string       `json:"node"`
-	PID        int          `json:"pid"`
-	Started    time.Time    `json:"started"`
-	Partitions int          `json:"partitions"`
-	Idle       bool         `json:"idle"` // no work is left that could run
-	Stopping   bool         `json:"stopping"`
-	Hosts      int          `json:"hosts"`
-	Stats      engine.Stats `json:"stats"`
-	Details    any          `json:"details,omitempty"`
+	Version    string    `json:"version"`
+	Node       string    `json:"node"`
+	PID        int       `json:"pid"`
+	Started    time.Time `json:"started"`
+	Partitions int       `json:"partitions"`
+	Idle       bool      `json:"idle"` // no work is left that could run
+	Stopping   bool      `json:"stopping"`
+	Hosts      int       `json:"hosts"`
+	// Gateways are those of the mesh, with what each owns; Unowned are partitions
+	// of which this one knows no owner.
+	Gateways []engine.GatewayInfo `json:"gateways"`
+	Unowned  int                  `json:"unowned"`
+	Stats    engine.Stats         `json:"stats"`
+	Details  any                  `json:"details,omitempty"`
 }
 
 // gatewayStatus serves GET /kar/status.
@@ -57,7 +61,7 @@ func (x *exchange) gatewayStatus() error {
 	a := statusAnswer{
 		Version: x.cfg.Version, Node: x.cfg.Node, PID: os.Getpid(), Started: x.started.UTC(),
 		Partitions: x.cfg.Partitions, Idle: x.mesh.Idle(), Stopping: x.stopping.Load(),
-		Hosts: stats.Hosts, Stats: stats,
+		Hosts: stats.Hosts, Gateways: x.mesh.Members(), Unowned: stats.Unowned, Stats: stats,
 	}
 	if x.cfg.Status != nil {
 		a.Details = x.cfg.Status()

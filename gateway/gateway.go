@@ -29,8 +29,19 @@ type Config struct {
 	Logger *slog.Logger
 	// Status adds to /kar/status under "details"; it must be fit for JSON. May be nil.
 	Status func() any
+	// Peers counts the streams to other gateways; nil in local mode.
+	Peers func() PeerStats
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
+}
+
+// PeerStats are figures of the streams to other gateways. All but Up only grow.
+type PeerStats struct {
+	Up                  int // gateways to which the stream stands
+	FramesIn, FramesOut uint64
+	BytesIn, BytesOut   uint64
+	Breaks              uint64 // of streams that stood
+	Refused             uint64 // dials of others that were not let in
 }
 
 // A Gateway serves the HTTP API. It has no goroutines of its own.

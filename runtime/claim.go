@@ -12,6 +12,7 @@ type header struct {
 	fences     []counter
 	apps       []appChanged
 	lost       []hostLost
+	at         int64 // wall clock, ms; 0 in logs of before this field
 }
 
 type counter struct {
@@ -32,13 +33,14 @@ func (m *header) fields(c *codec) {
 	list(c, 5, &m.fences)
 	list(c, 6, &m.apps)
 	list(c, 7, &m.lost)
+	c.i64(8, &m.at)
 }
 
 // Mark appends a header.
 type Mark struct{}
 
 func (*Mark) decide(c *Core) {
-	h := &header{mesh: c.cfg.Mesh, partitions: c.cfg.Partitions}
+	h := &header{mesh: c.cfg.Mesh, partitions: c.cfg.Partitions, at: c.now.Wall}
 	for p := range c.cfg.Partitions {
 		q := uint16(p)
 		if o := c.out[q]; o != nil {

@@ -119,3 +119,17 @@ func WaiterOf(in Input) any {
 func IsHeader(b []byte) bool {
 	return len(b) > 1 && b[0] == 1<<1 && b[1] == kindHeader // the envelope's first field
 }
+
+// HeaderTime is when an encoded header was decided, in Unix milliseconds; 0
+// when the record is none, or does not say.
+func HeaderTime(b []byte) int64 {
+	if !IsHeader(b) {
+		return 0
+	}
+	r, err := DecodeRecord(b)
+	if err != nil {
+		return 0
+	}
+	h, _ := r.Body.(*header)
+	return h.at
+}

@@ -88,32 +88,21 @@ type Stats struct {
 	Hosts, ActiveActors, Pending, Parked, Running, Reminders, Subscriptions int
 	LogBytes                                                                int64
 	AppendSeconds, RecoverySeconds                                          float64
+	// Of the partitions that this node owns.
+	Shares
 }
+
+// statsPatience is how long a scrape waits for partitions that are at something
+// else, such as an append without an answer; their sizes are left out then.
+const statsPatience = time.Second
 
 // Stats reads the counters of the partitions that this node owns.
 func (m *Mesh) Stats() Stats {
-	ctx, cancel := context.WithTimeout(context.Background(), queryTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), statsPatience)
 	defer cancel()
 	s := Stats{Hosts: len(m.Hosts(""))}
-	for _, p := range m.parts {
-		x := p.stats.Load()
-		s.Appends += x.appends
-		s.AppendedRecords += x.records
-		s.AppendedBytes += x.bytes
-		s.Trims += x.trims
-		s.AppendSeconds += x.appendTime.Seconds()
-		s.RecoverySeconds = max(s.RecoverySeconds, x.recovery.Seconds())
-		s.LogBytes += p.log.Size()
-	}
 	_ = m.queryMine(ctx, runtime.Query{Kind: runtime.QueryGauges}, func(_ *partition, v any) {
 		g := v.(runtime.Gauges)
-		s.Accepted += g.Accepted
-		s.Completed += g.Completed
-		s.Retried += g.Retried
-		s.HostsLost += g.HostsLost
-		s.RemindersFired += g.RemindersFired
-		s.EventsDelivered += g.EventsDelivered
-		s.DeadLetters += g.DeadLetters
 		s.ActiveActors += g.ActiveActors
 		s.Pending += g.Open
 		s.Parked += g.Parked
@@ -121,6 +110,28 @@ func (m *Mesh) Stats() Stats {
 		s.Reminders += g.Reminders
 		s.Subscriptions += g.Subscriptions
 	})
+	// After the questions: what was decided before them is counted.
+	for _, p := range m.parts {
+		x := p.stats.Load()
+		c := x.totals()
+		s.Accepted += c.Accepted
+		s.Completed += c.Completed
+		s.Retried += c.Retried
+		s.HostsLost += c.HostsLost
+		s.RemindersFired += c.RemindersFired
+		s.EventsDelivered += c.EventsDelivered
+		s.DeadLetters += c.DeadLetters
+		s.Appends += x.appends
+		s.AppendedRecords += x.records
+		s.AppendedBytes += x.bytes
+		s.Trims += x.trims
+		s.AppendSeconds += x.appendTime.Seconds()
+		s.RecoverySeconds = max(s.RecoverySeconds, x.recovery.Seconds())
+		if m.mine(p) {
+			s.LogBytes += p.log.Size()
+		}
+	}
+	s.Shares = m.shares()
 	return s
 }
 

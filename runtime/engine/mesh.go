@@ -118,6 +118,7 @@ type Mesh struct {
 	dir   *directory
 	peers Peers // nil in local mode
 	owned *ownerLoop
+	tally tally
 	guests
 	beats beats
 

@@ -94,6 +94,7 @@ func (m *Mesh) once(ctx context.Context, op *Op) (reply, error) {
 	}
 	ask := *op
 	ask.Epoch = o.epoch
+	m.tally.forwarded.Add(1)
 	res, err := m.peers.Ask(ctx, o.node, &ask)
 	if err != nil {
 		return reply{}, err

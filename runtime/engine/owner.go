@@ -293,6 +293,7 @@ func (o *ownerLoop) take(ctx context.Context, n uint16, x plan, free func()) err
 		return ctx.Err()
 	}
 	if begun == nil {
+		o.m.tally.taken(x.step, time.Since(began))
 		o.m.cfg.Logger.Debug("partition taken", "partition", n, "epoch", t.core.Epoch(), "in", time.Since(began).Round(time.Millisecond))
 	}
 	return begun
@@ -364,6 +365,7 @@ func (o *ownerLoop) handOver(n uint16, to string, reply func(*Result)) {
 			reply(&Result{Err: runtime.Errorf(runtime.CodeAskAgain, "partition %d is busy", n)})
 			return
 		}
+		o.m.tally.given.Add(1)
 		reply(&Result{})
 	})
 }

@@ -42,12 +42,16 @@ type partition struct {
 	stats atomic.Pointer[partStats]
 	down  atomic.Pointer[runtime.Error] // why the partition does not work now
 	count partStats
+	// oldest is since when everything is in the log, Unix ms; 0 when that is not known.
+	oldest    atomic.Int64
+	appending atomic.Int64 // when the append in flight was first sent, Unix ms; 0 when there is none
 }
 
 type partStats struct {
 	appends, records, bytes, trims uint64
 	appendTime, recovery           time.Duration
-	counts                         runtime.Counts
+	counts                         runtime.Counts // of the term's core, the reading of the log included
+	read, past                     runtime.Counts // at the term's begin; of the terms before it
 }
 
 func newPartition(m *Mesh, n uint16, log runtime.Log) *partition {
@@ -313,6 +317,8 @@ func (p *partition) append(ctx context.Context, records [][]byte) error {
 		size += len(r)
 	}
 	began := time.Now()
+	p.appending.Store(began.UnixMilli())
+	defer p.appending.Store(0)
 	for {
 		sent := time.Now()
 		first, err := p.log.Append(context.WithoutCancel(ctx), records)
@@ -332,6 +338,7 @@ func (p *partition) append(ctx context.Context, records [][]byte) error {
 		if !errors.As(err, &unknown) {
 			return err
 		}
+		p.m.tally.unknown.Add(1)
 		p.logger.Warn("append outcome unknown, asking again", "error", err)
 		if time.Since(began) > appendPatience {
 			p.refuseWaiting(err)

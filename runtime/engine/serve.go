@@ -28,6 +28,7 @@ func (m *Mesh) Serve(ctx context.Context, from string, op *Op, reply func(*Resul
 		reply(&Result{Err: runtime.Errorf(runtime.CodeNotOwner, "this gateway no longer owns partition %d", op.Partition)})
 		return
 	}
+	m.tally.served.Add(1)
 	if p.submitFor(ctx, op, reply) {
 		return
 	}

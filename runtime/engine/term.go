@@ -81,7 +81,7 @@ func (t *term) to(ctx context.Context, from uint64) error {
 			t.first = t.core.Seq()
 		}
 		if valid && t.core.Seq() != before && runtime.IsHeader(b) {
-			t.marks = append(t.marks, mark{seq: t.core.Seq(), offset: offset})
+			t.marks = append(t.marks, mark{seq: t.core.Seq(), offset: offset, at: runtime.HeaderTime(b)})
 		}
 		return nil
 	})
@@ -135,6 +135,7 @@ func (p *partition) begin(ctx context.Context, t *term, began time.Time) error {
 	p.epoch.Store(t.core.Epoch())
 	p.down.Store(nil)
 	p.count.recovery = time.Since(began)
+	p.count.begin(t.core.Counts)
 	snapshot := p.count
 	p.stats.Store(&snapshot)
 	if err := p.round(ctx, nil); err != nil {

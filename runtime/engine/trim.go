@@ -9,7 +9,10 @@ import (
 
 // A mark is a header in the log: the log may be cut in front of it once
 // nothing before it is live and the store holds everything that was decided.
-type mark struct{ seq, offset uint64 }
+type mark struct {
+	seq, offset uint64
+	at          int64 // wall clock, ms; 0 when the header does not say
+}
 
 // A trimmer keeps a partition's log small: a header every eighth of the
 // threshold, live entries of the oldest part appended again, the part cut off.
@@ -21,6 +24,7 @@ type trimmer struct {
 	// A Mark decided in this round is the last record of it.
 	marked   bool
 	markSeq  uint64
+	markAt   int64
 	markIdx  int
 	keeping  bool
 	keptSize int64 // bytes appended while keeping for the current cut
@@ -29,6 +33,7 @@ type trimmer struct {
 
 func (t *trimmer) reset(marks []mark, core *runtime.Core) {
 	*t = trimmer{p: t.p, marks: marks, threshold: max(t.threshold, t.p.m.cfg.TrimAt)}
+	t.reachesBack()
 }
 
 const keepBatch = 512
@@ -39,7 +44,7 @@ func (t *trimmer) decide(now runtime.Now) {
 	if t.sinceMark > t.threshold/8 {
 		t.sinceMark = 0
 		c.Step(now, &runtime.Mark{})
-		t.marked, t.markSeq, t.markIdx = true, c.Seq(), c.Pending()-1
+		t.marked, t.markSeq, t.markIdx, t.markAt = true, c.Seq(), c.Pending()-1, now.Wall
 	}
 	if t.p.log.Size() < t.threshold || len(t.marks) < 2 {
 		return
@@ -90,6 +95,7 @@ func (t *trimmer) cut(m mark) {
 	}
 	t.p.count.trims++
 	t.marks = t.marks[1:]
+	t.reachesBack()
 	t.keeping, t.keptSize, t.wait = false, 0, 0
 }
 
@@ -101,6 +107,19 @@ func (t *trimmer) appended(first uint64, size int) {
 	}
 	if t.marked {
 		t.marked = false
-		t.marks = append(t.marks, mark{t.markSeq, first + uint64(t.markIdx)})
+		t.marks = append(t.marks, mark{t.markSeq, first + uint64(t.markIdx), t.markAt})
+		t.reachesBack()
 	}
+}
+
+// reachesBack makes known since when everything is in the log: the oldest
+// header was written then. A log without one is new.
+func (t *trimmer) reachesBack() {
+	at := time.Now().UnixMilli()
+	if len(t.marks) > 0 {
+		at = t.marks[0].at
+	} else if old := t.p.oldest.Load(); old != 0 {
+		at = old
+	}
+	t.p.oldest.Store(at)
 }
