@@ -97,11 +97,13 @@ func tlsFault(addr string, err error) error {
 
 // plain is the cause without the words that Go puts around it.
 func plain(err error) error {
-	for _, known := range []error{syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.EPIPE, io.EOF, io.ErrUnexpectedEOF, net.ErrClosed} {
+	for _, known := range []error{io.EOF, io.ErrUnexpectedEOF, net.ErrClosed} {
 		if errors.Is(err, known) {
-			if known == io.EOF || known == io.ErrUnexpectedEOF || known == net.ErrClosed {
-				return errors.New("it closed the connection")
-			}
+			return errors.New("the connection was closed")
+		}
+	}
+	for _, known := range []error{syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.EPIPE} {
+		if errors.Is(err, known) {
 			return known
 		}
 	}

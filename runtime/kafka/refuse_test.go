@@ -45,8 +45,8 @@ func alter(t *testing.T, a sarama.ClusterAdmin, topic, key, value string) {
 		t.Fatal(err)
 	}
 	eventually(t, key+" is "+value, func() bool {
-		entries, err := a.DescribeConfig(sarama.ConfigResource{Type: sarama.TopicResource, Name: topic, ConfigNames: []string{key}})
-		return err == nil && len(entries) == 1 && entries[0].Value == value
+		list, err := a.DescribeConfigs([]*sarama.ConfigResource{{Type: sarama.TopicResource, Name: topic, ConfigNames: []string{key}}}, sarama.DescribeConfigsOptions{})
+		return err == nil && len(list) == 1 && len(list[0].Configs) == 1 && list[0].Configs[0].Value == value
 	})
 }
 

@@ -88,7 +88,7 @@ func StartKafka(ctx context.Context, dir string, opts KafkaOptions) (*Kafka, err
 			return nil, err
 		}
 	}
-	if err := k.layOut(); err != nil {
+	if err := k.layOut(ctx); err != nil {
 		return nil, err
 	}
 	for i, n := range k.nodes {
@@ -102,7 +102,7 @@ func StartKafka(ctx context.Context, dir string, opts KafkaOptions) (*Kafka, err
 		}
 	}
 	for i := range k.nodes {
-		if err := k.launch(i); err != nil {
+		if err := k.launch(ctx, i); err != nil {
 			k.Close()
 			return nil, err
 		}
@@ -157,7 +157,7 @@ func (k *Kafka) Resume(i int) error { return k.signal(i, syscall.SIGCONT) }
 
 // Start starts broker i again on its data and ports, and waits until it answers.
 func (k *Kafka) Start(ctx context.Context, i int) error {
-	if err := k.launch(i); err != nil {
+	if err := k.launch(ctx, i); err != nil {
 		return err
 	}
 	return k.await(ctx, i)
@@ -189,11 +189,15 @@ func (k *Kafka) end(i int, s syscall.Signal) error {
 	if n.child == nil {
 		return nil
 	}
-	n.child.signal(s)
+	if err := n.child.signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
 	select {
 	case <-n.child.ended:
 	case <-time.After(20 * time.Second):
-		n.child.signal(syscall.SIGKILL)
+		if err := n.child.signal(syscall.SIGKILL); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			return err
+		}
 		<-n.child.ended
 	}
 	n.child = nil
@@ -201,7 +205,7 @@ func (k *Kafka) end(i int, s syscall.Signal) error {
 }
 
 // layOut picks free ports; they stay the same over restarts.
-func (k *Kafka) layOut() error {
+func (k *Kafka) layOut(ctx context.Context) error {
 	var held []net.Listener
 	defer func() {
 		for _, l := range held {
@@ -211,7 +215,7 @@ func (k *Kafka) layOut() error {
 	for i := range k.opts.Brokers {
 		n := &kafkaNode{dir: filepath.Join(k.dir, fmt.Sprintf("broker%d", i)), ports: map[string]int{}}
 		for _, name := range append([]string{"CONTROLLER", "INNER"}, k.listeners...) {
-			l, err := net.Listen("tcp", "127.0.0.1:0")
+			l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 			if err != nil {
 				return err
 			}
@@ -311,7 +315,7 @@ func (k *Kafka) properties(i int) map[string]string {
 	return p
 }
 
-func (k *Kafka) launch(i int) error {
+func (k *Kafka) launch(ctx context.Context, i int) error {
 	n := k.nodes[i]
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -328,7 +332,7 @@ func (k *Kafka) launch(i int) error {
 	}
 	defer out.Close()
 	args := append([]string{"-Xmx" + heap}, k.install.flags()...)
-	cmd := exec.Command("java", append(args, "kafka.Kafka", k.config(i))...)
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), "java", append(args, "kafka.Kafka", k.config(i))...)
 	cmd.Stdout, cmd.Stderr = out, out
 	n.child, err = startChild(cmd)
 	return err
@@ -345,7 +349,7 @@ func (k *Kafka) await(ctx context.Context, i int) error {
 	defer cancel()
 	for _, name := range k.listeners {
 		for {
-			conn, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", n.ports[name]), time.Second)
+			conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", n.ports[name]))
 			if err == nil {
 				conn.Close()
 				break

@@ -11,6 +11,7 @@ import (
 type child struct {
 	process *os.Process
 	ended   chan struct{}
+	err     error // how it ended; nil after an orderly end
 }
 
 // startChild starts cmd from a thread that lives as long as the child, because
@@ -26,7 +27,7 @@ func startChild(cmd *exec.Cmd) (*child, error) {
 		c.process = cmd.Process
 		started <- err
 		if err == nil {
-			cmd.Wait()
+			c.err = cmd.Wait()
 			close(c.ended)
 		}
 	}()

@@ -71,7 +71,7 @@ func (k *kafkaInstall) archive(ctx context.Context) {
 	}
 	defer os.RemoveAll(dir)
 	cluster := &Kafka{dir: dir, opts: KafkaOptions{Brokers: 1}, install: k, listeners: []string{ListenerPlain}}
-	if cluster.layOut() != nil || os.MkdirAll(filepath.Join(dir, "broker0", "data"), 0o755) != nil {
+	if cluster.layOut(ctx) != nil || os.MkdirAll(filepath.Join(dir, "broker0", "data"), 0o755) != nil {
 		return
 	}
 	if k.formatWith(ctx, 1, filepath.Join(dir, "broker0", "data")) != nil || cluster.prepare(ctx, 0) != nil {
@@ -79,14 +79,14 @@ func (k *kafkaInstall) archive(ctx context.Context) {
 	}
 	unfinished := k.classes() + ".new"
 	args := []string{"-Xmx384m", "-XX:+UseSerialGC", "-XX:ArchiveClassesAtExit=" + unfinished, "-cp", k.path(), "kafka.Kafka", cluster.config(0)}
-	cluster.nodes[0].child, err = startChild(exec.Command("java", args...))
+	cluster.nodes[0].child, err = startChild(exec.CommandContext(context.WithoutCancel(ctx), "java", args...))
 	if err != nil {
 		return
 	}
-	if cluster.await(ctx, 0) == nil && cluster.Stop(0) == nil {
-		os.Rename(unfinished, k.classes())
+	defer cluster.Close()
+	if cluster.await(ctx, 0) != nil || cluster.Stop(0) != nil || os.Rename(unfinished, k.classes()) != nil {
+		return
 	}
-	cluster.Close()
 }
 
 func (k *kafkaInstall) path() string    { return filepath.Join(k.dir, "lib", "*") }
