@@ -148,24 +148,36 @@ end
 return {applied, step}
 `
 
-// luaScan: id, lower, upper, most entries. Answers {applied, step, last member
-// looked at or ” at the end, live members...}.
+// luaScan: id, lower, upper, most entries, most bytes (about). Answers {applied,
+// step, last member looked at or ” at the end, live members...}.
 const luaScan = luaPosition + `
 local answer = {applied, step, ''}
 if not whole then
   return answer
 end
-local limit = tonumber(ARGV[4])
-local found = redis.call('ZRANGEBYLEX', entries, ARGV[2], ARGV[3], 'LIMIT', 0, limit)
-for _, member in ipairs(found) do
-  if live(member, string.find(member, '\0\1', 1, true) + 2) then
-    answer[#answer + 1] = member
+local lower, upper, limit, bytes, seen, size, some = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), 0, 0, 16
+while true do
+  some = math.min(some, limit - seen)
+  local found = redis.call('ZRANGEBYLEX', entries, lower, upper, 'LIMIT', 0, some)
+  for _, member in ipairs(found) do
+    size = size + #member
+    if live(member, string.find(member, '\0\1', 1, true) + 2) then
+      answer[#answer + 1] = member
+    end
+  end
+  if #found < some then
+    return answer
+  end
+  seen = seen + #found
+  if seen >= limit or size >= bytes then
+    answer[3] = found[#found]
+    return answer
+  end
+  lower = '(' .. found[#found]
+  if size < bytes / 16 then
+    some = some * 2
   end
 end
-if #found == limit then
-  answer[3] = found[limit]
-end
-return answer
 `
 
 // luaApplied: id. Answers {applied, step}.

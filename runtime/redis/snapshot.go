@@ -21,6 +21,7 @@ const (
 	mostRuns  = 20      // of fn
 	undoKeys  = 100_000 // kept for readers of a partition
 	pageBytes = 1 << 20 // of a scan, about
+	pageItems = 2000
 )
 
 // A version of a partition: step is not empty within a large Apply.
@@ -167,9 +168,9 @@ func (s *snapshot) Get(key []byte) ([]byte, error) {
 func (s *snapshot) Scan(prefix []byte, visit func(key, value []byte) bool) error {
 	low := escape(prefix)
 	lower, upper := prefixRange(low)
-	for entries := 100; ; {
+	for {
 		list, changed, err := s.ask(func(ctx context.Context) ([]any, error) {
-			return s.r.list(s.r.scripts.scan.Run(ctx, s.r.client, s.p.keys, s.r.identity, lower, upper, entries))
+			return s.r.list(s.r.scripts.scan.Run(ctx, s.r.client, s.p.keys, s.r.identity, lower, upper, pageItems, pageBytes))
 		})
 		if err != nil {
 			return err
@@ -178,7 +179,7 @@ func (s *snapshot) Scan(prefix []byte, visit func(key, value []byte) bool) error
 			return s.fail(errAnswer)
 		}
 		last, _ := list[2].(string)
-		members, bytes, err := texts(list[3:])
+		members, err := texts(list[3:])
 		if err != nil {
 			return s.fail(err)
 		}
@@ -196,24 +197,19 @@ func (s *snapshot) Scan(prefix []byte, visit func(key, value []byte) bool) error
 			return nil
 		}
 		lower = "(" + last
-		if entries = entries * pageBytes / (bytes + 1); entries > 2000 {
-			entries = 2000
-		}
-		entries = max(entries, 1)
 	}
 }
 
-func texts(list []any) (members []string, bytes int, err error) {
-	members = make([]string, 0, len(list))
+func texts(list []any) ([]string, error) {
+	members := make([]string, 0, len(list))
 	for _, v := range list {
 		m, ok := v.(string)
 		if !ok {
-			return nil, 0, errAnswer
+			return nil, errAnswer
 		}
 		members = append(members, m)
-		bytes += len(m)
 	}
-	return members, bytes, nil
+	return members, nil
 }
 
 // turnBack makes a page of the present one of the past. Bounds are those of the

@@ -65,8 +65,8 @@ func TestScanWhileWriting(t *testing.T) {
 	r := checked(t, at(t, parts.NeedRedis(t, parts.RedisOptions{})))
 	want := map[string]string{}
 	var first []runtime.Mutation
-	for i := range 1000 {
-		k := fmt.Sprintf("p/%04d", i*2)
+	for i := range 3 * pageItems {
+		k := fmt.Sprintf("p/%05d", i*2)
 		v := strings.Repeat("v", i%50)
 		want[k] = v
 		first = append(first, set(k, v))
@@ -84,10 +84,10 @@ func TestScanWhileWriting(t *testing.T) {
 			prev = key
 			got[key] = string(v)
 			if len(got)%37 == 0 {
-				n := at * 13 % 2000
-				apply(t, r, at, at+1, set(fmt.Sprintf("p/%04d", n), "new"), set(fmt.Sprintf("p/%04d", (n+1000)%2000), "zzz"),
-					runtime.Mutation{Key: fmt.Appendf(nil, "p/%04d", (n+500)%2000)}, prefix(fmt.Sprintf("p/%03d", (n/10+70)%200)),
-					set(fmt.Sprintf("p/%04d", (n/10+70)%200*10+3), "odd"))
+				n, all := at*131, uint64(6*pageItems)
+				k := func(ahead uint64) string { return fmt.Sprintf("p/%05d", (n+ahead)%all) }
+				apply(t, r, at, at+1, set(k(0), "new"), set(k(all/2), "zzz"), runtime.Mutation{Key: []byte(k(all / 4))},
+					prefix(k(all / 8)[:6]), set(k(all / 8)[:6]+"3", "odd"))
 				at++
 			}
 			return true
