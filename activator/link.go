@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,6 +23,7 @@ type link struct {
 	cancel  context.CancelFunc
 	exited  bool    // the reader's: an exit was reported, nothing follows
 	joining joining // the reader's
+	told    []string // gateways that the host was told of; of who beats
 
 	requests sync.WaitGroup
 	beating  atomic.Bool
@@ -100,7 +102,11 @@ func (l *link) beat(seq uint64) {
 			l.conn.Send(&runtime.Verdict{Reason: "it was not heard of for longer than its lease"})
 			return
 		}
-		l.conn.Send(&tunnel.BeatAnswer{Seq: seq, Kept: true, Silent: silent})
+		answer := &tunnel.BeatAnswer{Seq: seq, Kept: true, Silent: silent}
+		if list := l.a.cfg.Owners.Gateways(); !slices.Equal(list, l.told) {
+			l.told, answer.Gateways = list, list
+		}
+		l.conn.Send(answer)
 	})
 }
 

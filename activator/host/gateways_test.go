@@ -126,6 +126,27 @@ func TestGatewaysThatWereTold(t *testing.T) {
 	wait(t, "join at the configured one", a.ups)
 }
 
+// A gateway that joins the mesh after the host has attached is dialled when the
+// others are gone.
+func TestHostHearsOfLaterGateways(t *testing.T) {
+	t.Parallel()
+	a, b := newNode(t), newNode(t)
+	_, _ = runHost(t, a.url)
+	wait(t, "join", a.ups)
+	a.list(a.url, b.url)
+	// The answer to the beat after the next may be on its way; the third has come behind it.
+	deadline := time.After(patience)
+	for before := a.asked.Load(); a.asked.Load() < before+3; {
+		select {
+		case <-deadline:
+			t.Fatal("the gateway was not asked for its list by any beat")
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	a.proxy.cut(true)
+	wait(t, "join at the later one", b.ups)
+}
+
 func TestToldGatewaysOutOfReach(t *testing.T) {
 	t.Parallel()
 	a := newNode(t, func(c *activator.Config) { c.Lease = 6 * time.Second })

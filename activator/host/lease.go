@@ -65,6 +65,9 @@ func (h *Host) kept(m *tunnel.BeatAnswer) {
 	defer h.mu.Unlock()
 	l := &h.leaseInfo
 	l.answered = tunnel.BootTime()
+	if m.Gateways != nil {
+		h.gateways.tell(m.Gateways)
+	}
 	i := slices.IndexFunc(l.sent, func(b sentBeat) bool { return b.seq == m.Seq })
 	if i < 0 {
 		return

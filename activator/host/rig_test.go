@@ -13,6 +13,7 @@ import (
 	goruntime "runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,6 +37,8 @@ type owners struct {
 	onAnswer func(runtime.Answer)
 	onUp     func(runtime.Link)
 
+	listing  sync.Mutex
+	asked    atomic.Int32 // for the list of gateways
 	gateways []string
 	joins    chan join
 	ups      chan up
@@ -117,7 +120,19 @@ func (o *owners) send(m runtime.HostMessage) {
 	l.Send(m)
 }
 
-func (o *owners) Gateways() []string { return o.gateways }
+func (o *owners) Gateways() []string {
+	o.asked.Add(1)
+	o.listing.Lock()
+	defer o.listing.Unlock()
+	return o.gateways
+}
+
+// list replaces the gateways that hosts are told of.
+func (o *owners) list(gateways ...string) {
+	o.listing.Lock()
+	defer o.listing.Unlock()
+	o.gateways = gateways
+}
 
 func (o *owners) Joined(_ string, epochs []runtime.PartitionEpoch, j runtime.JoinAnswer) {
 	o.joins <- join{epochs, j}

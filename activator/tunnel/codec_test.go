@@ -23,7 +23,7 @@ func samples() []Message {
 		&Answer{runtime.Answer{Attempt: at, ActivationFailed: true, Outcome: &runtime.Outcome{Status: 404, Header: header, Body: []byte{0, 255}, Code: "c"}}},
 		&Answer{runtime.Answer{Attempt: at}},
 		&Answer{runtime.Answer{Attempt: at, Outcome: &runtime.Outcome{}}},
-		&Deactivated{Actor: actor, Partition: 7}, &Beat{Seq: 5}, &BeatAnswer{Seq: 5, Kept: true},
+		&Deactivated{Actor: actor, Partition: 7}, &Beat{Seq: 5}, &BeatAnswer{Seq: 5, Kept: true, Gateways: []string{"http://a:1"}},
 		&Exit{Reason: "r"}, &Changed{Draining: true},
 		&Request{Seq: 1, ID: id, Method: "POST", Path: "/kar/v1/x?y", Header: header, Body: []byte("b")},
 		&Response{Seq: 1, Status: 200, Header: header, Body: []byte("b")},

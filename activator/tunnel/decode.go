@@ -68,6 +68,8 @@ func decodeKind(kind byte, f *fields) Message {
 				m.Kept = x.v != 0
 			case 3:
 				m.Silent = append(m.Silent, uint16(x.v-1))
+			case 4:
+				m.Gateways = append(m.Gateways, string(x.data))
 			}
 		})
 		return m

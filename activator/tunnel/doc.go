@@ -119,6 +119,8 @@ type BeatAnswer struct {
 	Seq    uint64
 	Kept   bool
 	Silent []uint16
+	// Gateways is the list of the welcome anew, when it has changed.
+	Gateways []string
 }
 
 // Exit is proof that the host's processes have ended.

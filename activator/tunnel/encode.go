@@ -73,6 +73,9 @@ func encode(b []byte, m Message) (head, body []byte) {
 		for _, p := range m.Silent {
 			b = appendUint(b, 3, uint64(p)+1) // a zero would be left out
 		}
+		for _, g := range m.Gateways {
+			b = append(appendLength(b, 4, len(g)), g...)
+		}
 	case *runtime.Deactivate:
 		b = appendActor(append(b, kindDeactivate), 1, m.Actor)
 		b = appendUint(b, 2, uint64(m.Partition))
