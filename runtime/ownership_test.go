@@ -1,0 +1,132 @@
+package runtime
+
+import (
+	"fmt"
+	"testing"
+)
+
+func membersOf(nodes ...string) (ms []Member) {
+	for _, n := range nodes {
+		ms = append(ms, Member{Node: n})
+	}
+	return ms
+}
+
+// Rendezvous hashing: all are used alike, and a gateway that comes or goes
+// moves only its own share.
+func TestPreferredMovesOnlyItsShare(t *testing.T) {
+	three, four := membersOf("a", "b", "c"), membersOf("a", "b", "c", "d")
+	count, moved := map[string]int{}, 0
+	const n = 6400
+	for p := range n {
+		x, y := Preferred(uint16(p), three), Preferred(uint16(p), four)
+		count[x]++
+		if x != y {
+			moved++
+			if y != "d" {
+				t.Fatalf("partition %d moved from %s to %s", p, x, y)
+			}
+		}
+	}
+	for node, c := range count {
+		if c < n/3-n/20 || c > n/3+n/20 {
+			t.Errorf("%s has %d of %d", node, c, n)
+		}
+	}
+	if moved < n/4-n/20 || moved > n/4+n/20 {
+		t.Errorf("%d of %d moved to the fourth", moved, n)
+	}
+	if got := Preferred(1, []Member{{Node: "a", Leaving: true}}); got != "" {
+		t.Errorf("a gateway that leaves is preferred: %s", got)
+	}
+}
+
+func TestNextOwnershipStep(t *testing.T) {
+	const p = 5
+	live := membersOf("a", "b", "c")
+	best := Preferred(p, live)
+	other := "a"
+	if best == "a" {
+		other = "b"
+	}
+	leaving := membersOf("a", "b", "c")
+	for i := range leaving {
+		leaving[i].Leaving = leaving[i].Node == best
+	}
+	heir := Preferred(p, leaving)
+	for _, c := range []struct {
+		name string
+		v    OwnershipView
+		want OwnershipStep
+	}{
+		{"nobody owns it, and all have spoken", OwnershipView{p, best, live, "", true}, OwnershipClaim},
+		{"nobody is known to own it, but not all have spoken", OwnershipView{p, best, live, "", false}, OwnershipKeep},
+		{"another should have it", OwnershipView{p, other, live, "", true}, OwnershipKeep},
+		{"it has it", OwnershipView{p, best, live, best, true}, OwnershipKeep},
+		{"a living one has it", OwnershipView{p, best, live, other, true}, OwnershipAsk},
+		{"a dead one had it", OwnershipView{p, best, live, "dead", true}, OwnershipClaim},
+		{"a dead one had it, whoever has not spoken", OwnershipView{p, best, live, "dead", false}, OwnershipClaim},
+		{"its owner leaves", OwnershipView{p, heir, leaving, best, true}, OwnershipAsk},
+		{"it leaves itself", OwnershipView{p, best, leaving, "", true}, OwnershipKeep},
+	} {
+		if got := NextOwnershipStep(&c.v); got != c.want {
+			t.Errorf("%s: %d, not %d", c.name, got, c.want)
+		}
+	}
+	if MayHandOver(p, other, live) || !MayHandOver(p, best, live) {
+		t.Error("a partition is handed to another than the preferred one")
+	}
+}
+
+// Two gateways that see different members do not take a partition from each
+// other in turn: one of them has it in the owner's eyes, the other is refused.
+func TestOwnersThatDisagreeDoNotFlap(t *testing.T) {
+	for p := range uint16(64) {
+		a := membersOf("a", "b")      // as a sees it
+		b := membersOf("a", "b", "c") // as b sees it
+		owner, moves := "a", 0
+		for range 10 {
+			for _, x := range []struct {
+				me   string
+				list []Member
+			}{{"a", a}, {"b", b}} {
+				v := OwnershipView{Partition: p, Me: x.me, Live: x.list, Owner: owner, Complete: true}
+				theirs := a
+				if owner == "b" {
+					theirs = b
+				}
+				if NextOwnershipStep(&v) == OwnershipAsk && MayHandOver(p, x.me, theirs) {
+					owner, moves = x.me, moves+1
+				}
+			}
+		}
+		if moves > 1 {
+			t.Errorf("partition %d moved %d times", p, moves)
+		}
+	}
+}
+
+func TestClaimEpoch(t *testing.T) {
+	c := New(Config{Mesh: "m", Partitions: 1, Node: "n"})
+	claim := c.Claim(Now{Wall: 1})
+	if e, ok := ClaimEpoch(claim); !ok || e != 1 {
+		t.Errorf("%d %v", e, ok)
+	}
+	if _, err := c.Fold(claim); err != nil {
+		t.Fatal(err)
+	}
+	if !c.Own(Now{Wall: 1, Mono: 1}, 0) {
+		t.Fatal("not the owner")
+	}
+	c.Step(Now{Wall: 2, Mono: 2}, &Prove{})
+	records, _ := c.Take()
+	if len(records) != 1 {
+		t.Fatal(fmt.Sprint(len(records), " records"))
+	}
+	if _, ok := ClaimEpoch(records[0]); ok {
+		t.Error("another record is taken for a claim")
+	}
+	if _, ok := ClaimEpoch([]byte("rubbish")); ok {
+		t.Error("rubbish is taken for a claim")
+	}
+}
