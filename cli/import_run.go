@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 
@@ -133,28 +135,38 @@ func (m *importer) compare(ctx context.Context) error {
 			there[runtime.Actor{App: m.to.app, Type: typ, ID: id}] = true
 		}
 	}
+	var mu sync.Mutex
 	var other []string
 	note := func(a runtime.Actor) { other = append(other, a.Type+" "+a.ID) }
-	for key := range m.digests {
+	err := m.each(ctx, slices.Collect(maps.Keys(m.digests)), func(ctx context.Context, key string) error {
 		item, err := m.old.Item(ctx, key, m.known)
-		if err != nil {
+		if err != nil || item.Kind != redis.LegacyState {
 			return err
 		}
-		if item.Kind != redis.LegacyState || !there[item.Actor] {
-			continue
-		}
+		mu.Lock()
+		have := there[item.Actor]
 		delete(there, item.Actor)
-		have, err := m.targetState(ctx, item.Actor)
+		mu.Unlock()
+		if !have {
+			return nil
+		}
+		state, err := m.targetState(ctx, item.Actor)
 		if err != nil {
 			return err
 		}
-		switch whole, fits := compareState(item.Fields, have); {
+		mu.Lock()
+		defer mu.Unlock()
+		switch whole, fits := compareState(item.Fields, state); {
 		case !fits:
 			note(item.Actor)
 		case whole:
 			m.same[item.Actor] = true
 			m.report.ActorsThere++
 		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	for a := range there {
 		have, err := m.targetState(ctx, a)
@@ -186,7 +198,7 @@ func compareState(fields []runtime.Field, have map[string]json.RawMessage) (whol
 		return len(fields) == 0, true
 	}
 	want := map[string]json.RawMessage{}
-	maps := map[string]map[string]json.RawMessage{}
+	submaps := map[string]map[string]json.RawMessage{}
 	for _, f := range fields {
 		value := f.Value
 		if !json.Valid(value) {
@@ -196,13 +208,13 @@ func compareState(fields []runtime.Field, have map[string]json.RawMessage) (whol
 			want[f.Key] = value
 			continue
 		}
-		if maps[f.Key] == nil {
-			maps[f.Key] = map[string]json.RawMessage{}
+		if submaps[f.Key] == nil {
+			submaps[f.Key] = map[string]json.RawMessage{}
 		}
-		maps[f.Key][f.Sub] = value
+		submaps[f.Key][f.Sub] = value
 	}
 	whole = true
-	for key, subs := range maps {
+	for key, subs := range submaps {
 		if _, plain := want[key]; plain {
 			continue // the gateway shows the plain one; both are written together
 		}
