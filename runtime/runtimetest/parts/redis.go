@@ -336,12 +336,14 @@ func redisBinary(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	for _, args := range [][]string{{"update"}, {"install", "-y", "--no-install-recommends", "redis-server"}} {
-		cmd := exec.CommandContext(ctx, "apt-get", args...)
-		// The package must not start a server of its own.
+		cmd := exec.CommandContext(ctx, "apt-get", append([]string{"-o", "DPkg::Lock::Timeout=120"}, args...)...)
+		// The package should not start a server of its own.
 		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1")
 		if out, err := cmd.CombinedOutput(); err != nil && args[0] == "install" {
 			return "", fmt.Errorf("apt-get install redis-server: %w\n%s", err, out[max(0, len(out)-1000):])
 		}
 	}
+	// Where it did all the same: the tests start their own.
+	_ = exec.CommandContext(ctx, "systemctl", "disable", "--now", "redis-server").Run()
 	return exec.LookPath("redis-server")
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -105,5 +106,37 @@ func TestRedisDiesWithUs(t *testing.T) {
 		if time.Now().After(until) {
 			t.Fatal("the server lives on")
 		}
+	}
+}
+
+// TestRedisInstall: where there is no server it is installed once, or named.
+func TestRedisInstall(t *testing.T) {
+	bin := t.TempDir()
+	t.Setenv("KAR_TEST_REDIS_SERVER", "")
+	t.Setenv("TMPDIR", t.TempDir())
+	t.Setenv("PATH", bin)
+	if _, err := redisBinary(t.Context()); err == nil || !strings.Contains(err.Error(), "redis-server") {
+		t.Fatalf("without anything: %v", err)
+	}
+	script := "#!/bin/sh\necho \"$@\" >> " + bin + "/log\ncase \"$*\" in *install*) /bin/ln -s /bin/true " + bin + "/redis-server;; esac\n"
+	if err := os.WriteFile(filepath.Join(bin, "apt-get"), []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	path, err := redisBinary(t.Context())
+	if os.Geteuid() != 0 {
+		if err == nil {
+			t.Fatal("installed without being root")
+		}
+		return
+	}
+	if err != nil || path != filepath.Join(bin, "redis-server") {
+		t.Fatalf("%q, %v", path, err)
+	}
+	if _, err := redisBinary(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	log, err := os.ReadFile(filepath.Join(bin, "log"))
+	if err != nil || strings.Count(string(log), "install -y") != 1 {
+		t.Fatalf("apt-get was asked: %s %v", log, err)
 	}
 }
