@@ -83,8 +83,11 @@ func (p *program) gateway(ctx context.Context, cmd *cobra.Command, c *config, in
 	cfg := nodeConfig{
 		Place: place, Version: p.version, Background: inBackground, Partitions: partitions,
 		Listen: c.text("listen"), BodyLimit: c.integer("body-limit"), Lease: c.span("lease"),
-		IDWindow: c.span("id-window"), ResultRetention: c.span("result-retention"), MaxAttempts: c.integer("max-attempts"),
+		IDWindow: c.span("id-window"), ResultRetention: c.span("result-retention"), MaxAttempts: c.integer("max-attempts"), TrimAt: int64(c.integer("trim-at")),
 		TLSCert: c.text("tls-cert"), TLSKey: c.text("tls-key"),
+	}
+	if shared != nil && cfg.TrimAt == 0 {
+		cfg.TrimAt = 4 << 20 // a gateway that takes over reads the logs of many partitions
 	}
 	cfg.Shared = shared
 	switch {

@@ -26,10 +26,12 @@ type backend struct {
 	logs   func(partition uint16) (runtime.Log, error)
 	store  runtime.Store
 	topics runtime.Topics
-	shared *engine.Shared // nil for a folder
-	peers  *peer.Peers    // nil for a folder
-	check  func() error   // whether it is still what it was; called now and then
-	close  func() error
+	// retention is after which time the log forgets by itself, 0 for never.
+	retention time.Duration
+	shared    *engine.Shared // nil for a folder
+	peers     *peer.Peers    // nil for a folder
+	check     func() error   // whether it is still what it was; called now and then
+	close     func() error
 }
 
 // A sharedConfig says which mesh on which Kafka and Redis.
@@ -110,7 +112,7 @@ func openShared(ctx context.Context, cfg nodeConfig, boot, address string) (_ *b
 	}
 	checked := time.Now()
 	return &backend{
-		mesh: s.Mesh, logs: cluster.Log, store: store, topics: cluster.Topics(), peers: peers,
+		mesh: s.Mesh, logs: cluster.Log, store: store, topics: cluster.Topics(), peers: peers, retention: cluster.Retention(),
 		shared: &engine.Shared{
 			Connect: func(h engine.PeerHandler) (engine.Peers, error) {
 				handler.Store(&h)

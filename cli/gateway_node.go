@@ -35,7 +35,8 @@ type nodeConfig struct {
 	Lease           time.Duration
 	IDWindow        time.Duration
 	ResultRetention time.Duration
-	MaxAttempts     int // 0 for no limit
+	MaxAttempts     int   // 0 for no limit
+	TrimAt          int64 // bytes, 0 for the default
 	Logger          *slog.Logger
 }
 
@@ -80,7 +81,7 @@ func (p *program) runNode(ctx context.Context, cfg nodeConfig) (err error) {
 		Partitions: cfg.Partitions, Node: boot, Mesh: back.mesh,
 		Logs: back.logs, Store: back.store, Topics: back.topics, Logger: log, Shared: back.shared,
 		Lease: cfg.Lease, IDWindow: cfg.IDWindow, ResultRetention: cfg.ResultRetention,
-		BodyLimit: cfg.BodyLimit, MaxAttempts: cfg.MaxAttempts,
+		BodyLimit: cfg.BodyLimit, MaxAttempts: cfg.MaxAttempts, TrimAt: cfg.TrimAt, LogRetention: back.retention,
 	})
 	if err != nil {
 		return err

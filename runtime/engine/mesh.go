@@ -41,6 +41,9 @@ type Config struct {
 	HostLimit, HostBytes int
 	// TrimAt is the log size in bytes above which trimming is considered; 0 means 16 MiB.
 	TrimAt int64
+	// LogRetention is after which time the log forgets records that nobody has
+	// trimmed; 0 is never, as it should be.
+	LogRetention time.Duration
 
 	// Shared makes this node one of several; nil for a mesh of one that owns
 	// everything from Open to Close.

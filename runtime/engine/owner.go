@@ -18,17 +18,19 @@ type ownerLoop struct {
 	// relist asks for the list before its time.
 	relist chan struct{}
 
-	mu      sync.Mutex
-	members []runtime.Member     // as last listed, this node included
-	listed  time.Time            // when
-	up      map[string]bool      // streams that stand
-	dead    map[string]time.Time // when a process was first found to be gone
-	told    map[string]bool      // nodes that have said what they own
-	busy    map[uint16]bool      // partitions that are being taken here, true without asking an owner
-	taking  map[uint16]string    // partitions that others are about to own
-	since   map[string]time.Time // when a member was first listed
-	leaving bool
-	unfit   error // why this gateway should own nothing now, nil when it may
+	mu          sync.Mutex
+	members     []runtime.Member     // as last listed, this node included
+	failing     time.Time            // since when the list cannot be read, zero while it can
+	paused      bool                 // this process stood still: what it knows may be old
+	taken, lost int                  // partitions since the last line in the log about them
+	up          map[string]bool      // streams that stand
+	dead        map[string]time.Time // when a process was first found to be gone
+	told        map[string]bool      // nodes that have said what they own
+	busy        map[uint16]bool      // partitions that are being taken here, true without asking an owner
+	taking      map[uint16]string    // partitions that others are about to own
+	since       map[string]time.Time // when a member was first listed
+	leaving     bool
+	unfit       error // why this gateway should own nothing now, nil when it may
 
 	telling sync.Mutex // orders the notes about what is owned
 
@@ -66,15 +68,21 @@ func (o *ownerLoop) run(ctx context.Context) {
 		}
 	}
 	list()
-	for {
+	for last := time.Now(); ; last = time.Now() {
 		o.decide(ctx)
 		select {
 		case <-ctx.Done():
 			o.tasks.Wait()
 			return
 		case <-tick.C:
+			if time.Since(last) > o.m.cfg.Shared.Lease/2+every {
+				o.mu.Lock()
+				o.paused = true
+				o.mu.Unlock()
+			}
 			list()
 			o.probe(ctx)
+			o.report()
 		case <-o.relist:
 			pauseFor(ctx, every/50)
 			list()
@@ -100,6 +108,10 @@ func (o *ownerLoop) list(ctx context.Context) {
 			m.cfg.Logger.Warn("the list of gateways cannot be read", "error", err)
 		}
 		o.mu.Lock()
+		if o.failing.IsZero() || o.paused {
+			o.failing = time.Now()
+		}
+		o.paused = false
 		if o.members == nil && time.Since(m.start) > s.Lease {
 			o.members = []runtime.Member{me} // the store was never there: go on with who calls
 		}
@@ -108,7 +120,7 @@ func (o *ownerLoop) list(ctx context.Context) {
 	}
 	o.mu.Lock()
 	now := time.Now()
-	o.members, o.listed = slices.Clone(members), now
+	o.members, o.failing, o.paused = slices.Clone(members), time.Time{}, false
 	for node := range o.since {
 		if !contains(members, node) {
 			delete(o.since, node)
@@ -153,7 +165,8 @@ func (o *ownerLoop) live() (live []runtime.Member, complete bool) {
 }
 
 func (o *ownerLoop) liveLocked() (live []runtime.Member, complete bool) {
-	fresh := time.Since(o.listed) < o.m.cfg.Shared.Lease
+	// While the list cannot be read, whoever answers is alive.
+	fresh := o.failing.IsZero() || time.Since(o.failing) < o.m.cfg.Shared.Lease
 	complete = true
 	for _, x := range o.members {
 		me := x.Node == o.m.cfg.Node
@@ -188,7 +201,7 @@ func (o *ownerLoop) plan(p uint16) plan {
 	}
 	v := runtime.OwnershipView{Partition: p, Me: o.m.cfg.Node, Live: live, Owner: own.node, Complete: complete}
 	x := plan{own: own, dead: o.isDead(own.node)}
-	if len(live) > 0 && !o.leaving && o.unfit == nil {
+	if len(live) > 0 && !o.paused && !o.leaving && o.unfit == nil {
 		x.step = runtime.NextOwnershipStep(&v)
 	}
 	return x
@@ -344,6 +357,20 @@ func (o *ownerLoop) probe(ctx context.Context) {
 	o.m.cfg.Logger.Info("this gateway can own partitions again")
 	o.m.tellOwns()
 	o.nudge()
+}
+
+// report says in the log what has moved.
+func (o *ownerLoop) report() {
+	o.mu.Lock()
+	taken, lost := o.taken, o.lost
+	o.taken, o.lost = 0, 0
+	o.mu.Unlock()
+	if taken > 0 {
+		o.m.cfg.Logger.Info("partitions taken", "partitions", taken, "owned", len(o.m.dir.ofNode(o.m.cfg.Node)))
+	}
+	if lost > 0 {
+		o.m.cfg.Logger.Warn("other gateways have claimed partitions of this one", "partitions", lost)
+	}
 }
 
 // handOver gives a partition to the node that asks for it.

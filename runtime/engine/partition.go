@@ -136,6 +136,9 @@ func (p *partition) run(ctx context.Context) {
 			if p.m.cfg.Shared != nil && p.core.Attended() {
 				wait = min(wait, p.m.proofAge())
 			}
+			if keep := p.m.cfg.LogRetention; keep > 0 {
+				wait = min(wait, keep/16)
+			}
 		}
 		timer.Reset(wait)
 		if p.pending() {
@@ -473,8 +476,15 @@ func (p *partition) repair(ctx context.Context, cause error) {
 
 // deposed ends a term that another gateway has ended.
 func (p *partition) deposed() {
-	p.logger.Warn("another gateway has claimed the partition")
+	p.logger.Debug("another gateway has claimed the partition")
 	p.end()
+	o := p.m.owned
+	if o == nil {
+		return
+	}
+	o.mu.Lock()
+	o.lost++
+	o.mu.Unlock()
 	p.m.gone(p)
 }
 

@@ -245,6 +245,15 @@ func TestDeposedOwnerDoesNoHarm(t *testing.T) {
 		_, err := a.State(within(t), runtime.StateOp{Actor: act, Verb: runtime.StateSet, Key: "k", Value: []byte("late")})
 		late <- err
 	}()
+	// In a's list there is one that should have the partition, so that a, once
+	// deposed, does not claim it again.
+	heir := runtime.Member{Node: "z"}
+	for i := 0; runtime.Preferred(0, []runtime.Member{{Node: "a"}, heir}) != heir.Node; i++ {
+		heir.Node = "z" + strconv.Itoa(i)
+	}
+	if _, err := r.members.Announce(t.Context(), heir, time.Hour); err != nil {
+		t.Fatal(err)
+	}
 	// Somebody else claims, as a stranger to a: other members, no streams.
 	other := *r
 	other.members = &memMembers{s: r.store, list: map[string]memMember{}}

@@ -29,6 +29,8 @@ type trimmer struct {
 	keeping  bool
 	keptSize int64 // bytes appended while keeping for the current cut
 	wait     uint64
+	cutting  bool // the log is being cut, beside the loop
+	lastMark int64
 }
 
 func (t *trimmer) reset(marks []mark, core *runtime.Core) {
@@ -41,12 +43,12 @@ const keepBatch = 512
 // decide adds what trimming needs to the round.
 func (t *trimmer) decide(now runtime.Now) {
 	c := t.p.core
-	if t.sinceMark > t.threshold/8 {
-		t.sinceMark = 0
+	if t.sinceMark > t.threshold/8 || t.older(now, t.lastMark, 8) {
+		t.sinceMark, t.lastMark = 0, now.Wall
 		c.Step(now, &runtime.Mark{})
 		t.marked, t.markSeq, t.markIdx, t.markAt = true, c.Seq(), c.Pending()-1, now.Wall
 	}
-	if t.p.log.Size() < t.threshold || len(t.marks) < 2 {
+	if len(t.marks) < 2 || t.cutting || t.p.log.Size() < t.threshold && !t.older(now, t.marks[0].at, 4) {
 		return
 	}
 	cut := t.marks[1]
@@ -78,15 +80,38 @@ func (t *trimmer) nudge() {
 	}
 }
 
+// older tells whether a moment lies further back than a part of the time for
+// which the log keeps anything at all. What is live must be written anew long
+// before that, however small the log is.
+func (t *trimmer) older(now runtime.Now, at int64, part int64) bool {
+	cap := t.p.m.cfg.LogRetention.Milliseconds()
+	return cap > 0 && now.Wall-at > cap/part
+}
+
+// cut deletes the log in front of a mark, beside the loop: nothing waits for it.
 func (t *trimmer) cut(m mark) {
-	before := t.p.log.Size()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	if err := t.p.log.Trim(ctx, m.offset); err != nil {
+	p, core := t.p, t.p.core
+	t.cutting = true
+	p.m.watches.Go(func() {
+		before := p.log.Size()
+		ctx, cancel := context.WithTimeout(p.m.life, 10*time.Second)
+		defer cancel()
+		err := p.log.Trim(ctx, m.offset)
+		freed := before - p.log.Size()
+		p.order(p.m.life, func(context.Context) {
+			if p.core == core { // else another term has begun
+				t.cutDone(err, freed)
+			}
+		})
+	})
+}
+
+func (t *trimmer) cutDone(err error, freed int64) {
+	t.cutting = false
+	if err != nil {
 		t.p.logger.Warn("the log could not be trimmed", "error", err)
 		return
 	}
-	freed := before - t.p.log.Size()
 	// A log that is mostly live is allowed to be larger: about twice what is live.
 	if t.keptSize > freed/2 {
 		t.threshold += t.threshold / 2
@@ -97,6 +122,7 @@ func (t *trimmer) cut(m mark) {
 	t.marks = t.marks[1:]
 	t.reachesBack()
 	t.keeping, t.keptSize, t.wait = false, 0, 0
+	t.nudge()
 }
 
 // appended notes what a round did to the log.
