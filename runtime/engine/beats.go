@@ -25,7 +25,9 @@ type beatAnswer struct {
 	lost   bool
 }
 
-// A beatRound is one question to all owners.
+// A beatRound is one question to all owners. An answer takes up to two appends,
+// which on a slow log are a good part of the lease: it runs from the sending of
+// the beat, so that a third of it for the answers leaves two.
 type beatRound struct {
 	boots   map[string][]chan beatAnswer
 	nodes   map[string]bool // whose answer is missing
@@ -124,7 +126,7 @@ func (b *beats) ask(ctx context.Context, boots map[string][]chan beatAnswer) {
 	b.m.watches.Go(func() {
 		select {
 		case <-r.over:
-		case <-time.After(b.m.proofAge()):
+		case <-time.After(b.m.cfg.Lease / 3):
 		case <-ctx.Done():
 		}
 		b.finish(seq)
@@ -243,7 +245,7 @@ func (m *Mesh) heardBeats(from string, n *BeatsNote) {
 		send()
 		return
 	}
-	timer := time.AfterFunc(m.proofAge()/2, send)
+	timer := time.AfterFunc(m.cfg.Lease/4, send)
 	for _, p := range mine {
 		p.push(&runtime.HostsBeat{Boots: n.Boots, Waiter: &waiter{then: func(rep reply) {
 			lost, ok := rep.value.([]string)
