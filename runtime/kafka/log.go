@@ -218,13 +218,18 @@ func (c *Cluster) send(ctx context.Context, conn *conn, r *sarama.ProduceRequest
 	}
 	c.work.Add(1)
 	c.mu.Unlock()
-	go func() { // AsyncProduce waits while the connection takes no more
+	write := func() { // waits while the connection takes no more
 		defer c.work.Done()
 		err := conn.broker.AsyncProduce(r, func(answer *sarama.ProduceResponse, err error) { result <- produced{answer, err} })
 		if err != nil {
 			result <- produced{nil, err}
 		}
-	}()
+	}
+	if ctx.Done() == nil { // as the engine calls it: nobody goes away meanwhile
+		write()
+	} else {
+		go write()
+	}
 	select {
 	case p := <-result:
 		return p.answer, p.err
