@@ -2,6 +2,7 @@ package mesh_test
 
 import (
 	"bufio"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -18,7 +19,7 @@ import (
 //
 //	T.add [key, ms]    runs for ms, and adds one to the number in the state of the actor
 //	T.touch [key, ms]  the same without state
-//	T.remind ...       reminders come here; the key is the actor and the time
+//	T.stamp [key, ms]  as touch; no two runs give the same answer
 //	/work [key, ms]    the service
 func playComponent(witness string) {
 	c := &played{witness: witness, api: "http://127.0.0.1:" + os.Getenv("KAR_RUNTIME_PORT") + "/kar/v1"}
@@ -37,6 +38,9 @@ func playComponent(witness string) {
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
+		}
+		if method == "stamp" {
+			key += " " + rand.Text()
 		}
 		w.Header().Set("Content-Type", "application/kar+json")
 		_ = json.NewEncoder(w).Encode(map[string]any{"value": key})

@@ -139,7 +139,12 @@ func (o *output) String() string {
 // start starts the program. It is ended with the test.
 func (m *mesh) start(env []string, args ...string) *process {
 	m.t.Helper()
-	p := &process{t: m.t, cmd: exec.Command(program, args...), out: &output{}, done: make(chan struct{})}
+	return m.startFor(m.t, env, args...)
+}
+
+func (m *mesh) startFor(t *testing.T, env []string, args ...string) *process {
+	t.Helper()
+	p := &process{t: t, cmd: exec.Command(program, args...), out: &output{}, done: make(chan struct{})}
 	p.cmd.Env = append(m.env[:len(m.env):len(m.env)], env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
 	p.cmd.WaitDelay = 5 * time.Second
@@ -156,13 +161,13 @@ func (m *mesh) start(env []string, args ...string) *process {
 		}
 	}()
 	if err := <-started; err != nil {
-		m.t.Fatal(err)
+		t.Fatal(err)
 	}
-	m.t.Cleanup(func() {
+	t.Cleanup(func() {
 		p.end(syscall.SIGTERM)
-		if m.t.Failed() {
+		if t.Failed() {
 			text := p.out.String()
-			m.t.Logf("kar %s (pid %d) printed:\n%s", strings.Join(args, " "), p.cmd.Process.Pid, text[max(0, len(text)-5000):])
+			t.Logf("kar %s (pid %d) printed:\n%s", strings.Join(args, " "), p.cmd.Process.Pid, text[max(0, len(text)-5000):])
 		}
 	})
 	return p

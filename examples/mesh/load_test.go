@@ -40,6 +40,7 @@ type load struct {
 }
 
 type loadOptions struct {
+	name    string // tells apart the loads of one test
 	clients int
 	pause   time.Duration // of a client between two requests; 0 is 20 ms
 	ms      int           // how long a run lasts
@@ -47,10 +48,13 @@ type loadOptions struct {
 	via []string
 	// keyless requests carry no Idempotency-Key: a refusal is final.
 	keyless bool
-	// stateless has no client touch state.
-	stateless bool
+	// kinds of clients, in turn; all when empty.
+	kinds []string
 	// patience is how long one request may take with all its repeats; 0 is 60 s.
 	patience time.Duration
+	// try is how long a client waits before it repeats a request at another
+	// gateway; 0 is patience.
+	try time.Duration
 	// attempts may be more than one: the test hurts components.
 	attempts bool
 }
@@ -78,15 +82,18 @@ func (m *mesh) load(w *witness, o loadOptions) *load {
 	if o.patience == 0 {
 		o.patience = 60 * time.Second
 	}
+	if o.try == 0 {
+		o.try = o.patience
+	}
 	l := &load{m: m, w: w, o: o, stop: make(chan struct{}), fates: map[string]fate{}, adds: map[string]int{}}
-	kinds := []string{"add", "touch", "tell", "work"}
-	if o.stateless {
-		kinds = []string{"touch", "tell", "work"}
+	if o.kinds == nil {
+		o.kinds = []string{"add", "touch", "tell", "work"}
 	}
 	for i := range o.clients {
+		kind := o.kinds[i%len(o.kinds)]
 		f := &flow{
-			l: l, n: i, kind: kinds[i%len(kinds)], actor: fmt.Sprintf("%s%d", kinds[i%len(kinds)], i), way: i,
-			client: &http.Client{Timeout: o.patience, Transport: &http.Transport{MaxIdleConnsPerHost: 1}},
+			l: l, n: i, kind: kind, actor: fmt.Sprintf("%s%s%d", o.name, kind, i), way: i,
+			client: &http.Client{Timeout: o.try, Transport: &http.Transport{MaxIdleConnsPerHost: 1}},
 		}
 		l.flows = append(l.flows, f)
 		l.wg.Go(f.run)
@@ -103,7 +110,7 @@ func (f *flow) run() {
 		f.mu.Lock()
 		f.begun = time.Now()
 		f.mu.Unlock()
-		if f.request(fmt.Sprintf("%d-%d", f.n, n)) {
+		if f.request(fmt.Sprintf("%s%d-%d", f.l.o.name, f.n, n)) {
 			f.mu.Lock()
 			f.done = append(f.done, time.Now())
 			f.mu.Unlock()
@@ -150,7 +157,9 @@ func (f *flow) request(key string) (completed bool) {
 			l.note(f, key, once)
 			return true
 		case err == nil && status == http.StatusServiceUnavailable:
-			l.refused.Add(1)
+			if l.refused.Add(1) == 1 {
+				t.Logf("the first 503, of request %s: %s %.300s", key, head.Get("Kar-Error"), strings.TrimSpace(answer))
+			}
 			if head.Get("Retry-After") == "" {
 				t.Errorf("request %s: 503 without Retry-After: %s", key, answer)
 			}
@@ -275,7 +284,7 @@ func (l *load) gaps(t *testing.T, what string, from, to time.Time) time.Duration
 	for _, d := range all {
 		text = append(text, strconv.Itoa(int(d.Milliseconds())))
 	}
-	t.Logf("GAPS %s: longest time without a completion, ms, by client: %s", what, strings.Join(text, " "))
+	t.Logf("GAPS %s%s: longest time without a completion, ms, by client: %s", l.o.name, what, strings.Join(text, " "))
 	return all[len(all)-1]
 }
 
