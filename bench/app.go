@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -20,6 +21,8 @@ import (
 //	echo   returns its argument
 //	touch  reads one state key and writes it, through the sidecar
 //	due    notes how late it is against its argument, Unix milliseconds
+//	stall  answers when its attempt began, Unix microseconds; the first attempt
+//	       waits until it is released
 type benchApp struct {
 	sidecar sync.Pool // of *conn to the sidecar
 
@@ -27,12 +30,20 @@ type benchApp struct {
 	late  []time.Duration // one for each call of due
 	first time.Time       // arrival of the first and the last of them
 	last  time.Time
+
+	stalled map[string]chan struct{} // actors whose first attempt waits
+}
+
+// What the app answers on /bench/stalled.
+type stalledActors struct {
+	PID    int
+	Actors []string
 }
 
 // runApp serves until the process is killed.
 func runApp() error {
 	port := os.Getenv("KAR_APP_PORT")
-	a := &benchApp{}
+	a := &benchApp{stalled: map[string]chan struct{}{}}
 	a.sidecar.New = func() any { return newConn("tcp", "127.0.0.1:"+os.Getenv("KAR_RUNTIME_PORT")) }
 	l, err := net.Listen("tcp", "127.0.0.1:"+port)
 	if err != nil {
@@ -51,6 +62,19 @@ func (a *benchApp) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		defer a.mu.Unlock()
 		fmt.Fprint(w, len(a.late))
 		return
+	case "/bench/stalled":
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		json.NewEncoder(w).Encode(stalledActors{os.Getpid(), slices.Sorted(maps.Keys(a.stalled))})
+		return
+	case "/bench/release":
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		for actor, c := range a.stalled {
+			close(c)
+			delete(a.stalled, actor)
+		}
+		return
 	}
 	parts := strings.Split(strings.TrimPrefix(r.URL.Path, "/kar/impl/v1/actor/"), "/")
 	if r.Method != http.MethodPost || len(parts) != 3 {
@@ -64,6 +88,11 @@ func (a *benchApp) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "touch":
 		err = a.touch(parts[0], parts[1])
 		body = []byte("true")
+	case "stall":
+		body = strconv.AppendInt(nil, time.Now().UnixMicro(), 10)
+		if r.Header.Get("Kar-Attempt") == "1" {
+			a.stall(parts[1])
+		}
 	case "due":
 		a.due(body)
 		w.WriteHeader(http.StatusNoContent)
@@ -91,6 +120,14 @@ func (a *benchApp) touch(typ, id string) error {
 		return fmt.Errorf("state write: %d %w", status, err)
 	}
 	return nil
+}
+
+func (a *benchApp) stall(actor string) {
+	c := make(chan struct{})
+	a.mu.Lock()
+	a.stalled[actor] = c
+	a.mu.Unlock()
+	<-c
 }
 
 func (a *benchApp) due(body []byte) {

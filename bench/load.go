@@ -39,7 +39,14 @@ type step func(c *conn, n int) error
 // total operations were done (0: no such limit), after a warm-up of the given
 // length that is not counted. The first wrong answer ends it.
 func load(network, addr string, clients int, warm, length time.Duration, total int, do step) (figure, error) {
-	var next, counted atomic.Int64
+	f, _, err := loadOver(network, []string{addr}, clients, warm, length, total, do)
+	return f, err
+}
+
+// loadOver is load with the clients spread over several addresses; it returns
+// all times as well, sorted.
+func loadOver(network string, addrs []string, clients int, warm, length time.Duration, total int, do step) (figure, []time.Duration, error) {
+	var next atomic.Int64
 	var failed atomic.Pointer[error]
 	start := time.Now()
 	from := start.Add(warm)
@@ -50,7 +57,7 @@ func load(network, addr string, clients int, warm, length time.Duration, total i
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
-			c := newConn(network, addr)
+			c := newConn(network, addrs[i%len(addrs)])
 			defer c.close()
 			var own []time.Duration
 			for failed.Load() == nil {
@@ -68,7 +75,6 @@ func load(network, addr string, clients int, warm, length time.Duration, total i
 				}
 				if total > 0 || t0.After(from) {
 					own = append(own, time.Since(t0))
-					counted.Add(1)
 				}
 			}
 			times[i] = own
@@ -76,18 +82,25 @@ func load(network, addr string, clients int, warm, length time.Duration, total i
 	}
 	wg.Wait()
 	if e := failed.Load(); e != nil {
-		return figure{}, *e
+		return figure{}, nil, *e
 	}
 	end := time.Now()
 	if total > 0 {
 		from = start
 	}
 	all := slices.Concat(times...)
+	f := figureOf(all, end.Sub(from))
+	f.clients = clients
+	return f, all, nil
+}
+
+// figureOf sorts the times of what was done in the given while.
+func figureOf(all []time.Duration, while time.Duration) figure {
 	slices.Sort(all)
-	f := figure{clients: clients, done: int(counted.Load())}
-	f.perSec = float64(f.done) / end.Sub(from).Seconds()
-	f.p50, f.p99, f.max = quantile(all, 0.5), quantile(all, 0.99), quantile(all, 1)
-	return f, nil
+	return figure{
+		done: len(all), perSec: float64(len(all)) / while.Seconds(),
+		p50: quantile(all, 0.5), p99: quantile(all, 0.99), max: quantile(all, 1),
+	}
 }
 
 // quantile reads a quantile of sorted values; 0 of none.

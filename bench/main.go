@@ -28,6 +28,8 @@ func run(args []string) error {
 			return runApp()
 		case args[0] == "sketch-gateway" && len(args) == 4:
 			return runSketchGateway(args[1], args[2], args[3])
+		case args[0] == "sketch-kafka" && len(args) == 5:
+			return runSketchOnKafka(args[1], args[2], args[3], args[4])
 		case args[0] == "sketch-sidecar" && len(args) == 4:
 			return runSketchSidecar(args[1], args[2], args[3])
 		}
@@ -42,6 +44,8 @@ type bench struct {
 	self  string // this program
 	kar   string // the kar binary
 	scale float64
+	// figures of the part mesh to take, all when empty
+	figures map[string]bool
 
 	floorP50                time.Duration
 	sketchAPI1, sketchSide1 figure // one client
@@ -58,6 +62,7 @@ func (b *bench) parts() []part {
 		{"state", "a method that reads and writes one state key", b.state},
 		{"reminders", "a million reminders", b.reminders},
 		{"history", "a million requests of history", b.history},
+		{"mesh", "gateways on Kafka and Redis", b.shared},
 		{"rivals", "Restate beside KAR (only when named)", b.rivals},
 	}
 }
@@ -73,6 +78,7 @@ func measure(args []string) error {
 	names := fs.String("run", "", "parts to run, separated by commas (default: all but rivals)")
 	fs.Float64Var(&b.scale, "scale", 1, "factor on amounts and durations")
 	fs.StringVar(&b.kar, "kar", "", "kar binary to measure (default: build ./cli/kar)")
+	figures := fs.String("figures", "", "of the part mesh only these: calls, gateways, hosts, kills, joins, recovery")
 	dir := fs.String("dir", "", "folder for the state of the processes, on the disk to be measured (default: a temporary one)")
 	keep := fs.Bool("keep", false, "keep the folder")
 	if err := fs.Parse(args); err != nil {
@@ -80,6 +86,12 @@ func measure(args []string) error {
 			return nil
 		}
 		return err
+	}
+	if *figures != "" {
+		b.figures = map[string]bool{}
+		for _, n := range strings.Split(*figures, ",") {
+			b.figures[n] = true
+		}
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

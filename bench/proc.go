@@ -105,3 +105,13 @@ func until(ctx context.Context, what string, ok func() bool) (time.Duration, err
 	}
 	return time.Since(t0), nil
 }
+
+// ended tells whether the process is gone.
+func (p *proc) ended() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
+}

@@ -154,12 +154,19 @@ func (g *groupLog) write() {
 }
 
 type sketchGateway struct {
-	log  *groupLog
-	next atomic.Uint64
-	side atomic.Pointer[stream]
+	// append calls then once the record is durable; what has one key stays in order.
+	append func(key string, record []byte, then func())
+	next   atomic.Uint64
+	side   atomic.Pointer[stream]
 
 	mu   sync.Mutex
-	open map[uint64]func(answer []byte)
+	open map[uint64]sketchOpen
+}
+
+// A sketchOpen is a call that has not been completed.
+type sketchOpen struct {
+	key  string
+	done func(answer []byte)
 }
 
 // runSketchGateway serves calls on one address and the sidecar's stream on another.
@@ -168,7 +175,11 @@ func runSketchGateway(api, attach, file string) error {
 	if err != nil {
 		return err
 	}
-	g := &sketchGateway{log: log, open: map[uint64]func([]byte){}}
+	return serveSketch(api, attach, func(_ string, record []byte, then func()) { log.append(record, then) })
+}
+
+func serveSketch(api, attach string, appendTo func(key string, record []byte, then func())) error {
+	g := &sketchGateway{append: appendTo, open: map[uint64]sketchOpen{}}
 	l, err := net.Listen("tcp", attach)
 	if err != nil {
 		return err
@@ -193,20 +204,22 @@ func (g *sketchGateway) message(s *stream, kind byte, id uint64, payload []byte)
 		g.run(payload, func(answer []byte) { s.send(msgResult, id, answer) })
 	case msgAnswer:
 		g.mu.Lock()
-		done := g.open[id]
+		o := g.open[id]
 		delete(g.open, id)
 		g.mu.Unlock()
-		g.log.append(payload, func() { done(payload) })
+		g.append(o.key, payload, func() { o.done(payload) })
 	}
 }
 
 // run accepts, invokes and completes one call.
 func (g *sketchGateway) run(call []byte, done func(answer []byte)) {
 	id := g.next.Add(1)
+	path, _, _ := bytes.Cut(call, []byte{0})
+	key := string(path)
 	g.mu.Lock()
-	g.open[id] = done
+	g.open[id] = sketchOpen{key, done}
 	g.mu.Unlock()
-	g.log.append(call, func() { g.side.Load().send(msgInvoke, id, call) })
+	g.append(key, call, func() { g.side.Load().send(msgInvoke, id, call) })
 }
 
 func (g *sketchGateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {

@@ -29,6 +29,19 @@ func call(prefix string, actors int, method string) step {
 	}
 }
 
+// callActors sends the n-th echo to one of the given actors and checks the answer.
+func callActors(prefix string, actors []string) step {
+	want := `{"value":` + argument + `}`
+	return func(c *conn, n int) error {
+		path := prefix + "/kar/v1/actor/Bench/" + actors[n%len(actors)] + "/call/echo"
+		status, body, err := c.do("POST", path, callHeader, []byte(argument))
+		if err == nil && (status != 200 || string(body) != want) {
+			err = fmt.Errorf("%s: wrong answer %d %.200q", path, status, body)
+		}
+		return err
+	}
+}
+
 // sketch measures the gateway without rules.
 func (b *bench) sketch() error {
 	api, attach, side, appPort := "127.0.0.1:"+freePort(), "127.0.0.1:"+freePort(), "127.0.0.1:"+freePort(), freePort()
