@@ -60,6 +60,7 @@ func TestSettings(t *testing.T) {
 
 // TestBadServers: each thing that can be wrong is told apart.
 func TestBadServers(t *testing.T) {
+	t.Parallel()
 	plain := parts.NeedRedis(t, parts.RedisOptions{})
 	certs := newCerts(t)
 	locked := parts.NeedRedis(t, parts.RedisOptions{Password: "secret"})
@@ -123,7 +124,7 @@ func TestBadServers(t *testing.T) {
 			}
 			began := time.Now()
 			err := open(t, cfg).Check(t.Context())
-			if took := time.Since(began); took > 5*time.Second {
+			if took := time.Since(began); took > 10*time.Second {
 				t.Errorf("the answer took %v", took)
 			}
 			if c.want == "" {

@@ -86,6 +86,7 @@ func TestLost(t *testing.T) {
 // TestStall: a server that does not answer costs a bounded time, and nothing
 // has to be done when it goes on.
 func TestStall(t *testing.T) {
+	t.Parallel()
 	server := parts.NeedRedis(t, parts.RedisOptions{})
 	c := at(t, server)
 	c.Timeout = 300 * time.Millisecond
@@ -116,7 +117,7 @@ func TestStall(t *testing.T) {
 		began := time.Now()
 		err := call(t.Context())
 		wantCode(t, name, err, runtime.CodeRedisUnreachable)
-		if took := time.Since(began); took > 2*time.Second {
+		if took := time.Since(began); took > 5*time.Second {
 			t.Errorf("%s took %v", name, took)
 		}
 	}
@@ -185,6 +186,7 @@ func toxic(t *testing.T, p *toxiproxy.Proxy, json string) {
 
 // TestSlowLink: everything works, later.
 func TestSlowLink(t *testing.T) {
+	t.Parallel()
 	c, p := proxied(t, parts.NeedRedis(t, parts.RedisOptions{}))
 	toxic(t, p, `{"name":"slow","type":"latency","stream":"downstream","attributes":{"latency":50,"jitter":20}}`)
 	toxic(t, p, `{"name":"thin","type":"slicer","stream":"upstream","attributes":{"average_size":100,"size_variation":50,"delay":10}}`)
@@ -230,6 +232,7 @@ func TestCutLink(t *testing.T) {
 
 // TestBlackHole: packets go nowhere.
 func TestBlackHole(t *testing.T) {
+	t.Parallel()
 	c, p := proxied(t, parts.NeedRedis(t, parts.RedisOptions{}))
 	c.Timeout = 300 * time.Millisecond
 	r := checked(t, c)
@@ -237,7 +240,7 @@ func TestBlackHole(t *testing.T) {
 	began := time.Now()
 	_, err := r.Applied(t.Context(), 0)
 	wantCode(t, "applied", err, runtime.CodeRedisUnreachable)
-	if took := time.Since(began); took > time.Second {
+	if took := time.Since(began); took > 3*time.Second {
 		t.Errorf("it took %v", took)
 	}
 	if err := p.Toxics.RemoveToxic(t.Context(), "hole"); err != nil {
@@ -249,6 +252,7 @@ func TestBlackHole(t *testing.T) {
 // TestSentinels: a failover to a replica that is behind shows as a position
 // that went back, never as content without its position.
 func TestSentinels(t *testing.T) {
+	t.Parallel()
 	s := parts.NeedRedisSentinels(t, parts.RedisOptions{Password: "secret"})
 	c := Config{Mesh: t.Name(), Partitions: 2, Master: s.Name, Sentinels: s.Addrs(), Password: "secret", Timeout: 2 * time.Second}
 	r := checked(t, c)
@@ -296,6 +300,7 @@ func TestSentinels(t *testing.T) {
 }
 
 func TestStoreOnCluster(t *testing.T) {
+	t.Parallel()
 	cluster := parts.NeedRedisCluster(t, parts.RedisOptions{})
 	config := func(t *testing.T) Config { return Config{Mesh: t.Name(), Partitions: 64, Cluster: cluster.Addrs()} }
 	runtimetest.StoreSuite(t, storeSetup(config))

@@ -124,6 +124,7 @@ func TestPurgeDoesNotBlock(t *testing.T) {
 
 // TestExpiredEntriesGo: they take no memory for ever.
 func TestExpiredEntriesGo(t *testing.T) {
+	t.Parallel()
 	r := checked(t, at(t, parts.NeedRedis(t, parts.RedisOptions{})))
 	soonOver := time.Now().Unix() + 1
 	var writes []runtime.Mutation

@@ -12,6 +12,7 @@ import (
 
 // TestRights: the rights that docs/errors/redis_auth.md names are enough.
 func TestRights(t *testing.T) {
+	t.Parallel()
 	server := parts.NeedRedis(t, parts.RedisOptions{ACL: []string{
 		"user default on nopass ~* +@all",
 		"user kar on >secret ~kar:* +@read +@write +@scripting +@connection +info +time +wait",

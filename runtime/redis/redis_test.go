@@ -46,6 +46,7 @@ func storeSetup(c func(t *testing.T) Config) func(t *testing.T) runtimetest.Stor
 }
 
 func TestStore(t *testing.T) {
+	t.Parallel()
 	server := parts.NeedRedis(t, parts.RedisOptions{})
 	runtimetest.StoreSuite(t, storeSetup(func(t *testing.T) Config { return at(t, server) }))
 }

@@ -92,6 +92,7 @@ func TestSafetyMarks(t *testing.T) {
 // TestSyncWithReplica: what all replicas have is safe at once, and what one
 // has not is not.
 func TestSyncWithReplica(t *testing.T) {
+	t.Parallel()
 	master := parts.NeedRedis(t, parts.RedisOptions{})
 	replica := parts.NeedRedis(t, parts.RedisOptions{ReplicaOf: master.Addr()})
 	r := checked(t, at(t, master))

@@ -49,9 +49,10 @@ func newTape(seed uint64, length int) *tape {
 // is killed, stalled and emptied. Every read, of either, is the content of the
 // position that comes with it.
 func TestTorture(t *testing.T) {
+	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
-	lasts := 6 * time.Second
+	lasts := 4 * time.Second
 	if os.Getenv("KAR_SOAK") != "" {
 		lasts = 3 * time.Minute
 	}
