@@ -22,6 +22,10 @@ import (
 // binaryVariable tells tests where the binary is that TestMain has built.
 const binaryVariable = "KAR_TEST_BINARY"
 
+// gatewaysVariable names the gateways of a shared mesh on which the whole
+// applications are to run, instead of a local mesh of each test's own.
+const gatewaysVariable = "KAR_TEST_GATEWAYS"
+
 func TestMain(m *testing.M) { os.Exit(build(m)) }
 
 func build(m *testing.M) int {
@@ -63,6 +67,9 @@ func newMesh(t *testing.T) *mesh {
 		}
 	}
 	m.env = append(m.env, "KAR_STATE_DIR="+filepath.Join(dir, "state"))
+	if list := os.Getenv(gatewaysVariable); list != "" {
+		m.env = append(m.env, "KAR_GATEWAY="+list) // a shared mesh that somebody has started
+	}
 	t.Cleanup(func() {
 		m.kar("gateway", "stop")
 		os.RemoveAll(dir)

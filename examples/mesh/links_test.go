@@ -149,29 +149,35 @@ func TestMeshHostOwnerLinkCut(t *testing.T) {
 	m, w := newMesh(t, options{}), newWitness(t)
 	g1, p1 := m.linked()
 	g2, p2 := m.linked()
-	here, there := m.component(w, g1.url), m.component(w, g2.url)
-	l := m.load(w, loadOptions{clients: 12, ms: 40, attempts: true, try: 3 * time.Second})
+	first := []*component{m.component(w, g1.url), m.component(w, g2.url)}
+	l := m.load(w, loadOptions{clients: 12, ms: 40, attempts: true, try: time.Second})
 	l.progress("before", 20)
 	begin := time.Now()
 	p1.cut()
 	p2.cut()
-	eventually(t, hostLease+2*time.Second, "a component is frozen", func() bool {
-		return stopped(here.app) || stopped(there.app)
-	})
-	t.Logf("frozen %s after the cut", time.Since(begin).Round(time.Millisecond))
-	time.Sleep(time.Until(begin.Add(10 * time.Second))) // the length of the cut
-	p1.mend()
-	p2.mend()
-	replaced := 0
-	for i, c := range []*component{here, there} {
-		eventually(t, 20*time.Second, "the component goes on, or has been ended", func() bool { return !c.running() || !stopped(c.app) })
-		if !c.running() {
-			replaced++
-			m.component(w, []string{g1.url, g2.url}[i])
+	for _, c := range first {
+		eventually(t, hostLease+2*time.Second, "the component is frozen", func() bool { return stopped(c.app) })
+	}
+	t.Logf("both frozen %s after the cut", time.Since(begin).Round(time.Millisecond))
+	// As a supervisor would that sees the old ones do nothing.
+	second := []*component{m.component(w, g1.url), m.component(w, g2.url)}
+	l.progress("during the cut", 10)
+	l.gaps(t, "two gateways cut off from each other, new components", begin, time.Now())
+	for _, c := range first {
+		if !stopped(c.app) {
+			t.Error("a component goes on although an owner that it cannot reach has given its work away")
 		}
 	}
+	p1.mend()
+	p2.mend()
+	mended := time.Now()
+	for _, c := range first {
+		c.code(20 * time.Second) // it has been counted lost, and hears it
+	}
 	l.progress("after the cut", 20)
-	l.gaps(t, "two gateways cut off from each other for 10 s", begin, time.Now())
-	t.Logf("%d of 2 components were counted lost", replaced)
+	l.gaps(t, "the link is back", mended, time.Now())
 	l.verify()
+	for _, c := range second {
+		c.untouched()
+	}
 }

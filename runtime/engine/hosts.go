@@ -383,9 +383,11 @@ func (m *Mesh) resendDowns(news []runtime.PartitionEpoch) {
 
 // lost tells a host that it was counted lost; it has to stop its app.
 func (m *Mesh) lost(boot, reason string) {
-	m.cfg.Logger.Warn("host lost", "boot", boot, "reason", reason)
 	m.send(boot, &runtime.Verdict{Reason: reason})
 	m.mu.Lock()
+	if h, known := m.hosts[boot]; known { // the first of the partitions that find so
+		defer m.cfg.Logger.Warn("host lost", "host", h.Name, "app", h.App, "boot", boot, "reason", reason)
+	}
 	delete(m.links, boot)
 	delete(m.hosts, boot)
 	delete(m.attached, boot)
