@@ -12,7 +12,8 @@ import (
 // is asked once for all of them: the cost follows the number of gateways and
 // partitions, not that of hosts.
 type beats struct {
-	m *Mesh
+	m    *Mesh
+	wake chan struct{}
 
 	mu      sync.Mutex
 	waiting map[string][]chan beatAnswer
@@ -50,6 +51,10 @@ func (m *Mesh) Beat(boot string) (silent []uint16, lost bool) {
 	b.waiting[boot] = append(b.waiting[boot], ch)
 	b.mu.Unlock()
 	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+	select {
 	case a := <-ch:
 		return a.silent, a.lost
 	case <-m.life.Done():
@@ -66,20 +71,21 @@ func (m *Mesh) allPartitions() []uint16 {
 }
 
 func (b *beats) run(ctx context.Context) {
-	tick := time.NewTicker(max(b.m.cfg.Lease/240, time.Millisecond))
-	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
-			b.mu.Lock()
-			boots := b.waiting
-			b.waiting = nil
-			b.mu.Unlock()
-			if len(boots) > 0 {
-				b.ask(ctx, boots)
-			}
+		case <-b.wake:
+		}
+		if !pauseFor(ctx, b.m.cfg.Lease/240) { // for others to come along
+			return
+		}
+		b.mu.Lock()
+		boots := b.waiting
+		b.waiting = nil
+		b.mu.Unlock()
+		if len(boots) > 0 {
+			b.ask(ctx, boots)
 		}
 	}
 }

@@ -145,7 +145,7 @@ func Open(ctx context.Context, cfg Config) (*Mesh, error) {
 		cfg: cfg, start: time.Now(), dir: newDirectory(cfg.Partitions), guests: newGuests(),
 		groups: newSignal(), services: newSignal(), life: run, cancel: cancel,
 	}
-	m.beats.m = m
+	m.beats.m, m.beats.wake = m, make(chan struct{}, 1)
 	for p := range cfg.Partitions {
 		log, err := cfg.Logs(uint16(p))
 		if err != nil {

@@ -17,6 +17,10 @@ import (
 // oldest is the first version that has all that is used.
 func oldest() [2]int { return [2]int{6, 2} }
 
+// clockSkew is how far the clocks of the gateways, which all compare theirs with
+// the store's, may be apart: ids carry the time.
+const clockSkew = 2 * time.Minute
+
 // Check reaches Redis, looks whether it may be used, and leaves the name of the
 // mesh there. It returns within a few times Config.Timeout. An error with
 // CodeRedisUnreachable may pass by itself; any other wants a change of settings.
@@ -71,6 +75,14 @@ func (r *Redis) checkNode(ctx context.Context, node *goredis.Client) error {
 		return refuse("maxmemory-policy is %s, which drops state when memory is short; set it to noeviction", info["maxmemory_policy"])
 	case info["cluster_enabled"] == "1" && len(r.cfg.Cluster) == 0:
 		return refuse("it is part of a cluster; give addresses of the cluster instead of a single server")
+	}
+	asked := r.clock()
+	theirs, err := node.Time(ctx).Result()
+	if err != nil {
+		return err
+	}
+	if d := asked.Sub(theirs); d.Abs() > clockSkew {
+		return runtime.Errorf(runtime.CodeClockSkew, "the clock of this machine is %s from that of Redis at %s", d.Abs().Round(time.Second), at)
 	}
 	if !f.aof {
 		r.cfg.Logger.Warn("Redis keeps no append-only file: a crash loses what was written since its last snapshot, which is then read from the log again",

@@ -314,3 +314,17 @@ func newCerts(t *testing.T) certs {
 	}
 	return c
 }
+
+// A gateway whose clock is far from the others' is told so before it takes part.
+func TestClockFarOff(t *testing.T) {
+	t.Parallel()
+	server := parts.NeedRedis(t, parts.RedisOptions{})
+	for _, d := range []time.Duration{2 * time.Hour, -2 * time.Hour} {
+		r := open(t, Config{Host: server.Host, Port: server.Port, Mesh: "clock", Partitions: 1})
+		r.clock = func() time.Time { return time.Now().Add(d) }
+		var e *runtime.Error
+		if err := r.Check(t.Context()); !errors.As(err, &e) || e.Code != runtime.CodeClockSkew {
+			t.Errorf("%s: %v", d, err)
+		}
+	}
+}
