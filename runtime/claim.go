@@ -13,6 +13,7 @@ type header struct {
 	apps       []appChanged
 	lost       []hostLost
 	at         int64 // wall clock, ms; 0 in logs of before this field
+	level      int   // 0 means 1
 }
 
 type counter struct {
@@ -34,13 +35,14 @@ func (m *header) fields(c *codec) {
 	list(c, 6, &m.apps)
 	list(c, 7, &m.lost)
 	c.i64(8, &m.at)
+	c.int(9, &m.level)
 }
 
 // Mark appends a header.
 type Mark struct{}
 
 func (*Mark) decide(c *Core) {
-	h := &header{mesh: c.cfg.Mesh, partitions: c.cfg.Partitions, at: c.now.Wall}
+	h := &header{mesh: c.cfg.Mesh, partitions: c.cfg.Partitions, at: c.now.Wall, level: c.level}
 	for p := range c.cfg.Partitions {
 		q := uint16(p)
 		if o := c.out[q]; o != nil {
@@ -65,6 +67,7 @@ func (*Mark) decide(c *Core) {
 }
 
 func (m *header) restore(c *Core) {
+	c.level = m.level
 	for _, x := range m.out {
 		c.outboxTo(x.partition).next = x.n
 	}

@@ -17,7 +17,7 @@ func sampleRecords() []*Record {
 	out := Outcome{Status: 201, Header: Header{"Content-Type": {"x"}}, Body: []byte{}, Code: CodeCancelled}
 	var rs []*Record
 	for _, b := range []message{
-		&header{mesh: "m", partitions: 4, out: []counter{{1, 2}}, in: []counter{{2, 9}}, apps: []appChanged{{app: "a", generation: 3}}, lost: []hostLost{{boot: "x", at: 5}}, at: 6},
+		&header{mesh: "m", partitions: 4, out: []counter{{1, 2}}, in: []counter{{2, 9}}, apps: []appChanged{{app: "a", generation: 3}}, lost: []hostLost{{boot: "x", at: 5}}, at: 6, level: 1},
 		&claimed{node: "n", mesh: "m", partitions: 4, at: 7},
 		&accepted{req: req, flow: id, home: 2, step: 3, parents: []ID{id, id}, parentPart: 1, parentEpoch: 8, at: 9, reminder: "r", nextDue: 10, nextExists: true, count: 2, due: 11, group: "g", offset: 12},
 		&started{id: id, step: 1, attempt: 2, host: "h", grace: 6000, actor: actor},
@@ -27,7 +27,7 @@ func sampleRecords() []*Record {
 		&reminderSet{Reminder{Actor: actor, ID: "r", Path: "/p", Due: 5, Period: 6, Data: []byte("[]"), CatchUp: true, TargetNS: 7}},
 		&reminderGone{actor, []string{"a", ""}}, &subscribed{Subscription{Actor: actor, ID: "s", Topic: "t", Next: -1}}, &unsubscribed{actor, []string{"s"}},
 		&appChanged{app: "a", generation: 2, listed: true, services: []serviceFact{{"n", "http://x", 5}}}, &fenced{1, 2}, &cancelled{id},
-		&received{}, &delivered{"g", 5}, &alive{}, &keptIDs{[]ID{id}}, &keptOut{1, 2, []byte("p")}, &released{[]ID{id}},
+		&received{}, &delivered{"g", 5}, &alive{}, &keptIDs{[]ID{id}}, &keptOut{1, 2, []byte("p")}, &released{[]ID{id}}, &raised{2},
 		&keptActor{actor: actor, host: "h", zombies: []zombie{{id: id, attempt: 1, host: "h"}}, stale: true},
 		&keptRequest{accepted: accepted{req: req, flow: id, step: 2}, order: 9, attempt: 3, host: "h", epoch: 4, phase: uint64(running), cancelled: true},
 		&keptRequest{accepted: accepted{req: Request{ID: id}}, ended: true, outcome: out},

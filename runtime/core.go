@@ -16,6 +16,9 @@ type Config struct {
 	MaxAttempts     int
 	// OutcomeBytes bounds the outcomes kept for callers that have not taken them.
 	OutcomeBytes int
+	// Level is the highest level of records that this version reads and writes;
+	// 0 means [Level].
+	Level int
 	// HostLimit and HostBytes bound what one host is given at a time, in
 	// attempts and in bytes of their bodies; 0 means no bound.
 	HostLimit int
@@ -35,6 +38,7 @@ type Core struct {
 	seq     uint64
 	sawHead bool
 	skipped uint64 // highest epoch claimed in front of it
+	level   int    // of the records that may stand in this log; 0 means 1
 	owned   bool   // this core has applied the log up to its own valid claim
 
 	entries   map[ID]*entry

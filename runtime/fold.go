@@ -49,6 +49,9 @@ func (c *Core) Fold(b []byte) (valid bool, err error) {
 			if r.Epoch < c.skipped {
 				return false, nil // of an owner that was deposed before
 			}
+			if err := c.readable(body.level); err != nil {
+				return false, err
+			}
 			if err := c.sameMesh(body.mesh, body.partitions); err != nil {
 				return false, err
 			}
@@ -64,8 +67,28 @@ func (c *Core) Fold(b []byte) (valid bool, err error) {
 	if r.Epoch != c.epoch || r.Owner != c.owner || r.Seq != c.seq+1 {
 		return false, nil
 	}
+	if up, ok := r.Body.(*raised); ok {
+		if err := c.readable(up.level); err != nil {
+			return false, err
+		}
+	}
 	c.apply(r)
 	return true, nil
+}
+
+// readable refuses a log that may hold what this version does not understand.
+func (c *Core) readable(level int) error {
+	if level <= c.supports() {
+		return nil
+	}
+	return Errorf(CodeNewerFormat, "the log is at level %d, this version reads up to level %d", level, c.supports())
+}
+
+func (c *Core) supports() int {
+	if c.cfg.Level == 0 {
+		return Level
+	}
+	return c.cfg.Level
 }
 
 func (c *Core) sameMesh(mesh string, partitions int) error {
@@ -149,6 +172,8 @@ func (c *Core) apply(r *Record) {
 		for _, id := range b.ids {
 			c.dropEnding(id)
 		}
+	case *raised:
+		c.level = b.level
 	case *header, *received, *alive, *claimed:
 	}
 }

@@ -1,7 +1,33 @@
 package runtime
 
-// Level is the highest format of records that this version reads and writes.
+// Level is the highest level of records that this version reads and writes. A
+// new kind of record, or a field that may not be skipped, needs a new one, and
+// is written only in logs whose LogLevel has reached it.
 const Level = 1
+
+// MeshLevel is the level that all of some gateways read, 0 without any.
+func MeshLevel(members []Member) int {
+	least := 0
+	for i := range members {
+		if l := max(members[i].Level, 1); least == 0 || l < least {
+			least = l
+		}
+	}
+	return least
+}
+
+// RaiseLevel lets records of a level stand in this log. Nothing is done when it
+// has been reached.
+type RaiseLevel struct{ Level int }
+
+func (in *RaiseLevel) decide(c *Core) {
+	if in.Level > c.LogLevel() && in.Level <= c.supports() {
+		c.emit(&raised{in.Level})
+	}
+}
+
+// LogLevel is the level of the records that may stand in this log.
+func (c *Core) LogLevel() int { return max(c.level, 1) }
 
 // Who should own a partition. Nothing here is needed for safety, which comes
 // from the log alone: this only says which gateway should try, and when.

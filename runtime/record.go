@@ -57,6 +57,7 @@ const (
 	kindKeptIDs      = 24
 	kindKeptOut      = 25
 	kindReleased     = 26
+	kindRaised       = 27
 )
 
 func newBody(kind uint64) message {
@@ -113,6 +114,8 @@ func newBody(kind uint64) message {
 		return &keptOut{}
 	case kindReleased:
 		return &released{}
+	case kindRaised:
+		return &raised{}
 	}
 	return nil
 }
@@ -171,6 +174,8 @@ func kindOf(m message) uint64 {
 		return kindKeptOut
 	case *released:
 		return kindReleased
+	case *raised:
+		return kindRaised
 	}
 	return 0
 }
@@ -492,6 +497,12 @@ func (m *delivered) fields(c *codec) {
 type released struct{ ids []ID }
 
 func (m *released) fields(c *codec) { c.ids(1, &m.ids) }
+
+// raised: from here on records of a higher level may stand in this log. It is
+// written once every living gateway reads them.
+type raised struct{ level int }
+
+func (m *raised) fields(c *codec) { c.int(1, &m.level) }
 
 // alive: the owner wanted to know whether it still is one.
 type alive struct{}

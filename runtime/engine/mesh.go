@@ -45,6 +45,10 @@ type Config struct {
 	// trimmed; 0 is never, as it should be.
 	LogRetention time.Duration
 
+	// Level is the highest level of records that this node reads and writes; 0
+	// means runtime.Level. Tests play older and newer versions with it.
+	Level int
+
 	// Shared makes this node one of several; nil for a mesh of one that owns
 	// everything from Open to Close.
 	Shared *Shared
@@ -90,6 +94,9 @@ func (c *Config) fill() {
 	}
 	if c.TrimAt == 0 {
 		c.TrimAt = 16 << 20
+	}
+	if c.Level == 0 {
+		c.Level = runtime.Level
 	}
 	if c.Shared != nil {
 		shared := *c.Shared

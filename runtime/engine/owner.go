@@ -82,6 +82,7 @@ func (o *ownerLoop) run(ctx context.Context) {
 			}
 			list()
 			o.probe(ctx)
+			o.raise()
 			o.report()
 		case <-o.relist:
 			pauseFor(ctx, every/50)
@@ -99,7 +100,7 @@ func (o *ownerLoop) list(ctx context.Context) {
 	o.mu.Lock()
 	leaving := o.leaving || o.unfit != nil
 	o.mu.Unlock()
-	me := runtime.Member{Node: m.cfg.Node, Address: s.Address, Version: s.Version, Level: runtime.Level, Leaving: leaving, Owns: m.dir.ofNode(m.cfg.Node)}
+	me := runtime.Member{Node: m.cfg.Node, Address: s.Address, Version: s.Version, Level: m.cfg.Level, Leaving: leaving, Owns: m.dir.ofNode(m.cfg.Node)}
 	ask, cancel := context.WithTimeout(ctx, s.Lease)
 	defer cancel()
 	members, err := s.Members.Announce(ask, me, s.Lease)
@@ -357,6 +358,21 @@ func (o *ownerLoop) probe(ctx context.Context) {
 	o.m.cfg.Logger.Info("this gateway can own partitions again")
 	o.m.tellOwns()
 	o.nudge()
+}
+
+// raise lets the logs of this node's partitions go to the level that all living
+// gateways read, one that leaves or owns nothing included: it may come back.
+func (o *ownerLoop) raise() {
+	live, complete := o.live()
+	level := runtime.MeshLevel(live)
+	if !complete || level < 2 {
+		return
+	}
+	for _, e := range o.m.dir.ofNode(o.m.cfg.Node) {
+		if p := o.m.part(e.Partition); p.level.Load() < int64(level) {
+			p.push(&runtime.RaiseLevel{Level: level})
+		}
+	}
 }
 
 // report says in the log what has moved.

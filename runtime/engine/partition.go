@@ -38,7 +38,8 @@ type partition struct {
 	wake   chan struct{}
 
 	epoch atomic.Uint64
-	gens  sync.Map // app → generation, a hint
+	level atomic.Int64 // of the records in the log
+	gens  sync.Map     // app → generation, a hint
 	stats atomic.Pointer[partStats]
 	down  atomic.Pointer[runtime.Error] // why the partition does not work now
 	count partStats
@@ -243,6 +244,7 @@ func (p *partition) round(ctx context.Context, ins []runtime.Input) error {
 		return err
 	}
 	p.applier.Load().add(p.core.TakeChanges(), p.core.Seq())
+	p.level.Store(int64(p.core.LogLevel()))
 	p.count.counts = p.core.Counts
 	snapshot := p.count
 	p.stats.Store(&snapshot)

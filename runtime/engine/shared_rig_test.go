@@ -385,16 +385,20 @@ func newMeshRig(t *testing.T, parts int) *meshRig {
 }
 
 // open starts a node and waits until it knows all owners.
-func (r *meshRig) open(name string) *engine.Mesh {
+func (r *meshRig) open(name string, tune ...func(*engine.Config)) *engine.Mesh {
 	r.t.Helper()
-	m, err := engine.Open(r.t.Context(), engine.Config{
+	cfg := engine.Config{
 		Partitions: r.parts, Node: name, Mesh: "test", Store: r.store, Lease: r.lease, Logger: slog.New(slog.NewTextHandler(r.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", name),
 		Logs: func(p uint16) (runtime.Log, error) { return &memHandle{r.logs[p], name}, nil },
 		Shared: &engine.Shared{
 			Connect: func(h engine.PeerHandler) (engine.Peers, error) { return r.net.connect(name, h), nil },
 			Members: r.members, Address: "http://" + name, Lease: 400 * time.Millisecond,
 		},
-	})
+	}
+	for _, f := range tune {
+		f(&cfg)
+	}
+	m, err := engine.Open(r.t.Context(), cfg)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -40,7 +40,7 @@ func (p *partition) newTerm() *term {
 		Mesh: cfg.Mesh, Partition: p.n, Partitions: cfg.Partitions, Node: cfg.Node + "/" + NewBoot()[:8],
 		Lease: cfg.Lease.Milliseconds(), IDWindow: cfg.IDWindow.Milliseconds(), ResultRetention: cfg.ResultRetention.Milliseconds(),
 		BodyLimit: cfg.BodyLimit, MailboxLimit: cfg.MailboxLimit, MaxAttempts: cfg.MaxAttempts, OutcomeBytes: 64 << 20,
-		HostLimit: cfg.HostLimit, HostBytes: cfg.HostBytes,
+		HostLimit: cfg.HostLimit, HostBytes: cfg.HostBytes, Level: cfg.Level,
 	})}
 }
 
