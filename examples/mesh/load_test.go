@@ -180,6 +180,9 @@ func (f *flow) request(key string) (completed bool) {
 			l.note(f, key, atMostOnce)
 			return false
 		}
+		if l.aborted() {
+			return false
+		}
 		if time.Now().After(end) {
 			t.Errorf("request %s: no outcome for %s: %d %s %v", key, l.o.patience, status, answer, err)
 			l.note(f, key, atMostOnce)
@@ -209,6 +212,16 @@ func (l *load) end() {
 	l.wg.Wait()
 }
 
+// aborted: the test has failed, and nobody waits for what is under way.
+func (l *load) aborted() bool {
+	select {
+	case <-l.stop:
+		return l.m.t.Failed()
+	default:
+		return false
+	}
+}
+
 func (l *load) completed() (n int) {
 	for _, f := range l.flows {
 		f.mu.Lock()
@@ -221,6 +234,12 @@ func (l *load) completed() (n int) {
 // progress waits until every client has completed some more requests.
 func (l *load) progress(what string, more int) {
 	l.m.t.Helper()
+	l.progressOf(len(l.flows), what, more)
+}
+
+// progressOf is progress of so many clients at least.
+func (l *load) progressOf(clients int, what string, more int) {
+	l.m.t.Helper()
 	begun := make([]int, len(l.flows))
 	for i, f := range l.flows {
 		begun[i] = f.count()
@@ -229,7 +248,7 @@ func (l *load) progress(what string, more int) {
 	defer tick.Stop()
 	for end := time.Now().Add(45 * time.Second); ; <-tick.C {
 		behind := slices.DeleteFunc(slices.Clone(l.flows), func(f *flow) bool { return f.count() >= begun[f.n]+more })
-		if len(behind) == 0 {
+		if len(l.flows)-len(behind) >= clients {
 			return
 		}
 		if time.Now().After(end) {
