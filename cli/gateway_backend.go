@@ -103,7 +103,7 @@ func openShared(ctx context.Context, cfg nodeConfig, boot, address string) (_ *b
 			}
 		},
 		Mesh: s.Mesh, Node: boot, Version: cfg.Version, TLS: s.PeerTLS, Logger: log,
-		Silence: s.Lease,
+		Silence: s.Lease / 2, // so that a stopped gateway is found out within its lease
 		Dial:    func(node string) peer.Handshake { return cfg.Keys.DialPeer(node) },
 		Verify:  cfg.Keys.VerifyPeer,
 	})

@@ -99,6 +99,10 @@ func (m *Mesh) once(ctx context.Context, op *Op) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
+	if res.Err != nil && res.Err.Code == runtime.CodeNotOwner && m.dir.of(op.Partition) == o {
+		m.dir.gone(op.Partition, o.node)
+		m.owned.nudge()
+	}
 	return res.reply(op)
 }
 

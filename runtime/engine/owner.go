@@ -120,6 +120,11 @@ func (o *ownerLoop) list(ctx context.Context) {
 		return
 	}
 	o.mu.Lock()
+	for _, x := range o.members { // whoever answers is alive, whatever the list says
+		if o.up[x.Node] && !x.Leaving && !contains(members, x.Node) {
+			members = append(members, x)
+		}
+	}
 	now := time.Now()
 	o.members, o.failing, o.paused = slices.Clone(members), time.Time{}, false
 	for node := range o.since {
@@ -140,10 +145,12 @@ func (o *ownerLoop) list(ctx context.Context) {
 	o.mu.Unlock()
 	m.peers.Connect(members)
 	for _, x := range members {
-		if x.Node == m.cfg.Node {
-			continue
+		o.mu.Lock()
+		up := o.up[x.Node]
+		o.mu.Unlock()
+		if x.Node != m.cfg.Node && !up { // who has a stream says it there, and later
+			m.learn(x.Node, x.Owns)
 		}
-		m.learn(x.Node, x.Owns)
 	}
 	o.nudge()
 }

@@ -1,0 +1,138 @@
+package engine_test
+
+import (
+	"errors"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/karmesh/kar/runtime"
+)
+
+// actorIn is the id of an actor whose partition is p.
+func (r *meshRig) actorIn(p uint16) string {
+	for i := 0; ; i++ {
+		id := strconv.Itoa(i)
+		if runtime.ActorPartition(runtime.Actor{App: "app", Type: "A", ID: id}, r.parts) == p {
+			return id
+		}
+	}
+}
+
+// append-lower-offset: the broker has lost the end of a log that it had
+// acknowledged. That partition stops with a named error, the others go on.
+func TestLostTailStopsThePartition(t *testing.T) {
+	r := newMeshRig(t, 4)
+	m := r.open("a")
+	attach(t, m, actorHost("h"), func(i *runtime.Invoke) *runtime.Outcome { return ok(i.Target.ID) })
+	for p := range uint16(4) {
+		if _, err := m.Call(within(t), call("app", "A", r.actorIn(p), "m")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l := r.logs[2]
+	l.mu.Lock()
+	l.records = l.records[:len(l.records)-2]
+	l.mu.Unlock()
+	_, err := m.Call(within(t), call("app", "A", r.actorIn(2), "m"))
+	var e *runtime.Error
+	if !errors.As(err, &e) || e.Code != runtime.CodeUnavailable && e.Code != runtime.CodeDamaged {
+		t.Fatalf("a call after the loss: %v", err)
+	}
+	if err := m.Healthy(within(t)); !errors.As(err, &e) || e.Code != runtime.CodeDamaged {
+		t.Fatalf("healthy: %v", err)
+	}
+	for _, p := range []uint16{0, 1, 3} {
+		if _, err := m.Call(within(t), call("app", "A", r.actorIn(p), "m")); err != nil {
+			t.Errorf("partition %d: %v", p, err)
+		}
+	}
+}
+
+// slow-kafka-partition: one partition's append takes long. Nobody else waits:
+// neither calls to other partitions, nor the leases that their owners renew.
+func TestSlowPartitionHoldsUpNobody(t *testing.T) {
+	r := newMeshRig(t, 4)
+	a, b := r.open("a"), r.open("b")
+	attach(t, a, actorHost("h"), func(i *runtime.Invoke) *runtime.Outcome { return ok(i.Target.ID) })
+	for p := range uint16(4) {
+		if _, err := a.Call(within(t), call("app", "A", r.actorIn(p), "m")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	release := make(chan struct{})
+	l := r.logs[1]
+	l.mu.Lock()
+	l.fault = func(_ string, before bool) error {
+		if before {
+			<-release
+		}
+		return nil
+	}
+	l.mu.Unlock()
+	stuck := make(chan error, 1)
+	go func() {
+		_, err := b.Call(within(t), call("app", "A", r.actorIn(1), "m"))
+		stuck <- err
+	}()
+	var longest time.Duration
+	for end := time.Now().Add(r.lease); time.Now().Before(end); {
+		for _, p := range []uint16{0, 2, 3} {
+			began := time.Now()
+			if _, err := b.Call(within(t), call("app", "A", r.actorIn(p), "m")); err != nil {
+				t.Fatal(err)
+			}
+			longest = max(longest, time.Since(began))
+		}
+	}
+	t.Logf("the longest call of the others took %v", longest)
+	silent, lost := a.Beat("h")
+	if lost || !slices.Equal(silent, []uint16{1}) {
+		t.Errorf("a beat: silent %v, lost %v", silent, lost)
+	}
+	close(release)
+	if err := <-stuck; err != nil {
+		t.Errorf("the call that had to wait: %v", err)
+	}
+}
+
+// membership-flaps: nodes see different members for a while. Nobody claims from
+// a living owner, and nobody waits for long.
+func TestMembersThatFlap(t *testing.T) {
+	r := newMeshRig(t, 16)
+	r.lease = 10 * time.Second // the host of this test does not beat
+	a, b, c := r.open("a"), r.open("b"), r.open("c")
+	spread(t, a, b, c)
+	attach(t, a, actorHost("h"), func(i *runtime.Invoke) *runtime.Outcome { return ok(i.Target.ID) })
+	if _, err := a.Call(within(t), call("app", "A", "0", "m")); err != nil {
+		t.Fatal(err)
+	}
+	epochs := func() (sum uint64) {
+		for _, e := range a.Epochs() {
+			sum += e.Epoch
+		}
+		return sum
+	}
+	before := epochs()
+	var longest time.Duration
+	for i, end := 0, time.Now().Add(2*time.Second); time.Now().Before(end); i++ {
+		// The entry of one of them is missing at times, as with a store that forgets.
+		if i%7 == 0 {
+			r.members.mu.Lock()
+			delete(r.members.list, []string{"a", "b", "c"}[i/7%3])
+			r.members.mu.Unlock()
+		}
+		began := time.Now()
+		if _, err := c.Call(within(t), call("app", "A", strconv.Itoa(i%40), "m")); err != nil {
+			t.Fatal(err)
+		}
+		longest = max(longest, time.Since(began))
+		time.Sleep(2 * time.Millisecond)
+	}
+	moved := epochs() - before
+	t.Logf("%d changes of owners, the longest call took %v", moved, longest)
+	if moved > 0 {
+		t.Errorf("partitions changed hands %d times although all lived", moved)
+	}
+}
