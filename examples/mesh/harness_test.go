@@ -183,6 +183,12 @@ func (p *process) signal(s syscall.Signal) {
 // end ends the process and waits for that.
 func (p *process) end(s syscall.Signal) {
 	p.quit.Store(true)
+	begin := time.Now()
+	defer func() {
+		if d := time.Since(begin); d > 5*time.Second {
+			p.t.Logf("%v took %s to end", p.cmd.Args[1:], d.Round(time.Millisecond))
+		}
+	}()
 	p.cmd.Process.Signal(s)
 	p.cmd.Process.Signal(syscall.SIGCONT)
 	select {

@@ -14,6 +14,7 @@ import (
 // those without either are told 503 when, and only when, their request was
 // certainly not accepted. Everything goes on by itself.
 func TestMeshBrokerAway(t *testing.T) {
+	t.Parallel() // most of its time it waits
 	m, w := newMesh(t, options{kafka: parts.NeedKafka(t, parts.KafkaOptions{})}), newWitness(t)
 	m.three()
 	c1, c2 := m.component(w, ""), m.component(w, "")
@@ -57,6 +58,7 @@ func TestMeshBrokerAway(t *testing.T) {
 // happens. The components' lease is the default, for it is what bounds how slow
 // an append may be.
 func TestMeshSlowKafka(t *testing.T) {
+	t.Parallel() // most of its time it waits
 	var proxy *link
 	k := parts.NeedKafka(t, parts.KafkaOptions{Advertise: func(_ int, addr string) (string, error) {
 		proxy = newLink(t, addr)

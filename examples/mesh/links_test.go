@@ -113,6 +113,7 @@ func TestMeshHostLink(t *testing.T) {
 // longer than a gateway's lease and less than a host's, under load: each
 // gateway reaches Kafka and Redis, so none is counted dead. Then it makes them slow.
 func TestMeshGatewayLink(t *testing.T) {
+	t.Parallel() // most of its time it waits
 	m, w := newMesh(t, options{}), newWitness(t)
 	_, p1 := m.linked()
 	_, p2 := m.linked()
@@ -146,6 +147,7 @@ func TestMeshGatewayLink(t *testing.T) {
 // work of an owner at the other side is frozen within its lease, that work is
 // done elsewhere, and when the link is back it is ended before it does any more.
 func TestMeshHostOwnerLinkCut(t *testing.T) {
+	t.Parallel() // most of its time it waits
 	m, w := newMesh(t, options{}), newWitness(t)
 	g1, p1 := m.linked()
 	g2, p2 := m.linked()

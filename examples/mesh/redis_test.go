@@ -17,6 +17,7 @@ import (
 // frozen, state that is not in memory is refused with 503, and all of it is in
 // the store afterwards.
 func TestMeshRedisStall(t *testing.T) {
+	t.Parallel() // most of its time it waits
 	m, w := newMesh(t, options{env: []string{"KAR_VERBOSE=debug"}}), newWitness(t)
 	gs := m.three()
 	c1, c2 := m.component(w, ""), m.component(w, "")
