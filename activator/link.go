@@ -79,7 +79,7 @@ func (l *link) handle(m tunnel.Message) {
 		}
 		l.mu.Unlock()
 	case *tunnel.Changed:
-		l.info.Draining = m.Draining
+		l.info.Draining, l.info.Frozen = m.Draining, m.Frozen
 		owners.HostChanged(l.info)
 	case *tunnel.Exit:
 		l.exited = true

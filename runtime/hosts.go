@@ -24,6 +24,9 @@ type HostInfo struct {
 	URL string
 	// Draining hosts finish what they have and get nothing new.
 	Draining bool
+	// Frozen hosts stand still until owners that they hold work of answer again;
+	// they get nothing new meanwhile.
+	Frozen bool
 }
 
 // An Attempt names one execution: request, step of its chain, number.

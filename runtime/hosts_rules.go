@@ -98,7 +98,7 @@ func (c *Core) componentsOf(i HostInfo) []component {
 }
 
 func (c *Core) addOffers(h *hostEntry) {
-	if h.info.Draining || !h.linked {
+	if h.info.Draining || h.info.Frozen || !h.linked {
 		return
 	}
 	for _, comp := range c.componentsOf(h.info) {

@@ -124,7 +124,7 @@ func (w *world) command(line string) {
 		for _, p := range w.parts {
 			w.describe(p)
 		}
-	case "host", "join", "unlink", "down", "draining", "silence", "deactivated", "answer":
+	case "host", "join", "unlink", "down", "draining", "frozen", "thawed", "silence", "deactivated", "answer":
 		w.hostCommand(ws)
 	case "call", "promise", "tell", "remove":
 		w.submit(ws)
@@ -236,9 +236,9 @@ func (w *world) hostCommand(ws words) {
 		for _, p := range w.parts {
 			w.step(p.n, &HostDown{Boot: boot, Reason: "exit"})
 		}
-	case "draining":
+	case "draining", "frozen", "thawed":
 		info := w.infos[boot]
-		info.Draining = true
+		info.Draining, info.Frozen = ws.at(0) == "draining", ws.at(0) == "frozen"
 		w.infos[boot] = info
 		for _, p := range w.parts {
 			w.step(p.n, &HostChanged{Info: info})

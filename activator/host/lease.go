@@ -132,12 +132,14 @@ func (h *Host) checkLease() {
 		if h.cfg.Guard != nil {
 			h.cfg.Guard.Freeze()
 		}
+		h.tellCondition()
 	case over < 0 && l.frozen:
 		l.frozen = false
 		h.cfg.Logger.Info("the lease is kept again, the app goes on")
 		if h.cfg.Guard != nil {
 			h.cfg.Guard.Thaw()
 		}
+		h.tellCondition()
 	}
 	if len(h.late) == 0 || l.frozen {
 		return
@@ -183,4 +185,17 @@ func (h *Host) active() []runtime.Actor {
 		out = append(out, a)
 	}
 	return out
+}
+
+// condition is what the owners are told of this host beside what it runs; h.mu is held.
+func (h *Host) condition() tunnel.Changed {
+	return tunnel.Changed{Draining: h.draining || !h.listening, Frozen: h.leaseInfo.frozen}
+}
+
+// tellCondition says it on the stream; without one the next join does. h.mu is held.
+func (h *Host) tellCondition() {
+	if h.conn != nil {
+		now := h.condition()
+		h.conn.Send(&now)
+	}
 }

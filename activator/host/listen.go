@@ -37,9 +37,7 @@ func (h *Host) setListening() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.listening = true
-	if h.conn != nil {
-		h.conn.Send(&tunnel.Changed{Draining: h.draining})
-	}
+	h.tellCondition()
 	h.settle()
 	h.notify()
 }

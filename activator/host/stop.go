@@ -22,9 +22,7 @@ func (h *Host) Drain(ctx context.Context) error {
 	defer h.mu.Unlock()
 	if !h.draining {
 		h.draining = true
-		if h.conn != nil {
-			h.conn.Send(&tunnel.Changed{Draining: true})
-		}
+		h.tellCondition()
 	}
 	for len(h.attempts.table) > 0 {
 		changed := h.changed

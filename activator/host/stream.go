@@ -65,7 +65,7 @@ func (h *Host) stream(gateway string, limit time.Duration) (joined bool, err err
 	}
 	ctx, cancel := context.WithTimeout(h.ctx, handshake)
 	defer cancel()
-	sent, draining, err := h.join(ctx, c, first)
+	sent, told, err := h.join(ctx, c, first)
 	if err != nil {
 		return false, err
 	}
@@ -75,7 +75,7 @@ func (h *Host) stream(gateway string, limit time.Duration) (joined bool, err err
 	// seconds while one of them is missing.
 	c.ExpectWithin(max(3*h.lease, 3*time.Second))
 	h.mu.Unlock()
-	h.joined(c, sent, draining)
+	h.joined(c, sent, told)
 	err = c.Run(h.ctx, h.handle)
 	h.mu.Lock()
 	h.conn = nil
@@ -84,33 +84,33 @@ func (h *Host) stream(gateway string, limit time.Duration) (joined bool, err err
 }
 
 // join answers the gateway's question: what has finished, what runs, what is
-// active. It returns the boot time at which the answer was sent, and whether
-// that said that nothing new is taken.
-func (h *Host) join(ctx context.Context, c *tunnel.Conn, m tunnel.Message) (sent time.Duration, draining bool, err error) {
+// active. It returns the boot time at which the answer was sent, and what was
+// told of its condition.
+func (h *Host) join(ctx context.Context, c *tunnel.Conn, m tunnel.Message) (sent time.Duration, told tunnel.Changed, err error) {
 	w, ok := m.(*tunnel.Welcome)
 	if !ok {
-		return 0, false, h.refused(m)
+		return 0, told, h.refused(m)
 	}
 	if w.Protocol != tunnel.Protocol {
-		return 0, false, runtime.Errorf(runtime.CodeGatewayTooOld,
+		return 0, told, runtime.Errorf(runtime.CodeGatewayTooOld,
 			"the running gateway (version %s) and this kar (version %s) speak different versions of the tunnel", w.Version, h.cfg.Version)
 	}
 	info, finished, joined := h.snapshot(w)
 	if err := c.Write(ctx, &tunnel.Hello{Protocol: tunnel.Protocol, Version: h.cfg.Version, Info: info}); err != nil {
-		return 0, false, err
+		return 0, told, err
 	}
 	for i := range finished {
 		if err := c.Write(ctx, &tunnel.Answer{Answer: finished[i]}); err != nil {
-			return 0, false, err
+			return 0, told, err
 		}
 	}
 	sent = tunnel.BootTime()
 	for _, piece := range joined.Pieces() {
 		if err := c.Write(ctx, piece); err != nil {
-			return 0, false, err
+			return 0, told, err
 		}
 	}
-	return sent, info.Draining, nil
+	return sent, tunnel.Changed{Draining: info.Draining, Frozen: info.Frozen}, nil
 }
 
 // snapshot takes over what the gateway said and says what is to be answered.
@@ -131,7 +131,8 @@ func (h *Host) snapshot(w *tunnel.Welcome) (runtime.HostInfo, []runtime.Answer, 
 	fresh, stale := h.parts.fence(w.Epochs)
 	info := h.cfg.Info
 	info.Grace = w.LeaseMillis
-	info.Draining = h.draining || !h.listening
+	now := h.condition()
+	info.Draining, info.Frozen = now.Draining, now.Frozen
 	finished, running := h.attempts.snapshot(func(p uint16) bool { return !stale[p] })
 	joined := &tunnel.Joined{Epochs: fresh, Running: running}
 	for a, inst := range h.instances {
@@ -144,7 +145,7 @@ func (h *Host) snapshot(w *tunnel.Welcome) (runtime.HostInfo, []runtime.Answer, 
 }
 
 // joined opens the stream to everybody and tells what ended meanwhile.
-func (h *Host) joined(c *tunnel.Conn, sent time.Duration, draining bool) {
+func (h *Host) joined(c *tunnel.Conn, sent time.Duration, told tunnel.Changed) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.up = false
@@ -154,8 +155,8 @@ func (h *Host) joined(c *tunnel.Conn, sent time.Duration, draining bool) {
 	}
 	h.unsent = nil
 	h.conn = c
-	if now := h.draining || !h.listening; now != draining {
-		c.Send(&tunnel.Changed{Draining: now})
+	if now := h.condition(); now != told {
+		c.Send(&now)
 	}
 	h.beat(c)
 	h.resend(c)

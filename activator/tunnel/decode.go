@@ -124,8 +124,11 @@ func decodeKind(kind byte, f *fields) Message {
 	case kindChanged:
 		m := &Changed{}
 		each(f, func(x field) {
-			if x.num == 1 {
+			switch x.num {
+			case 1:
 				m.Draining = x.v != 0
+			case 2:
+				m.Frozen = x.v != 0
 			}
 		})
 		return m

@@ -76,6 +76,8 @@ func info(f *fields, data []byte) (i runtime.HostInfo) {
 			i.URL = string(x.data)
 		case 10:
 			i.Draining = x.v != 0
+		case 11:
+			i.Frozen = x.v != 0
 		}
 	}
 	f.keep(in.err)

@@ -127,7 +127,7 @@ type BeatAnswer struct {
 type Exit struct{ Reason string }
 
 // Changed tells that the host takes nothing new (or does again).
-type Changed struct{ Draining bool }
+type Changed struct{ Draining, Frozen bool }
 
 // Request is an API request of the app. The host repeats it under the same ID
 // on the next stream when this one breaks.

@@ -91,6 +91,7 @@ func encode(b []byte, m Message) (head, body []byte) {
 		b = appendString(append(b, kindExit), 1, m.Reason)
 	case *Changed:
 		b = appendBool(append(b, kindChanged), 1, m.Draining)
+		b = appendBool(b, 2, m.Frozen)
 	case *Up:
 		b = append(b, kindUp)
 	default:
@@ -218,5 +219,6 @@ func appendInfo(b []byte, i *runtime.HostInfo) []byte {
 	b = appendUint(b, 7, uint64(i.Idle))
 	b = appendUint(b, 8, uint64(i.Grace))
 	b = appendString(b, 9, i.URL)
-	return appendBool(b, 10, i.Draining)
+	b = appendBool(b, 10, i.Draining)
+	return appendBool(b, 11, i.Frozen)
 }

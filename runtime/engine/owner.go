@@ -81,6 +81,7 @@ func (o *ownerLoop) run(ctx context.Context) {
 				o.mu.Unlock()
 			}
 			list()
+			o.m.tellOwns() // again: what somebody has doubted meanwhile
 			o.probe(ctx)
 			o.raise()
 			o.report()

@@ -27,6 +27,8 @@ type Cluster struct {
 	topics     *topics
 	refreshes  shared
 	work       sync.WaitGroup // requests in flight that nobody may be waiting for
+	life       context.Context
+	end        context.CancelFunc
 
 	mu      sync.Mutex
 	closed  bool
@@ -35,6 +37,7 @@ type Cluster struct {
 	failed  map[string]time.Time // when a broker did not answer
 	idle    map[string][]*conn
 	lanes   map[laneKey]*lane
+	senders map[string]*sender // by address
 }
 
 // Open connects, creates the topics of the mesh unless they exist, and checks
@@ -49,8 +52,9 @@ func Open(ctx context.Context, cfg Config) (*Cluster, error) {
 	}
 	c := &Cluster{
 		cfg: cfg, sarama: s, topic: cfg.logTopic(), refreshes: newShared(),
-		brokers: map[int32]string{}, failed: map[string]time.Time{}, idle: map[string][]*conn{}, lanes: map[laneKey]*lane{},
+		brokers: map[int32]string{}, failed: map[string]time.Time{}, idle: map[string][]*conn{}, lanes: map[laneKey]*lane{}, senders: map[string]*sender{},
 	}
+	c.life, c.end = context.WithCancel(context.WithoutCancel(ctx))
 	c.topics = newTopics(c)
 	if err := c.open(ctx); err != nil {
 		c.Close()
@@ -98,9 +102,13 @@ func (c *Cluster) Topics() runtime.Topics { return c.topics }
 func (c *Cluster) Close() error {
 	c.mu.Lock()
 	c.closed = true
-	idle, lanes := c.idle, c.lanes
-	c.idle, c.lanes = nil, map[laneKey]*lane{}
+	idle, lanes, senders := c.idle, c.lanes, c.senders
+	c.idle, c.lanes, c.senders = nil, map[laneKey]*lane{}, nil
 	c.mu.Unlock()
+	c.end()
+	for _, s := range senders {
+		s.close()
+	}
 	for _, conns := range idle {
 		for _, conn := range conns {
 			conn.close()

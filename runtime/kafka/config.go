@@ -48,9 +48,9 @@ type Config struct {
 	// Timeout is how long a broker may take to accept a connection, or to answer
 	// before the outcome counts as unknown; 0 is 10 s.
 	Timeout time.Duration
-	// Connections is the number of connections to each broker over which appends
-	// are spread, as a broker serves one connection in order; 0 is 16, which
-	// carries twice as much as 4 when many partitions are busy (BenchmarkAppendAll).
+	// Connections is the number of requests with appends that are in flight to a
+	// broker at a time; each takes along all that waits. 0 is 2. (Late ones do
+	// not count.)
 	Connections int
 	ClientID    string // "" is kar
 	Logger      *slog.Logger
@@ -121,7 +121,7 @@ func (c *Config) complete() error {
 		c.Timeout = 10 * time.Second
 	}
 	if c.Connections == 0 {
-		c.Connections = 16
+		c.Connections = 2
 	}
 	if c.ClientID == "" {
 		c.ClientID = "kar"

@@ -154,7 +154,7 @@ func (c *Cluster) giveBack(addr string, conn *conn) {
 	}
 }
 
-// A lane is a connection that several partitions append over.
+// A lane is a connection that several publishers of events share.
 type lane struct {
 	c    *Cluster
 	addr string
@@ -239,6 +239,37 @@ func (l *lane) close() {
 	l.mu.Unlock()
 	if conn != nil {
 		conn.close()
+	}
+}
+
+type produced struct {
+	answer *sarama.ProduceResponse
+	err    error
+}
+
+// send sends a produce request over a connection that others use as well. When
+// ctx ends it returns at once, and the request stays on its way.
+func (c *Cluster) send(ctx context.Context, conn *conn, r *sarama.ProduceRequest) (*sarama.ProduceResponse, error) {
+	result := make(chan produced, 2)
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return nil, errClosed()
+	}
+	c.work.Add(1)
+	c.mu.Unlock()
+	go func() { // waits while the connection takes no more
+		defer c.work.Done()
+		err := conn.broker.AsyncProduce(r, func(answer *sarama.ProduceResponse, err error) { result <- produced{answer, err} })
+		if err != nil {
+			result <- produced{nil, err}
+		}
+	}()
+	select {
+	case p := <-result:
+		return p.answer, p.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
 }
 

@@ -33,7 +33,8 @@ type log struct {
 
 	next atomic.Uint64 // the log was at least this long
 
-	mu sync.Mutex // one Append at a time
+	mu   sync.Mutex // one Append at a time
+	slow bool       // the last one was
 	// doubt is the fingerprint of the batch whose outcome is not known.
 	doubt   [sha256.Size]byte
 	doubted bool
@@ -127,7 +128,7 @@ func fingerprint(batch [][]byte) (sum [sha256.Size]byte) {
 	return sum
 }
 
-// produce sends one request and returns the offset of its first record.
+// produce appends what fits into one batch and returns the offset of its first record.
 func (l *log) produce(ctx context.Context, records [][]byte) (uint64, error) {
 	if err := l.c.Err(); err != nil {
 		return 0, err
@@ -136,35 +137,26 @@ func (l *log) produce(ctx context.Context, records [][]byte) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	lane := l.c.lane(addr, int(l.partition)%l.c.cfg.Connections)
-	conn, err := lane.get(ctx)
+	s, err := l.c.sender(addr)
 	if err != nil {
-		l.c.forget(l.partition)
 		return 0, err
 	}
-	answer, err := l.c.send(ctx, conn, l.c.request(l.c.topic, l.partition, recordsOf(records)))
-	if err != nil {
-		if ctx.Err() == nil {
-			lane.drop(conn)
-			l.c.forget(l.partition)
-		}
-		return 0, &runtime.UnknownError{Cause: fmt.Errorf("broker %s: %w", addr, plain(err))}
-	}
-	block := answer.GetBlock(l.c.topic, l.partition)
-	if block == nil {
-		lane.drop(conn)
-		return 0, &runtime.UnknownError{Cause: fmt.Errorf("broker %s answered without naming the partition", addr)}
-	}
-	if block.Err == sarama.ErrNoError {
-		return uint64(block.Offset), nil
-	}
-	if misplaced(block.Err) {
+	o := s.append(ctx, l.partition, records, l.slow)
+	l.slow = o.slow
+	if o.err != nil && ctx.Err() == nil || misplaced(o.code) {
 		l.c.forget(l.partition)
 	}
-	if neverAppended(block.Err) {
-		return 0, l.refusal(block.Err, records)
+	switch {
+	case o.err != nil && !o.sent:
+		return 0, o.err
+	case o.err != nil:
+		return 0, &runtime.UnknownError{Cause: fmt.Errorf("broker %s: %w", addr, plain(o.err))}
+	case o.code == sarama.ErrNoError:
+		return uint64(o.offset), nil
+	case neverAppended(o.code):
+		return 0, l.refusal(o.code, records)
 	}
-	return 0, &runtime.UnknownError{Cause: fmt.Errorf("broker %s: %w", addr, block.Err)}
+	return 0, &runtime.UnknownError{Cause: fmt.Errorf("broker %s: %w", addr, o.code)}
 }
 
 // refusal is the error of a batch that was certainly not appended.
@@ -191,50 +183,16 @@ func recordsOf(values [][]byte) []*sarama.Record {
 	return all
 }
 
-// request is a produce request with one batch.
-func (c *Cluster) request(topic string, partition int32, records []*sarama.Record) *sarama.ProduceRequest {
+// request is a produce request without a batch.
+func (c *Cluster) request() *sarama.ProduceRequest {
+	return &sarama.ProduceRequest{Version: 7, RequiredAcks: sarama.WaitForAll, Timeout: int32((c.cfg.Timeout * 4 / 5).Milliseconds())}
+}
+
+func batchOf(records []*sarama.Record) *sarama.RecordBatch {
 	now := time.Now()
-	r := &sarama.ProduceRequest{Version: 7, RequiredAcks: sarama.WaitForAll, Timeout: int32((c.cfg.Timeout * 4 / 5).Milliseconds())}
-	r.AddBatch(topic, partition, &sarama.RecordBatch{
+	return &sarama.RecordBatch{
 		Version: 2, ProducerID: -1, ProducerEpoch: -1, FirstSequence: -1,
 		FirstTimestamp: now, MaxTimestamp: now, LastOffsetDelta: int32(len(records) - 1), Records: records,
-	})
-	return r
-}
-
-type produced struct {
-	answer *sarama.ProduceResponse
-	err    error
-}
-
-// send sends a produce request over a connection that others use as well. When
-// ctx ends it returns at once, and the request stays on its way.
-func (c *Cluster) send(ctx context.Context, conn *conn, r *sarama.ProduceRequest) (*sarama.ProduceResponse, error) {
-	result := make(chan produced, 2)
-	c.mu.Lock()
-	if c.closed {
-		c.mu.Unlock()
-		return nil, errClosed()
-	}
-	c.work.Add(1)
-	c.mu.Unlock()
-	write := func() { // waits while the connection takes no more
-		defer c.work.Done()
-		err := conn.broker.AsyncProduce(r, func(answer *sarama.ProduceResponse, err error) { result <- produced{answer, err} })
-		if err != nil {
-			result <- produced{nil, err}
-		}
-	}
-	if ctx.Done() == nil { // as the engine calls it: nobody goes away meanwhile
-		write()
-	} else {
-		go write()
-	}
-	select {
-	case p := <-result:
-		return p.answer, p.err
-	case <-ctx.Done():
-		return nil, ctx.Err()
 	}
 }
 

@@ -470,12 +470,14 @@ const topicLanes = 4
 func (c *Cluster) produce(ctx context.Context, addr, topic string, partition int32, records []*sarama.Record) (int64, error) {
 	h := fnv.New32a()
 	h.Write([]byte(topic))
-	lane := c.lane(addr, c.cfg.Connections+int(h.Sum32()%topicLanes))
+	lane := c.lane(addr, int(h.Sum32()%topicLanes))
 	conn, err := lane.get(ctx)
 	if err != nil {
 		return 0, err
 	}
-	answer, err := c.send(ctx, conn, c.request(topic, partition, records))
+	r := c.request()
+	r.AddBatch(topic, partition, batchOf(records))
+	answer, err := c.send(ctx, conn, r)
 	if err != nil {
 		if ctx.Err() == nil {
 			lane.drop(conn)
