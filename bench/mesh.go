@@ -101,33 +101,46 @@ func (s *sharedMesh) beside(one *nodes, partitions int) error {
 		return err
 	}
 	defer sketch.close()
+	for addr, do := range map[string]step{sketch.api: call("", 1000, "echo"), one.gateways[0].addr: call(prefix, 1000, "echo")} { // warm
+		if _, err := load("tcp", addr, 128, 0, b.length(4*time.Second), 0, do); err != nil {
+			return fmt.Errorf("%w\n%s", err, one.tails())
+		}
+	}
 	length := b.length(3 * time.Second)
 	var kars, sketches []time.Duration
 	var before, after nodeStatus
+	ours := s.meter([]string{"gateway", "sidecar and app"}, one.gateways[0].proc, one.comps[0].proc)
+	theirs := s.meter([]string{"app", "gateway", "sidecar"}, sketch.procs...)
 	for i := range rounds {
-		_, more, err := loadOver("tcp", []string{sketch.api}, 128, b.length(time.Second), length, 0, call("", 1000, "echo"))
+		theirs.begin()
+		_, more, err := loadOver("tcp", []string{sketch.api}, 128, 0, length, 0, call("", 1000, "echo"))
 		if err != nil {
 			return err
 		}
+		theirs.end(len(more))
 		sketches = append(sketches, more...)
 		if i == 0 {
 			before, _ = one.gateways[0].status()
 		}
-		if _, more, err = loadOver("tcp", []string{one.gateways[0].addr}, 128, b.length(time.Second), length, 0, call(prefix, 1000, "echo")); err != nil {
+		ours.begin()
+		if _, more, err = loadOver("tcp", []string{one.gateways[0].addr}, 128, 0, length, 0, call(prefix, 1000, "echo")); err != nil {
 			return fmt.Errorf("%w\n%s", err, one.tails())
 		}
+		ours.end(len(more))
 		kars = append(kars, more...)
 	}
 	after, _ = one.gateways[0].status()
 	sf, kf := figureOf(sketches, rounds*length), figureOf(kars, rounds*length)
 	b.row(fmt.Sprintf("sketch on %d partitions, 128 clients", partitions), sf.String(), "", "")
+	b.row("", theirs.String(), "", "")
 	reach, aim := "", ""
 	if partitions == defaultPartitions {
 		reach, aim = ">= 80 % of the sketch, >= 8000/s, p99 <= 35 ms", "12000/s"
 	}
 	b.row(fmt.Sprintf("call through a gateway, %d partitions, 128 clients", partitions), kf.String()+ratio(kf.perSec, sf.perSec, "sketch"), reach, aim)
+	b.row("", ours.String(), "", "")
 	appends := float64(after.Stats.Appends - before.Stats.Appends)
-	b.row("  its appends", fmt.Sprintf("%.1f records each, %s on average, %.0f bytes a call", float64(after.Stats.AppendedRecords-before.Stats.AppendedRecords)/appends,
+	b.row("", "appends of "+fmt.Sprintf("%.1f records each, %s on average, %.0f bytes a call", float64(after.Stats.AppendedRecords-before.Stats.AppendedRecords)/appends,
 		short(time.Duration((after.Stats.AppendSeconds-before.Stats.AppendSeconds)/appends*1e9)),
 		float64(after.Stats.AppendedBytes-before.Stats.AppendedBytes)/float64(after.Stats.Completed-before.Stats.Completed)), "", "")
 	return nil

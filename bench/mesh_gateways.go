@@ -27,21 +27,30 @@ func (s *sharedMesh) gateways() error {
 	do := call(prefix, 1000, "echo")
 	length := b.length(3 * time.Second)
 	var ones, threes []time.Duration
-	for range rounds {
+	cpuOne := s.meter([]string{"gateway", "sidecar and app"}, one.gateways[0].proc, one.comps[0].proc)
+	cpuThree := s.meter([]string{"gateway 1", "2", "3", "sidecar and app"}, three.gateways[0].proc, three.gateways[1].proc, three.gateways[2].proc, three.comps[0].proc)
+	for i := range rounds + 1 {
 		for _, x := range []struct {
 			m     *nodes
 			times *[]time.Duration
-		}{{one, &ones}, {three, &threes}} {
-			_, more, err := loadOver("tcp", x.m.addrs(), 128, b.length(time.Second), length, 0, do)
+			cpu   *cpuMeter
+		}{{one, &ones, cpuOne}, {three, &threes, cpuThree}} {
+			x.cpu.begin()
+			_, more, err := loadOver("tcp", x.m.addrs(), 128, 0, length, 0, do)
 			if err != nil {
 				return fmt.Errorf("%w\n%s", err, x.m.tails())
 			}
-			*x.times = append(*x.times, more...)
+			if i > 0 { // the first round warms up
+				x.cpu.end(len(more))
+				*x.times = append(*x.times, more...)
+			}
 		}
 	}
 	fo, ft := figureOf(ones, rounds*length), figureOf(threes, rounds*length)
 	b.row("one gateway, 128 clients", fo.String(), "", "")
+	b.row("", cpuOne.String(), "", "")
 	b.row("three gateways, 128 clients spread, component at one", ft.String()+ratio(ft.perSec, fo.perSec, "one"), ">= 0.8 x one", "")
+	b.row("", cpuThree.String(), "", "")
 	return s.hops(three)
 }
 
