@@ -21,8 +21,8 @@ type link struct {
 	info    runtime.HostInfo
 	ctx     context.Context
 	cancel  context.CancelFunc
-	exited  bool    // the reader's: an exit was reported, nothing follows
-	joining joining // the reader's
+	exited  bool     // the reader's: an exit was reported, nothing follows
+	joining joining  // the reader's
 	told    []string // gateways that the host was told of; of who beats
 
 	requests sync.WaitGroup

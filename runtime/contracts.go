@@ -12,7 +12,8 @@ type Log interface {
 	// offset of its first record. One Append is in flight at a time. An error
 	// wrapped in *UnknownError means that the batch may or may not be in the
 	// log, now or later: append the same bytes again and nothing else until an
-	// answer comes. Any other error means it certainly is not.
+	// answer comes. Any other error means it certainly is not. The records must
+	// not be changed afterwards; the slice that holds them is the caller's again.
 	Append(ctx context.Context, batch [][]byte) (first uint64, err error)
 	// Read calls visit for each record from offset on (or from the start of
 	// the log when that is later) up to the end as it is at the call. The

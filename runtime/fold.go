@@ -16,6 +16,9 @@ import (
 func (c *Core) Fold(b []byte) (valid bool, err error) {
 	r, err := decodeRecord(&c.tables, b)
 	if err != nil {
+		if r != nil && !c.follows(r) {
+			return false, nil // whatever it is, it does not count
+		}
 		return false, err
 	}
 	switch body := r.Body.(type) {
@@ -64,7 +67,7 @@ func (c *Core) Fold(b []byte) (valid bool, err error) {
 			return false, nil // the rest of a trimmed round, in front of the header
 		}
 	}
-	if r.Epoch != c.epoch || r.Owner != c.owner || r.Seq != c.seq+1 {
+	if !c.follows(r) {
 		return false, nil
 	}
 	if up, ok := r.Body.(*raised); ok {
@@ -74,6 +77,11 @@ func (c *Core) Fold(b []byte) (valid bool, err error) {
 	}
 	c.apply(r)
 	return true, nil
+}
+
+// follows tells a record of the current claim that is the next one.
+func (c *Core) follows(r *Record) bool {
+	return r.Epoch == c.epoch && r.Owner == c.owner && r.Seq == c.seq+1
 }
 
 // readable refuses a log that may hold what this version does not understand.

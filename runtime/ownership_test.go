@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 )
@@ -128,5 +129,28 @@ func TestClaimEpoch(t *testing.T) {
 	}
 	if _, ok := ClaimEpoch([]byte("rubbish")); ok {
 		t.Error("rubbish is taken for a claim")
+	}
+}
+
+// Somebody else's record in the log, or an empty one, is void: it must not keep
+// a partition from being owned. One of the owner that this version does not know
+// must.
+func TestStrangeRecordsAreVoid(t *testing.T) {
+	c := New(Config{Mesh: "m", Partitions: 1, Node: "n"})
+	claim := c.Claim(Now{Wall: 1})
+	if _, err := c.Fold(claim); err != nil {
+		t.Fatal(err)
+	}
+	unknown := func(epoch, owner, seq uint64) []byte {
+		return encode(nil, &envelope{kind: 60, epoch: epoch, owner: owner, seq: seq, message: &alive{}})
+	}
+	for _, b := range [][]byte{{}, unknown(1, c.me+1, 2), unknown(0, c.me, 2), unknown(1, c.me, 7)} {
+		if valid, err := c.Fold(b); valid || err != nil {
+			t.Errorf("%x: %v %v", b, valid, err)
+		}
+	}
+	var e *Error
+	if _, err := c.Fold(unknown(1, c.me, 2)); !errors.As(err, &e) || e.Code != CodeNewerFormat {
+		t.Errorf("the owner's: %v", err)
 	}
 }

@@ -224,7 +224,8 @@ func sizeHint(m message) int {
 }
 
 // DecodeRecord reads what EncodeRecord wrote. An unknown kind is an error with
-// CodeNewerFormat: this version must not own the partition.
+// CodeNewerFormat: this version must not own the partition. (The record then
+// says where it stands, and nothing else.)
 func DecodeRecord(b []byte) (*Record, error) { return decodeRecord(&tables{}, b) }
 
 func decodeRecord(t *tables, b []byte) (*Record, error) {
@@ -244,7 +245,7 @@ func decodeRecord(t *tables, b []byte) (*Record, error) {
 		body = newBody(e.kind)
 	}
 	if body == nil {
-		return nil, Errorf(CodeNewerFormat, "the log holds a record of kind %d that this version does not know", e.kind)
+		return &Record{Epoch: e.epoch, Owner: e.owner, Seq: e.seq}, Errorf(CodeNewerFormat, "the log holds a record of kind %d that this version does not know", e.kind)
 	}
 	if err := decodeWith(t, e.body, body); err != nil {
 		return nil, Errorf(CodeDamaged, "a log record of kind %d cannot be read", e.kind)

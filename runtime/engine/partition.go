@@ -28,6 +28,7 @@ type partition struct {
 	next     uint64        // offset at which the next round should land
 	proof    stamp         // when the last append that came back in place was sent
 	lastTick time.Time
+	unsure   bool // some try of the round's append has an unknown outcome
 	trim     trimmer
 
 	orders chan func(context.Context) // for the loop
@@ -251,6 +252,9 @@ func (p *partition) round(ctx context.Context, ins []runtime.Input) error {
 	for i := range effects {
 		p.carryOut(&effects[i])
 	}
+	if p.unsure { // an earlier try may still be on its way, with these bytes
+		p.unsure, records = false, nil
+	}
 	p.core.Recycle(records, effects)
 	return nil
 }
@@ -344,6 +348,7 @@ func (p *partition) append(ctx context.Context, records [][]byte) error {
 			return err
 		}
 		p.m.tally.unknown.Add(1)
+		p.unsure = true
 		p.logger.Warn("append outcome unknown, asking again", "error", err)
 		if time.Since(began) > appendPatience {
 			p.refuseWaiting(err)
@@ -418,6 +423,7 @@ func (p *partition) fail(ins []runtime.Input, effects []runtime.Effect, cause er
 	for _, in := range ins { // calls of this round; the others who wait ask again
 		refuseInput(in, runtime.Errorf(refusal, "the log cannot be written: %v", cause))
 	}
+	p.unsure = false
 	p.core.StepDown()
 	_, rest := p.core.Take()
 	for i := range rest {
