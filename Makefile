@@ -23,6 +23,14 @@ build: ## build bin/kar
 demo: build ## kill a component in the middle of a call and see the one result
 	@sh examples/greeter-go/demo.sh bin/kar
 
+.PHONY: mesh
+mesh: build ## a real Kafka, a real Redis and three gateways on this machine; ARGS='-gateways 5 -dir d' to vary
+	$(GO) run ./deploy/mesh $(ARGS)
+
+.PHONY: image
+image: ## the container image kar:local, with docker
+	docker build -f deploy/Dockerfile -t kar:local --build-arg VERSION=$(VERSION) .
+
 .PHONY: test
 test: vet ## vet, format and all tests; whole applications are skipped, loudly, where their language is missing
 	@[ -n "$(DETECT)" ] || echo "NOTE: no C compiler, so the tests run WITHOUT the race detector"
