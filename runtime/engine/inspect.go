@@ -137,6 +137,9 @@ func (m *Mesh) Stats() Stats {
 
 // Healthy is nil while every partition of this node can append and the store answers.
 func (m *Mesh) Healthy(ctx context.Context) error {
+	if m.owned != nil && !m.owned.complete() {
+		return runtime.Errorf(runtime.CodeUnavailable, "the gateway has just begun and does not know the owners of all partitions yet")
+	}
 	for _, p := range m.parts {
 		if err := p.down.Load(); err != nil {
 			return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/karmesh/kar/runtime"
@@ -31,6 +32,8 @@ type ownerLoop struct {
 	since       map[string]time.Time // when a member was first listed
 	leaving     bool
 	unfit       error // why this gateway should own nothing now, nil when it may
+
+	settled atomic.Bool
 
 	telling sync.Mutex // orders the notes about what is owned
 
@@ -454,6 +457,22 @@ func (o *ownerLoop) heirs() bool {
 		}
 	}
 	return false
+}
+
+// complete tells whether all partitions had owners at some time: only a gateway
+// that begins is not ready for lack of them, or a take-over would make all
+// gateways unready at once.
+func (o *ownerLoop) complete() bool {
+	if o.settled.Load() {
+		return true
+	}
+	for _, own := range o.m.dir.all() {
+		if own.node == "" {
+			return false
+		}
+	}
+	o.settled.Store(true)
+	return true
 }
 
 // Settled waits until every partition has an owner that this node knows.
