@@ -2,6 +2,7 @@ package gateway
 
 import (
 	_ "embed"
+	"errors"
 	"net/http"
 	"os"
 	"time"
@@ -23,12 +24,22 @@ func (x *exchange) health() error {
 	return x.text(http.StatusOK, "OK\n")
 }
 
-// ready serves GET /kar/ready: healthy, and not about to stop.
+// ready serves GET /kar/ready: work can be accepted, and it is not about to
+// stop. Without the store it can: a load balancer that took all gateways away
+// then would stop calls that need no state.
 func (x *exchange) ready() error {
 	if x.stopping.Load() {
 		return runtime.Errorf(runtime.CodeShutdown, "the gateway is stopping")
 	}
-	return x.health()
+	err := x.mesh.Healthy(x.r.Context())
+	var e *runtime.Error
+	if errors.As(err, &e) && (e.Code == runtime.CodeStoreAway || e.Code == runtime.CodeStateLost) {
+		err = nil
+	}
+	if err != nil {
+		return x.unfit(err)
+	}
+	return x.text(http.StatusOK, "OK\n")
 }
 
 // unfit makes every reason for bad health a 503.
