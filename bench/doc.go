@@ -3,9 +3,10 @@
 // without any rules does (the sketch), and what the real binary does, with one
 // load generator and one handler for all of them.
 //
-//	go run ./bench                        everything, about 45 minutes on two cores
+//	go run ./bench                        everything, about 55 minutes on two cores
 //	go run ./bench -run floor,sketch      some parts
 //	go run ./bench -scale 0.1 -run history
+//	go run ./bench -run mesh -figures kills
 //	go run ./bench -run rivals            KAR beside Restate (make bench-rivals)
 //
 // Every part that is not the load generator is a process of its own: this

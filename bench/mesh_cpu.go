@@ -55,16 +55,21 @@ func (m *cpuMeter) end(calls int) {
 	m.calls += calls
 }
 
+// perCall is in microseconds.
+func (m *cpuMeter) perCall() (total float64) {
+	for _, g := range m.groups {
+		total += float64(g.spent) / 1e3 / float64(max(m.calls, 1))
+	}
+	return total
+}
+
 // String is the time for one call, where it is spent, and what it makes of two cores.
 func (m *cpuMeter) String() string {
-	var total float64
 	var text []string
 	for _, g := range m.groups {
-		us := float64(g.spent) / 1e3 / float64(max(m.calls, 1))
-		total += us
-		text = append(text, fmt.Sprintf("%s %.0f", g.name, us))
+		text = append(text, fmt.Sprintf("%s %.0f", g.name, float64(g.spent)/1e3/float64(max(m.calls, 1))))
 	}
-	return fmt.Sprintf("%.0f µs of CPU a call (%s): at most %.0f/s on two cores", total, strings.Join(text, ", "), 2e6/total)
+	return fmt.Sprintf("%.0f µs of CPU a call (%s): at most %.0f/s on two cores", m.perCall(), strings.Join(text, ", "), 2e6/m.perCall())
 }
 
 // spentBy is in user and kernel mode, to 10 ms; 0 where there is no /proc.

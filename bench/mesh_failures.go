@@ -127,6 +127,7 @@ func (s *sharedMesh) restarted(m *nodes, prefix string, takeAway func(c *compone
 		}
 	}
 	c := m.comps[victim]
+	defer c.kill()
 	began := time.Now()
 	if err := takeAway(c, lists[victim].PID); err != nil {
 		return nil, err
@@ -149,14 +150,21 @@ func (s *sharedMesh) restarted(m *nodes, prefix string, takeAway func(c *compone
 			}
 		case <-time.After(time.Minute):
 			return nil, errors.New("a request did not start again within a minute")
+		case <-s.b.ctx.Done():
+			return nil, s.b.ctx.Err()
 		}
 	}
+	c.kill()
+	_, err = m.startComponent(c.at)
+	return times, err
+}
+
+// kill ends all processes of the component, also stopped ones, and waits.
+func (c *component) kill() {
 	for _, pid := range tree(c.cmd.Process.Pid) {
 		syscall.Kill(pid, syscall.SIGKILL)
 	}
 	<-c.done
-	_, err = m.startComponent(c.at)
-	return times, err
 }
 
 // stalled asks the app which actors wait in it.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"syscall"
 	"time"
@@ -31,7 +32,8 @@ func (s *sharedMesh) recovery() error {
 	if _, err := load("tcp", addr, 64, 0, 0, pending, tell); err != nil {
 		return fmt.Errorf("%w\n%s", err, m.tails())
 	}
-	do := call(prefix, 100_000, "echo")
+	echo := call(prefix, 100_000, "echo")
+	do := func(c *conn, n int) error { return errors.Join(echo(c, n), b.ctx.Err()) }
 	calls := 0
 	for _, records := range []int{b.count(100_000), b.count(1_000_000)} {
 		f, err := load("tcp", addr, 128, 0, 0, records/2-calls, do)
