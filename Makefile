@@ -54,7 +54,7 @@ e2e: ## whole applications through the real binary
 
 .PHONY: soak
 soak: ## kill everything in turn under load; FOR=10m, SEED=n repeats a run
-	KAR_SOAK=$(or $(FOR),10m) KAR_SEED=$(SEED) $(GO) test -v -count=1 -timeout 24h -run Storm ./examples
+	KAR_SOAK=$(or $(FOR),10m) KAR_SEED=$(SEED) $(GO) test -v -count=1 -timeout 24h -p 1 -run 'Storm|Soak' ./examples ./examples/mesh
 
 .PHONY: sim
 sim: ## the simulator; SEED=n for one run, FOR=1m for how long

@@ -165,6 +165,10 @@ func (m *mesh) startFor(t *testing.T, env []string, args ...string) *process {
 	}
 	t.Cleanup(func() {
 		p.end(syscall.SIGTERM)
+		if dir := os.Getenv("MESH_TEST_LOGS"); dir != "" { // to look at afterwards
+			name := fmt.Sprintf("%s-%d-%s.log", strings.ReplaceAll(t.Name(), "/", "-"), p.cmd.Process.Pid, args[0])
+			must(t, os.WriteFile(filepath.Join(dir, name), []byte(p.out.String()), 0o600))
+		}
 		if t.Failed() {
 			text := p.out.String()
 			t.Logf("kar %s (pid %d) printed:\n%s", strings.Join(args, " "), p.cmd.Process.Pid, text[max(0, len(text)-5000):])

@@ -13,10 +13,10 @@ import (
 	"github.com/karmesh/kar/runtime/runtimetest/parts"
 )
 
-// TestMeshStorm kills, stops and restarts everything in turn under load:
+// TestStormOverEverything kills, stops and restarts everything in turn under load:
 // gateways, components, sidecars, guards, the broker, Redis. KAR_SOAK is a
 // duration that makes it longer; KAR_SEED repeats its choices.
-func TestMeshStorm(t *testing.T) {
+func TestStormOverEverything(t *testing.T) {
 	length := 20 * time.Second
 	if v := os.Getenv("KAR_SOAK"); v != "" {
 		var err error
