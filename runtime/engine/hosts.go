@@ -88,10 +88,10 @@ func (m *Mesh) attachedLink(boot string) runtime.Link {
 }
 
 const (
-	// joinTimeout bounds how long an attaching host waits for owners here.
+	// joinTimeout bounds how long an attaching host waits for its owners in local mode.
 	joinTimeout = 10 * time.Second
-	// joinPatience is how long it waits for those at other gateways: they need
-	// not have answered, but then the host is ready for them too.
+	// joinPatience is how long it waits in a shared mesh: the owners need not have
+	// answered, but then the host is ready for their work too.
 	joinPatience = 250 * time.Millisecond
 )
 
@@ -146,12 +146,24 @@ func (m *Mesh) join(h runtime.HostInfo, epochs []runtime.PartitionEpoch, join ru
 	parts := m.split(join)
 	remote := map[string][]runtime.PartitionEpoch{}
 	var waiters []*waiter
+	var asked sync.WaitGroup
+	lost := func(err *runtime.Error) {
+		if is(err, runtime.CodeHostLost) {
+			link.Send(&runtime.Verdict{Reason: err.Detail})
+		}
+	}
 	for _, e := range epochs {
 		switch own := m.dir.of(e.Partition); {
-		case m.cfg.Shared == nil || own.node == m.cfg.Node:
+		case m.cfg.Shared == nil:
 			w := newWaiter()
 			waiters = append(waiters, w)
 			m.joinHere(h, e, parts[e.Partition], w)
+		case own.node == m.cfg.Node:
+			asked.Add(1)
+			m.joinHere(h, e, parts[e.Partition], &waiter{then: func(r reply) {
+				lost(r.err)
+				asked.Done()
+			}})
 		case own.node != "" && !here(&h):
 			remote[own.node] = append(remote[own.node], e)
 		}
@@ -163,13 +175,10 @@ func (m *Mesh) join(h runtime.HostInfo, epochs []runtime.PartitionEpoch, join ru
 			}
 		}
 	}
-	var asked sync.WaitGroup
 	for node, es := range remote {
 		asked.Add(1)
 		seq := m.asking(func(t *HostTaken) {
-			if t != nil && t.Err != nil && t.Err.Code == runtime.CodeHostLost {
-				link.Send(&runtime.Verdict{Reason: t.Err.Detail})
-			}
+			lost(t.Err)
 			asked.Done()
 		})
 		note := &HostNote{Boot: h.Boot, Seq: seq, Up: &HostUpNote{Info: h, Epochs: es}}
@@ -191,13 +200,11 @@ func (m *Mesh) join(h runtime.HostInfo, epochs []runtime.PartitionEpoch, join ru
 	for _, w := range waiters {
 		select {
 		case r := <-w.ch:
-			if is(r.err, runtime.CodeHostLost) || r.err != nil && m.cfg.Shared == nil {
+			if r.err != nil {
 				return r.err
 			}
 		case <-ctx.Done():
-			if m.cfg.Shared == nil {
-				return runtime.Errorf(runtime.CodeUnavailable, "the owners did not take the host in time")
-			}
+			return runtime.Errorf(runtime.CodeUnavailable, "the owners did not take the host in time")
 		}
 	}
 	all := make(chan struct{})

@@ -40,10 +40,12 @@ type partition struct {
 
 	epoch atomic.Uint64
 	level atomic.Int64 // of the records in the log
-	gens  sync.Map     // app → generation, a hint
-	stats atomic.Pointer[partStats]
-	down  atomic.Pointer[runtime.Error] // why the partition does not work now
-	count partStats
+	// owning is set while there is a term, whether it is over or not.
+	owning atomic.Bool
+	gens   sync.Map // app → generation, a hint
+	stats  atomic.Pointer[partStats]
+	down   atomic.Pointer[runtime.Error] // why the partition does not work now
+	count  partStats
 	// oldest is since when everything is in the log, Unix ms; 0 when that is not known.
 	oldest    atomic.Int64
 	appending atomic.Int64 // when the append in flight was first sent, Unix ms; 0 when there is none

@@ -128,11 +128,15 @@ func (p *partition) begin(ctx context.Context, t *term, began time.Time) error {
 	if !t.core.Own(p.m.now(), t.applied) {
 		return errDeposed
 	}
+	if p.core != nil { // a term that is over, which nobody had noticed
+		p.end()
+	}
 	p.core, p.next = t.core, t.next
 	p.proof = p.m.stamp(t.claimed)
 	p.trim.reset(t.marks, t.core)
 	p.startApplier(ctx, t)
 	p.epoch.Store(t.core.Epoch())
+	p.owning.Store(true)
 	p.down.Store(nil)
 	p.count.recovery = time.Since(began)
 	p.count.begin(t.core.Counts)
@@ -176,6 +180,7 @@ func (p *partition) end() {
 		}
 		p.core = nil
 	}
+	p.owning.Store(false)
 	p.down.Store(nil)
 	p.stopApplier()
 	p.gens.Clear()
