@@ -358,8 +358,8 @@ func TestGather(t *testing.T) {
 				t.Fatal(err)
 			}
 			g.mu.Lock()
-			for t := range g.requests {
-				topic = t
+			for name := range g.requests {
+				topic = name
 			}
 			clear(g.requests)
 			g.mu.Unlock()
