@@ -158,21 +158,6 @@ func (s *sender) append(ctx context.Context, partition int32, values [][]byte, a
 	}
 }
 
-// kept copies what a request may still send when its caller has gone on.
-func kept(values [][]byte) [][]byte {
-	n := 0
-	for _, v := range values {
-		n += len(v)
-	}
-	all, room := make([][]byte, len(values)), make([]byte, 0, n)
-	for i, v := range values {
-		from := len(room)
-		room = append(room, v...)
-		all[i] = room[from:len(room):len(room)]
-	}
-	return all
-}
-
 // leave gives up waiting for an outcome.
 func (s *sender) leave(p *pending, cause error) outcome {
 	s.mu.Lock()
