@@ -339,6 +339,7 @@ func (m *Mesh) unlinked(boot string, link runtime.Link) {
 
 // HostDown implements runtime.Owners.
 func (m *Mesh) HostDown(boot, reason string) {
+	m.cfg.Logger.Info("host ended", "boot", boot, "reason", reason)
 	m.mu.Lock()
 	now := time.Now()
 	for b, d := range m.downs {
