@@ -59,7 +59,7 @@ func BenchmarkAppend(b *testing.B) {
 // BenchmarkAppendAll appends to 64 partitions at a time.
 func BenchmarkAppendAll(b *testing.B) {
 	k := parts.NeedKafka(b, parts.KafkaOptions{})
-	for _, connections := range []int{1, 4, 8, 16} {
+	for _, connections := range []int{1, 2, 4, 16} {
 		b.Run(fmt.Sprint(connections, " connections"), func(b *testing.B) {
 			cfg := config(b, k)
 			cfg.Partitions, cfg.Connections = 64, connections

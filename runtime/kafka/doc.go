@@ -12,7 +12,9 @@
 // certain refusal or as an unknown outcome, and the engine, whose records are
 // valid only once, sends the same bytes again. outcome.go has the table.
 //
-// A broker serves the requests of one connection in order and waits for its
-// followers in between, so the partitions of a broker are spread over several
-// connections, and requests that read have connections of their own.
+// A request takes along the batches of all partitions that wait, and a broker
+// answers it when the last of them is replicated. So a request that is late
+// does not keep the next one, which goes over another connection, and each of
+// its batches is sent once more by itself (sender.go). Requests that read have
+// connections of their own.
 package kafka

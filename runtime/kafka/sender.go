@@ -268,7 +268,7 @@ func (s *sender) dial() (*conn, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		go conn.close()
+		conn.close()
 		return nil, errClosed()
 	}
 	s.conns[conn] = struct{}{}
