@@ -24,11 +24,13 @@ type applier struct {
 	applied uint64
 	known   bool // applied is what the store said
 	synced  uint64
-	want    uint64         // somebody wants this to be durable in the store
-	lost    *runtime.Error // state is missing that the log no longer holds
-	lostAt  uint64         // where the store was then
-	wake    chan struct{}
-	moved   *signal // applied has grown
+	want    uint64 // somebody wants this to be durable in the store
+	// nextSync is before when the store is not asked again how far that is.
+	nextSync time.Time
+	lost     *runtime.Error // state is missing that the log no longer holds
+	lostAt   uint64         // where the store was then
+	wake     chan struct{}
+	moved    *signal // applied has grown
 }
 
 func newApplier(p *partition) *applier {
@@ -67,8 +69,9 @@ func (a *applier) add(changes []runtime.StoreChange, seq uint64) {
 			a.changes = append(a.changes, changes[i])
 		}
 	}
+	wanted := a.upTo < a.want && seq >= a.want
 	a.upTo = max(a.upTo, seq)
-	if len(a.changes) > 0 {
+	if len(a.changes) > 0 || wanted {
 		a.signal()
 	}
 }
@@ -91,9 +94,22 @@ func (a *applier) durable(seq uint64) bool {
 	if a.synced >= seq {
 		return true
 	}
-	a.want = max(a.want, seq)
-	a.signal()
+	if seq > a.want { // else it is asked about already
+		a.want = seq
+		a.signal()
+	}
 	return false
+}
+
+// askAgain is when the store is to be asked again whether it holds what is
+// wanted for good; nil for not at all.
+func (a *applier) askAgain() <-chan time.Time {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.want <= a.synced || a.upTo < a.want {
+		return nil
+	}
+	return time.After(time.Until(a.nextSync))
 }
 
 // missing is set while state is missing that nobody can bring back but an
@@ -137,12 +153,18 @@ func (a *applier) caughtUp(ctx context.Context) error {
 	}
 }
 
-// storeRetry is how long a store that does not answer is left alone.
-const storeRetry = 200 * time.Millisecond
+const (
+	// storeRetry is how long a store that does not answer is left alone.
+	storeRetry = 200 * time.Millisecond
+	// syncPause is how long a store that does not hold for good what is wanted
+	// is not asked again. Some can say it only after minutes.
+	syncPause = 500 * time.Millisecond
+)
 
 func (a *applier) run(ctx context.Context) {
 	for {
 		select {
+		case <-a.askAgain():
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), storePatience)
 			a.step(last)
@@ -166,7 +188,8 @@ func (a *applier) step(ctx context.Context) bool {
 	}
 	a.mu.Lock()
 	changes, from, to := a.changes, a.applied, a.upTo
-	want, synced, lost := a.want, a.synced, a.lost
+	want, lost := a.want, a.lost
+	ask := want > a.synced && to >= want && !time.Now().Before(a.nextSync)
 	if lost == nil {
 		a.changes, a.busy = nil, true
 	}
@@ -179,20 +202,26 @@ func (a *applier) step(ctx context.Context) bool {
 		a.busy = false
 		a.mu.Unlock()
 	}()
-	if len(changes) > 0 || (want > synced && to > from) {
+	if len(changes) > 0 || ask && want > from {
 		if !a.write(ctx, changes, from, to) {
 			return false
 		}
 	}
-	if want > synced {
+	if ask {
 		d, err := a.p.m.cfg.Store.Sync(ctx, a.p.n)
 		if err != nil {
 			return false
 		}
 		a.mu.Lock()
 		a.synced = min(d, a.applied)
+		safe := a.synced >= want
+		if !safe {
+			a.nextSync = time.Now().Add(syncPause)
+		}
 		a.mu.Unlock()
-		a.p.trim.nudge()
+		if safe {
+			a.p.trim.nudge()
+		}
 	}
 	return true
 }
