@@ -113,11 +113,16 @@ func (m *Mesh) HostUp(h runtime.HostInfo, join runtime.JoinAnswer, link runtime.
 	m.links[h.Boot] = link
 	m.hosts[h.Boot] = h
 	m.mu.Unlock()
-	// Who has become an owner since the host was asked has not asked this one.
+	// An owner that the host was not asked for, or that has become one since, has
+	// to ask for itself; whoever becomes one from now on finds it attached.
 	var since []runtime.PartitionEpoch
+	answered := make(map[uint16]uint64, len(epochs))
 	for _, e := range epochs {
-		if now := m.dir.of(e.Partition); now.epoch > e.Epoch {
-			since = append(since, runtime.PartitionEpoch{Partition: e.Partition, Epoch: now.epoch})
+		answered[e.Partition] = e.Epoch
+	}
+	for _, now := range m.Epochs() {
+		if e, ok := answered[now.Partition]; !ok || now.Epoch > e {
+			since = append(since, now)
 		}
 	}
 	if len(since) > 0 {
@@ -279,12 +284,15 @@ func (m *Mesh) taken(t *HostTaken) {
 // HostChanged implements runtime.Owners.
 func (m *Mesh) HostChanged(h runtime.HostInfo) {
 	m.mu.Lock()
-	if g := m.attached[h.Boot]; g != nil {
-		if h.Grace == 0 {
-			h.Grace = g.info.Grace
-		}
-		g.info = h
+	g := m.attached[h.Boot]
+	if g == nil { // lost, or attached somewhere else
+		m.mu.Unlock()
+		return
 	}
+	if h.Grace == 0 {
+		h.Grace = g.info.Grace
+	}
+	g.info = h
 	m.mu.Unlock()
 	m.changed(h)
 	if !here(&h) {
@@ -294,7 +302,12 @@ func (m *Mesh) HostChanged(h runtime.HostInfo) {
 
 func (m *Mesh) changed(h runtime.HostInfo) {
 	m.mu.Lock()
-	if old, ok := m.hosts[h.Boot]; ok && h.Grace == 0 {
+	old, known := m.hosts[h.Boot]
+	if !known { // counted lost, and not told yet
+		m.mu.Unlock()
+		return
+	}
+	if h.Grace == 0 {
 		h.Grace = old.Grace
 	}
 	m.hosts[h.Boot] = h

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -22,6 +23,7 @@ type ownerLoop struct {
 	mu          sync.Mutex
 	members     []runtime.Member     // as last listed, this node included
 	failing     time.Time            // since when the list cannot be read, zero while it can
+	listed      bool                 // the list was read at some time
 	paused      bool                 // this process stood still: what it knows may be old
 	taken, lost int                  // partitions since the last line in the log about them
 	up          map[string]bool      // streams that stand
@@ -130,7 +132,10 @@ func (o *ownerLoop) list(ctx context.Context) {
 		}
 	}
 	now := time.Now()
-	o.members, o.failing, o.paused = slices.Clone(members), time.Time{}, false
+	o.members, o.failing, o.paused, o.listed = slices.Clone(members), time.Time{}, false, true
+	if errors.Is(o.unfit, errUnlisted) {
+		o.unfit = nil
+	}
 	for node := range o.since {
 		if !contains(members, node) {
 			delete(o.since, node)
@@ -295,6 +300,14 @@ func (o *ownerLoop) take(ctx context.Context, n uint16, x plan, free func()) err
 	if err != nil {
 		return err
 	}
+	o.mu.Lock()
+	listed := o.listed
+	o.mu.Unlock()
+	if !listed {
+		if err := t.quiet(ctx, 2*o.m.cfg.Shared.Lease); err != nil {
+			return err
+		}
+	}
 	// Only who is certain that nobody answers for the last owner may answer at once.
 	certain := x.dead
 	if x.step == runtime.OwnershipAsk {
@@ -355,7 +368,7 @@ func (o *ownerLoop) probe(ctx context.Context) {
 	o.mu.Lock()
 	why := o.unfit
 	o.mu.Unlock()
-	if why == nil || is(why, runtime.CodeNewerFormat) {
+	if why == nil || is(why, runtime.CodeNewerFormat) || errors.Is(why, errUnlisted) {
 		return
 	}
 	ask, cancel := context.WithTimeout(ctx, o.m.cfg.Shared.Lease/4)
@@ -398,6 +411,27 @@ func (o *ownerLoop) report() {
 	if lost > 0 {
 		o.m.cfg.Logger.Warn("other gateways have claimed partitions of this one", "partitions", lost)
 	}
+}
+
+// errUnlisted keeps a gateway that has never read the list of gateways, because
+// the store is away since before it began, from a war with owners that it
+// cannot know.
+var errUnlisted = errors.New("the list of gateways was never read, and another gateway owns what this one claimed")
+
+// quiet tells whether nobody writes to the log: an owner with hosts or requests
+// does at least once in a proofAge.
+func (t *term) quiet(ctx context.Context, wait time.Duration) error {
+	end := t.next
+	if !pauseFor(ctx, wait) {
+		return ctx.Err()
+	}
+	if err := t.to(ctx, t.next); err != nil {
+		return err
+	}
+	if t.next != end {
+		return errDeposed
+	}
+	return nil
 }
 
 // handOver gives a partition to the node that asks for it.

@@ -494,7 +494,11 @@ func (p *partition) deposed() {
 	}
 	o.mu.Lock()
 	o.lost++
+	listed := o.listed
 	o.mu.Unlock()
+	if !listed {
+		o.setUnfit(errUnlisted)
+	}
 	p.m.gone(p)
 }
 
