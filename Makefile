@@ -61,7 +61,7 @@ sim: ## the simulator; SEED=n for one run, FOR=1m for how long
 	KAR_SEED=$(SEED) KAR_SIM=$(or $(FOR),1m) $(GO) test -v -count=1 -timeout 24h -run Sim ./runtime/runtimetest/...
 
 .PHONY: bench
-bench: ## the benchmark table, about 45 minutes; ARGS='-run floor,calls -scale 0.1' for less
+bench: ## the benchmark table, about 55 minutes; ARGS='-run floor,calls -scale 0.1' for less
 	$(GO) run ./bench $(ARGS)
 
 .PHONY: bench-rivals
