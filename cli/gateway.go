@@ -184,6 +184,10 @@ func (p *program) gatewayStatus() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status [-o json]",
 		Short: "Tell whether this user's gateway runs, exit code 4 when not",
+		Long: `Tell whether this user's gateway runs, exit code 4 when not. Given a Kafka and a
+Redis it is the one that components with the same settings and --app (or --mesh)
+use; that is so for logs and stop as well. Of a gateway elsewhere ask its
+address: GET /kar/status.`,
 		Args:  wantArgs(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			place, err := p.findPlace(cmd)
