@@ -188,7 +188,7 @@ func (p *program) gatewayStatus() *cobra.Command {
 Redis it is the one that components with the same settings and --app (or --mesh)
 use; that is so for logs and stop as well. Of a gateway elsewhere ask its
 address: GET /kar/status.`,
-		Args:  wantArgs(0, 0, "no arguments"),
+		Args: wantArgs(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			place, err := p.findPlace(cmd)
 			if err != nil {
