@@ -37,6 +37,7 @@ type apiCall struct {
 	req    *tunnel.Request
 	target runtime.Target
 	plain  bool // a call whose outcome only this sidecar waits for
+	open   bool // it was sent before, and may have been accepted then
 	since  time.Time
 	told   bool
 	done   chan *tunnel.Response
@@ -236,7 +237,9 @@ func (h *Host) resend(conn *tunnel.Conn) {
 	}
 	slices.Sort(seqs)
 	for _, seq := range seqs {
-		conn.Send(h.api.calls[seq].req)
+		c := h.api.calls[seq]
+		c.open = true
+		conn.Send(c.req)
 	}
 }
 
@@ -248,7 +251,10 @@ func (h *Host) response(m *tunnel.Response) {
 		h.mu.Unlock()
 		return
 	}
-	if m.Status == http.StatusServiceUnavailable && m.Header.Get("Kar-Error") == string(runtime.CodeAskAgain) {
+	if refused := m.Header.Get("Kar-Error"); m.Status == http.StatusServiceUnavailable &&
+		(refused == string(runtime.CodeAskAgain) || refused != "" && c.open && c.target != runtime.Target{}) {
+		// A refusal speaks of one try; an earlier one may have been accepted.
+		c.open = true
 		h.mu.Unlock()
 		h.wait.Go(func() { h.again(m.Seq) })
 		return

@@ -115,6 +115,9 @@ func TestRequestsSurviveTheStream(t *testing.T) {
 		case 2:
 			w.Header().Set("Kar-Error", "ask_again")
 			w.WriteHeader(503)
+		case 3: // of this try; the first may have been accepted
+			w.Header().Set("Kar-Error", "unavailable")
+			w.WriteHeader(503)
 		default:
 			<-gate
 			_, _ = io.WriteString(w, "done")
@@ -138,6 +141,9 @@ func TestRequestsSurviveTheStream(t *testing.T) {
 		t.Fatal("another id")
 	}
 	if again := wait(t, "repeat after ask_again", calls); again != first {
+		t.Fatal("another id")
+	}
+	if again := wait(t, "repeat after unavailable", calls); again != first {
 		t.Fatal("another id")
 	}
 	close(gate)
