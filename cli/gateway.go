@@ -69,9 +69,12 @@ func (p *program) gateway(ctx context.Context, cmd *cobra.Command, c *config, in
 	if err != nil {
 		return err
 	}
-	shared, err := p.sharedConfig(c)
-	if err != nil {
-		return err
+	var shared *sharedConfig
+	// In the background a Redis alone is somebody else's: see namesMesh.
+	if !inBackground || len(c.list("kafka-brokers")) > 0 {
+		if shared, err = p.sharedConfig(c); err != nil {
+			return err
+		}
 	}
 	partitions := c.integer("partitions")
 	if partitions == 0 {

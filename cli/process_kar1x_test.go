@@ -101,6 +101,8 @@ func TestSettingsOfKAR1xThatAreNotEnough(t *testing.T) {
 		{[]string{"KAFKA_BROKERS=127.0.0.1:1", "REDIS_HOST=127.0.0.1", "REDIS_PORT=1", "REDIS_PASSWORD=hush-hush"}, []string{"get", "-app", "a"}, 1, "kafka_unreachable", "127.0.0.1:1"},
 		{[]string{"KAFKA_BROKERS=b:1", "REDIS_HOST=r"}, []string{"gateway", "status"}, 2, "bad_flag", "--app"},
 		{[]string{"KAFKA_BROKERS=b:1", "REDIS_HOST=r"}, []string{"gateway", "status", "-app", "a"}, 4, "", ""},
+		// A Redis alone is the application's own.
+		{[]string{"REDIS_HOST=127.0.0.1", "REDIS_PORT=1"}, []string{"get", "-app", "a"}, 0, "", ""},
 		// A gateway is named: the rest is not looked at.
 		{[]string{"KAFKA_BROKERS=b:1", "KAR_GATEWAY=http://127.0.0.1:1"}, []string{"get", "-app", "a"}, 4, "no_gateway", ""},
 		// The folder is the same for Kafka and Redis as without them.
