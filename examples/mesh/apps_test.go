@@ -35,7 +35,8 @@ func TestMeshKarSDKForNode(t *testing.T) {
 		if code := p.code(45 * time.Second); code != 0 {
 			t.Errorf("%v: exit code %d: %s", args, code, p.out)
 		}
-		return strings.TrimSpace(p.out.String())
+		lines := strings.Split(strings.TrimSpace(p.out.String()), "\n") // before the answer it may say that it waits
+		return lines[len(lines)-1]
 	}
 	const guests, servings = 5, 30
 	if got := invoke("Cafe", "Flore", "seatTable", fmt.Sprint(guests), fmt.Sprint(servings)); got != `"Flore-1"` {

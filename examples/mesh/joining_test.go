@@ -57,7 +57,7 @@ func TestMeshClientsComeAndGo(t *testing.T) {
 	t.Logf("longest wait of others: %s undisturbed, %s with processes that do not join, %s with kar invoke, %s with kar run",
 		calm.Round(time.Millisecond), busy.Round(time.Millisecond), invoke.Round(time.Millisecond), run.Round(time.Millisecond))
 	// KAR 1.x: 1.4 to 13.5 s. How much it is on a quiet machine is the benchmark's.
-	if limit := max(calm, busy) + time.Second; invoke > limit || run > limit {
+	if limit := max(calm, busy) + time.Second; (invoke > limit || run > limit) && !overloaded(t) {
 		t.Errorf("who joins holds up others")
 	}
 	l.verify()

