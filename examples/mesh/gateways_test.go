@@ -40,6 +40,32 @@ func TestMeshKillGateways(t *testing.T) {
 	c2.untouched()
 }
 
+// TestMeshGatewaysEnd asks each gateway in turn to end under load: others take
+// over first, so that hardly anybody waits.
+func TestMeshGatewaysEnd(t *testing.T) {
+	m, w := newMesh(t, options{env: []string{"KAR_VERBOSE=debug"}}), newWitness(t)
+	gs := m.three()
+	c1, c2 := m.component(w, ""), m.component(w, "")
+	l := m.load(w, loadOptions{clients: 12})
+	l.progress("before", 20)
+	for _, g := range gs {
+		m.gateway()
+		l.progress("a new gateway", 10)
+		m.forget(g)
+		begin := time.Now()
+		g.end(syscall.SIGTERM)
+		t.Logf("the gateway took %s to end", time.Since(begin).Round(time.Millisecond))
+		l.progress("a gateway ended", 20)
+		l.gaps(t, "a gateway ended", begin, time.Now())
+		if code := g.cmd.ProcessState.ExitCode(); code != 0 {
+			t.Errorf("exit code %d", code)
+		}
+	}
+	l.verify()
+	c1.untouched()
+	c2.untouched()
+}
+
 // TestMeshStopGateways stops each gateway under load for longer than its lease,
 // then for longer than the lease of the components, and lets it go on: whatever
 // it was about to do, it has been deposed. It must do no harm, and take part
