@@ -125,6 +125,24 @@ func TestOneAddress(t *testing.T) {
 	if n := strings.Count(status, `"alive":true`); n != 3 || strings.Contains(status, secret) {
 		t.Errorf("%d gateways alive: %s", n, status)
 	}
+	topicCommands(t, kafka)
+}
+
+// topicCommands types what the guide says about the settings of the log. With
+// one copy nothing can be written afterwards, so it comes last.
+func topicCommands(t *testing.T, kafka *parts.Kafka) {
+	t.Helper()
+	page := strings.ReplaceAll(read(t, "../docs/operations.md"), "\\\n", "")
+	commands := regexp.MustCompile(`(?m)^kafka-configs\.sh (.*)$`).FindAllStringSubmatch(page, -1)
+	if len(commands) == 0 {
+		t.Error("the guide has no commands for the log's settings")
+	}
+	for _, c := range commands {
+		words := strings.Fields(strings.ReplaceAll(c[1], "kafka1:9092", kafka.Brokers()[0]))
+		if out, err := kafka.Tool(t.Context(), "kafka.admin.ConfigCommand", words...); err != nil || !strings.Contains(out, "Completed updating") {
+			t.Errorf("%v: %v\n%s", words, err, out)
+		}
+	}
 }
 
 // keep visits under a key until there is an outcome.
