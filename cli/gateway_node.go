@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -207,25 +209,26 @@ func stopIdle(ctx context.Context, cfg nodeConfig) bool {
 	return false
 }
 
-// followServices keeps the url hosts as the mesh lists them, until ctx ends.
+// followServices keeps the url hosts as the mesh lists them, until ctx ends. A
+// list that lacks what some partition did not say adds, and removes nothing.
 func followServices(ctx context.Context, mesh *engine.Mesh, urls *activator.URLHosts) {
+	known := map[string]activator.URLService{}
 	for {
 		list, changed, err := mesh.Services("")
-		if err != nil { // a service that is not listed now may only not be known now
-			select {
-			case <-time.After(time.Second):
-				continue
-			case <-ctx.Done():
-				return
-			}
+		if err == nil {
+			clear(known)
 		}
-		hosts := make([]activator.URLService, len(list))
-		for i, s := range list {
-			hosts[i] = activator.URLService{App: s.App, Name: s.Name, URL: s.URL, Timeout: s.Timeout}
+		for _, s := range list {
+			known[s.App+"\x00"+s.Name] = activator.URLService{App: s.App, Name: s.Name, URL: s.URL, Timeout: s.Timeout}
 		}
-		urls.Set(hosts)
+		urls.Set(slices.Collect(maps.Values(known)))
+		var again <-chan time.Time
+		if err != nil {
+			again = time.After(time.Second)
+		}
 		select {
 		case <-changed:
+		case <-again:
 		case <-ctx.Done():
 			return
 		}

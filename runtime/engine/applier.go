@@ -15,6 +15,7 @@ import (
 type applier struct {
 	p    *partition
 	stop context.CancelFunc // nil when it never began
+	over chan struct{}      // closed when run has ended
 
 	mu      sync.Mutex
 	changes []runtime.StoreChange
@@ -34,7 +35,7 @@ type applier struct {
 }
 
 func newApplier(p *partition) *applier {
-	return &applier{p: p, wake: make(chan struct{}, 1), moved: newSignal()}
+	return &applier{p: p, wake: make(chan struct{}, 1), moved: newSignal(), over: make(chan struct{})}
 }
 
 // startApplier replaces the applier by one for the term that begins.
@@ -131,8 +132,11 @@ func (a *applier) saw(applied uint64) {
 	}
 }
 
-// caughtUp waits until the store holds every change that was durable at the call.
+// caughtUp waits until the store holds every change that was durable at the
+// call: for as long as a store that works needs.
 func (a *applier) caughtUp(ctx context.Context) error {
+	late := time.NewTimer(storePatience)
+	defer late.Stop()
 	target := uint64(0)
 	for {
 		moved := a.moved.wait()
@@ -141,13 +145,21 @@ func (a *applier) caughtUp(ctx context.Context) error {
 			target = a.upTo
 		}
 		done := a.known && (a.applied >= target || len(a.changes) == 0 && !a.busy)
+		lost := a.lost
 		a.mu.Unlock()
-		if done {
+		switch {
+		case lost != nil:
+			return lost
+		case done:
 			return nil
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-a.over:
+			return runtime.Errorf(runtime.CodeAskAgain, "the partition has another owner")
+		case <-late.C:
+			return runtime.Errorf(runtime.CodeStoreAway, "the store does not hold all that was decided yet")
 		case <-moved:
 		}
 	}
@@ -162,6 +174,7 @@ const (
 )
 
 func (a *applier) run(ctx context.Context) {
+	defer close(a.over)
 	for {
 		select {
 		case <-a.askAgain():

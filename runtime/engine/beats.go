@@ -42,6 +42,7 @@ type beatRound struct {
 // decisions: one that has just counted the host lost cannot be overtaken by an
 // older "kept".
 func (m *Mesh) Beat(boot string) (silent []uint16, lost bool) {
+	m.heal(boot)
 	b := &m.beats
 	ch := make(chan beatAnswer, 1)
 	b.mu.Lock()

@@ -169,9 +169,13 @@ func (m *Mesh) join(h runtime.HostInfo, epochs []runtime.PartitionEpoch, join ru
 				lost(r.err)
 				asked.Done()
 			}})
-		case own.node != "" && !here(&h):
+		case own.node != "":
 			remote[own.node] = append(remote[own.node], e)
 		}
+	}
+	info := h
+	if here(&h) { // owners elsewhere give it nothing new, but must hear of what they found begun
+		info.Draining = true
 	}
 	if wait && m.owned != nil && !here(&h) {
 		for _, node := range m.owned.streams() { // those that own nothing list it too
@@ -186,7 +190,7 @@ func (m *Mesh) join(h runtime.HostInfo, epochs []runtime.PartitionEpoch, join ru
 			lost(t.Err)
 			asked.Done()
 		})
-		note := &HostNote{Boot: h.Boot, Seq: seq, Up: &HostUpNote{Info: h, Epochs: es}}
+		note := &HostNote{Boot: h.Boot, Seq: seq, Up: &HostUpNote{Info: info, Epochs: es}}
 		for _, e := range es {
 			if j := parts[e.Partition]; j != nil {
 				note.Up.Join.Running = append(note.Up.Join.Running, j.Running...)
@@ -517,9 +521,10 @@ func (m *Mesh) heardUp(from string, n *HostNote) {
 	if !ok || link.node != from {
 		link = &relay{m, from, n.Boot}
 		m.links[n.Boot] = link
-		delete(m.attached, n.Boot) // its stream is there now
 	}
-	m.hosts[n.Boot] = up.Info
+	if !here(&up.Info) {
+		m.hosts[n.Boot] = up.Info
+	}
 	m.mu.Unlock()
 	if n.Seq == 0 {
 		return
@@ -626,4 +631,23 @@ func (m *Mesh) HostOf(boot string) (runtime.HostInfo, bool) {
 	defer m.mu.Unlock()
 	h, ok := m.hosts[boot]
 	return h, ok
+}
+
+// heal puts a host back that beats over a stream of this gateway while the
+// tables say that it is somewhere else: what other gateways said of it was late.
+func (m *Mesh) heal(boot string) {
+	m.mu.Lock()
+	g := m.attached[boot]
+	wrong := g != nil && m.links[boot] != g.link
+	if wrong {
+		m.links[boot], m.hosts[boot] = g.link, g.info
+	}
+	m.mu.Unlock()
+	if !wrong {
+		return
+	}
+	if !here(&g.info) {
+		m.tellAll(&Note{Host: &HostNote{Boot: boot, Up: &HostUpNote{Info: g.info}}})
+	}
+	g.link.Send(&runtime.JoinAsk{Epochs: m.Epochs()})
 }

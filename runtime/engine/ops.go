@@ -269,6 +269,9 @@ func (p *partition) submit(ctx context.Context, op *SubmitOp) (reply, error) {
 		}
 		in.View = v
 		defer done()
+		if ctx.Err() != nil {
+			return reply{}, ctx.Err()
+		}
 	}
 	w := newWaiter()
 	in.Waiter = w
@@ -284,6 +287,7 @@ func (p *partition) submit(ctx context.Context, op *SubmitOp) (reply, error) {
 // until there is an answer.
 func (p *partition) passOn(ctx context.Context, r *runtime.Request, target uint16) (rep reply, err error) {
 	n := &nested{parent: p}
+	open := false // an earlier try may have been accepted
 	for again := true; again; {
 		var v *runtime.Vouched
 		if v, err = n.vouch(ctx, r); err != nil {
@@ -292,6 +296,7 @@ func (p *partition) passOn(ctx context.Context, r *runtime.Request, target uint1
 		// Without a known caller it goes on as it came.
 		op := &Op{Partition: target, Submit: &SubmitOp{Request: *r, Vouched: v}}
 		rep, err = p.m.once(ctx, op)
+		open = open || is(err, runtime.CodeAskAgain)
 		again = is(err, runtime.CodeAskAgain) || is(err, runtime.CodeNotOwner)
 		if again {
 			p.m.pause(ctx, target)
@@ -299,6 +304,12 @@ func (p *partition) passOn(ctx context.Context, r *runtime.Request, target uint1
 		}
 	}
 	n.close(r.ID, err == nil && !rep.open)
+	switch code(err) {
+	case runtime.CodeUnavailable, runtime.CodeStoreAway, runtime.CodeNotOwner, runtime.CodeShutdown:
+		if open { // which says nothing about the earlier try
+			err = runtime.Errorf(runtime.CodeAskAgain, "%v", err)
+		}
+	}
 	return rep, err
 }
 

@@ -36,6 +36,7 @@ type ownerLoop struct {
 	unfit       error // why this gateway should own nothing now, nil when it may
 
 	settled atomic.Bool
+	doubts  map[uint16]doubt
 
 	telling sync.Mutex // orders the notes about what is owned
 
@@ -49,7 +50,7 @@ const takeAtOnce = 8
 func newOwnerLoop(m *Mesh) *ownerLoop {
 	return &ownerLoop{
 		m: m, wake: make(chan struct{}, 1), relist: make(chan struct{}, 1), up: map[string]bool{}, dead: map[string]time.Time{}, told: map[string]bool{},
-		taking: map[uint16]string{}, since: map[string]time.Time{}, busy: map[uint16]bool{}, slots: make(chan struct{}, takeAtOnce),
+		taking: map[uint16]string{}, since: map[string]time.Time{}, busy: map[uint16]bool{}, doubts: map[uint16]doubt{}, slots: make(chan struct{}, takeAtOnce),
 	}
 }
 
@@ -75,25 +76,31 @@ func (o *ownerLoop) run(ctx context.Context) {
 	list()
 	for last := time.Now(); ; last = time.Now() {
 		o.decide(ctx)
+		ticked := false
 		select {
 		case <-ctx.Done():
 			o.tasks.Wait()
 			return
 		case <-tick.C:
-			if time.Since(last) > o.m.cfg.Shared.Lease/2+every {
-				o.mu.Lock()
-				o.paused = true
-				o.mu.Unlock()
-			}
+			ticked = true
+		case <-o.relist:
+			pauseFor(ctx, every/50)
+			list()
+		case <-o.wake:
+		}
+		if time.Since(last) > o.m.cfg.Shared.Lease/2+every {
+			o.mu.Lock()
+			o.paused = true
+			o.mu.Unlock()
+			list()
+		}
+		if ticked {
 			list()
 			o.m.tellOwns() // again: what somebody has doubted meanwhile
 			o.probe(ctx)
 			o.raise()
 			o.report()
-		case <-o.relist:
-			pauseFor(ctx, every/50)
-			list()
-		case <-o.wake:
+		} else {
 			o.decide(ctx)
 			pauseFor(ctx, every/50) // news come in bunches
 		}
@@ -308,6 +315,9 @@ func (o *ownerLoop) take(ctx context.Context, n uint16, x plan, free func()) err
 			return err
 		}
 	}
+	if x.step == runtime.OwnershipClaim && o.doubt(n, x.own.epoch, t.core.Epoch()) {
+		return errDeposed
+	}
 	// Only who is certain that nobody answers for the last owner may answer at once.
 	certain := x.dead
 	if x.step == runtime.OwnershipAsk {
@@ -321,6 +331,9 @@ func (o *ownerLoop) take(ctx context.Context, n uint16, x plan, free func()) err
 	}
 	if err := t.claim(ctx); err != nil {
 		return err
+	}
+	if t.core.Epoch() > x.own.epoch+1 { // another has owned it since, who may live
+		certain = false
 	}
 	free()
 	if !certain && t.core.Epoch() > 1 {
@@ -411,6 +424,29 @@ func (o *ownerLoop) report() {
 	if lost > 0 {
 		o.m.cfg.Logger.Warn("other gateways have claimed partitions of this one", "partitions", lost)
 	}
+}
+
+// doubt tells that somebody has claimed a partition since the owner that this
+// node knows of, who may live: it is left alone until the list and the notes
+// have had time to say who that is.
+func (o *ownerLoop) doubt(p uint16, known, found uint64) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if known == 0 || found <= known {
+		delete(o.doubts, p)
+		return false
+	}
+	d, again := o.doubts[p]
+	if !again || d.epoch != found {
+		o.doubts[p] = doubt{found, time.Now()}
+		return true
+	}
+	return time.Since(d.since) < o.m.cfg.Shared.Lease
+}
+
+type doubt struct {
+	epoch uint64
+	since time.Time
 }
 
 // errUnlisted keeps a gateway that has never read the list of gateways, because
@@ -527,12 +563,14 @@ func (m *Mesh) Settled(ctx context.Context) error {
 
 // owns makes known that this node owns p from now on.
 func (m *Mesh) owns(p *partition) {
+	mine := []runtime.PartitionEpoch{{Partition: p.n, Epoch: p.epoch.Load()}}
 	if m.cfg.Shared == nil {
-		m.askJoins(nil, []runtime.PartitionEpoch{{Partition: p.n, Epoch: p.epoch.Load()}})
+		m.askJoins(nil, mine)
 		return
 	}
-	m.learn(m.cfg.Node, []runtime.PartitionEpoch{{Partition: p.n, Epoch: p.epoch.Load()}})
+	m.learn(m.cfg.Node, mine)
 	m.tellOwns()
+	m.groups.fire() // now they are listed as this node's
 }
 
 // gone makes known that this node owns p no longer.

@@ -401,6 +401,9 @@ func (p *partition) fail(ins []runtime.Input, effects []runtime.Effect, cause er
 	switch {
 	case errors.Is(cause, errDeposed):
 		refusal = runtime.CodeNotOwner // nothing of the round counts
+		if p.unsure {
+			refusal = runtime.CodeAskAgain // an earlier try may have come before the other's claim
+		}
 	case errors.As(cause, &surrender):
 		refusal = runtime.CodeAskAgain // the next owner knows
 	case p.m.life.Err() == nil: // else this gateway ends, and nothing is wrong with the partition

@@ -32,7 +32,15 @@ func (m *Mesh) Serve(ctx context.Context, from string, op *Op, reply func(*Resul
 	if p.submitFor(ctx, op, reply) {
 		return
 	}
-	m.watches.Go(func() { reply(result(p.exec(ctx, op))) })
+	end := func() {}
+	if op.Submit != nil && op.Submit.Request.Key != "" {
+		// In the order of the stream: a question about the id that follows waits.
+		end = p.lookups.begin(op.Submit.Request.ID)
+	}
+	m.watches.Go(func() {
+		defer end()
+		reply(result(p.exec(ctx, op)))
+	})
 }
 
 // submitFor takes the requests that need nothing but the core, without a

@@ -387,6 +387,16 @@ func newMeshRig(t *testing.T, parts int) *meshRig {
 // open starts a node and waits until it knows all owners.
 func (r *meshRig) open(name string, tune ...func(*engine.Config)) *engine.Mesh {
 	r.t.Helper()
+	m := r.start(name, tune...)
+	if err := m.Settled(within(r.t)); err != nil {
+		r.t.Fatal(err)
+	}
+	return m
+}
+
+// start starts a node.
+func (r *meshRig) start(name string, tune ...func(*engine.Config)) *engine.Mesh {
+	r.t.Helper()
 	cfg := engine.Config{
 		Partitions: r.parts, Node: name, Mesh: "test", Store: r.store, Lease: r.lease, Logger: slog.New(slog.NewTextHandler(r.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", name),
 		Logs: func(p uint16) (runtime.Log, error) { return &memHandle{r.logs[p], name}, nil },
@@ -403,9 +413,6 @@ func (r *meshRig) open(name string, tune ...func(*engine.Config)) *engine.Mesh {
 		r.t.Fatal(err)
 	}
 	r.nodes[name] = m
-	if err := m.Settled(within(r.t)); err != nil {
-		r.t.Fatal(err)
-	}
 	return m
 }
 

@@ -1,0 +1,117 @@
+package engine_test
+
+import (
+	"context"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/karmesh/kar/runtime"
+)
+
+// calls makes one call to an actor of each partition.
+func (r *meshRig) calls(t *testing.T, m interface {
+	Call(context.Context, *runtime.Request) (*runtime.Outcome, error)
+}) {
+	t.Helper()
+	for p := range uint16(r.parts) {
+		if _, err := m.Call(within(t), call("app", "A", r.actorIn(p), "m")); err != nil {
+			t.Errorf("partition %d: %v", p, err)
+		}
+	}
+}
+
+func echo(i *runtime.Invoke) *runtime.Outcome { return ok(i.Target.ID) }
+
+// The host's join leaves a partition out, since the welcome named an old term,
+// and the gateway has learned the new one before the host counts as attached.
+func TestJoinThatLeavesOneOut(t *testing.T) {
+	r := newMeshRig(t, 4)
+	a := r.open("a")
+	h := &fakeHost{owners: a, info: actorHost("h"), serve: echo}
+	if err := a.HostUp(h.info, runtime.JoinAnswer{Epochs: a.Epochs()[:3]}, h); err != nil {
+		t.Fatal(err)
+	}
+	r.calls(t, a)
+	h.wg.Wait()
+}
+
+// What another gateway says of a host that has moved on comes late: a beat over
+// the stream that lives puts it right.
+func TestLateNoteDoesNotStrandAHost(t *testing.T) {
+	r := newMeshRig(t, 4)
+	r.lease = 5 * time.Second
+	a, b := r.open("a"), r.open("b")
+	h := &fakeHost{owners: a, info: actorHost("h"), serve: echo}
+	old := &fakeHost{owners: b, info: actorHost("h"), serve: echo}
+	if err := a.HostUp(h.info, runtime.JoinAnswer{}, h); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.HostUp(old.info, runtime.JoinAnswer{Epochs: b.Epochs()}, old); err != nil {
+		t.Fatal(err)
+	}
+	b.LinkDown("h", old)
+	for range 5 {
+		if _, lost := a.Beat("h"); lost {
+			t.Fatal("lost")
+		}
+	}
+	r.calls(t, a)
+	h.wg.Wait()
+}
+
+// A host that was counted lost says something before it reads so.
+func TestLostHostIsNoGhost(t *testing.T) {
+	r := newMeshRig(t, 4)
+	a, b := r.open("a"), r.open("b")
+	h := attach(t, a, actorHost("h"), echo)
+	for i := range 20 {
+		if _, err := a.Call(within(t), call("app", "A", strconv.Itoa(i), "m")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "the host is lost", func() bool { return len(a.Hosts(""))+len(b.Hosts("")) == 0 })
+	info := h.info
+	info.Frozen = true
+	a.HostChanged(info)
+	if _, err := b.Call(within(t), &runtime.Request{Kind: runtime.Tell, Target: call("app", "A", "1", "m").Target, Method: "POST", Path: "/m"}); err != nil {
+		t.Fatal(err) // behind what the note would have said
+	}
+	if n := len(a.Hosts("")) + len(b.Hosts("")); n != 0 {
+		t.Errorf("%d gateways list it", n)
+	}
+}
+
+// A gateway that begins while the store is away knows nobody: it must not take
+// partitions from owners that work.
+func TestBeginWithoutTheStore(t *testing.T) {
+	r := newMeshRig(t, 4)
+	r.lease = 3 * time.Second
+	a := r.open("a")
+	attach(t, a, actorHost("h"), echo)
+	stop := make(chan struct{})
+	defer close(stop)
+	go func() {
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(100 * time.Millisecond):
+				a.Beat("h")
+			}
+		}
+	}()
+	r.store.mu.Lock()
+	r.store.away = true
+	r.store.mu.Unlock()
+	before := a.Epochs()
+	r.start("b")
+	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		r.calls(t, a)
+	}
+	for p, e := range a.Epochs() {
+		if e != before[p] {
+			t.Errorf("partition %d went from term %d to %d", p, before[p].Epoch, e.Epoch)
+		}
+	}
+}
