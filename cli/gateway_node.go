@@ -214,7 +214,7 @@ func stopIdle(ctx context.Context, cfg nodeConfig) bool {
 func followServices(ctx context.Context, mesh *engine.Mesh, urls *activator.URLHosts) {
 	known := map[string]activator.URLService{}
 	for {
-		list, changed, err := mesh.Services("")
+		list, changed, err := mesh.Services(ctx, "")
 		if err == nil {
 			clear(known)
 		}

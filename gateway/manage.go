@@ -72,7 +72,7 @@ type serviceAnswer struct {
 
 // listServices serves GET /services.
 func (x *exchange) listServices() error {
-	list, _, err := x.mesh.Services(x.app())
+	list, _, err := x.mesh.Services(x.r.Context(), x.app())
 	if err != nil {
 		return err
 	}

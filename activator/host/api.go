@@ -37,6 +37,7 @@ type apiCall struct {
 	req    *tunnel.Request
 	target runtime.Target
 	plain  bool // a call whose outcome only this sidecar waits for
+	tries  int  // answers that said nothing, in a row
 	open   bool // it was sent before, and may have been accepted then
 	since  time.Time
 	told   bool
@@ -255,8 +256,10 @@ func (h *Host) response(m *tunnel.Response) {
 		(refused == string(runtime.CodeAskAgain) || refused != "" && c.open && c.target != runtime.Target{}) {
 		// A refusal speaks of one try; an earlier one may have been accepted.
 		c.open = true
+		pause := min(askAgainAfter<<min(c.tries, 6), time.Second)
+		c.tries++
 		h.mu.Unlock()
-		h.wait.Go(func() { h.again(m.Seq) })
+		h.wait.Go(func() { h.again(m.Seq, pause) })
 		return
 	}
 	delete(h.api.calls, m.Seq)
@@ -265,8 +268,8 @@ func (h *Host) response(m *tunnel.Response) {
 }
 
 // again repeats a request that the owner could not take yet.
-func (h *Host) again(seq uint64) {
-	if !sleep(h.ctx, askAgainAfter) {
+func (h *Host) again(seq uint64, pause time.Duration) {
+	if !sleep(h.ctx, pause) {
 		return
 	}
 	h.mu.Lock()

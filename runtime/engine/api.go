@@ -215,9 +215,9 @@ const queryTimeout = 5 * time.Second
 // Services lists the url components of an app ("" for all), sorted; changed is
 // closed when the list is no longer the whole truth. With an error, when a
 // partition did not answer, the list lacks those that it would have named.
-func (m *Mesh) Services(app string) (list []Service, changed <-chan struct{}, err error) {
+func (m *Mesh) Services(ctx context.Context, app string) (list []Service, changed <-chan struct{}, err error) {
 	changed = m.services.wait()
-	ctx, cancel := context.WithTimeout(context.Background(), queryTimeout)
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
 	err = m.query(ctx, runtime.Query{Kind: runtime.QueryServices}, func(v any) {
 		facts, _ := v.([]runtime.ServiceFact)

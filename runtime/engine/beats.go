@@ -277,7 +277,7 @@ func (m *Mesh) reintroduce(node string, boots []string) {
 	m.mu.Lock()
 	var infos []runtime.HostInfo
 	for _, b := range boots {
-		if g := m.attached[b]; g != nil {
+		if g := m.attached[b]; g != nil && m.links[b] == g.link {
 			infos = append(infos, g.info)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"runtime/debug"
 	"sync/atomic"
+	"time"
 
 	"github.com/karmesh/kar/runtime"
 )
@@ -79,6 +80,9 @@ func (p *partition) carryOut(e *runtime.Effect) {
 	}
 }
 
+// watchTurn is how long a watcher waits before it looks whether it is still needed.
+const watchTurn = 10 * time.Second
+
 // watch tells the partition when a child in another one has completed, or was
 // never accepted.
 func (p *partition) watch(child, parent runtime.ID) {
@@ -89,7 +93,13 @@ func (p *partition) watch(child, parent runtime.ID) {
 	p.m.watches.Go(func() {
 		op := &Op{Partition: child.Partition(), Await: &runtime.Await{ID: child}}
 		for p.epoch.Load() == epoch { // else the next owner watches
-			_, err := p.m.once(p.m.life, op)
+			ctx, cancel := context.WithTimeout(p.m.life, watchTurn)
+			_, err := p.m.once(ctx, op)
+			late := ctx.Err() != nil
+			cancel()
+			if late && p.m.life.Err() == nil {
+				continue
+			}
 			switch code(err) {
 			case runtime.CodeShutdown, runtime.CodeUnknownOutcome:
 				return

@@ -582,7 +582,7 @@ func (m *Mesh) introduce(node string) {
 	m.mu.Lock()
 	var infos []runtime.HostInfo
 	for _, g := range m.attached {
-		if !here(&g.info) {
+		if !here(&g.info) && m.links[g.info.Boot] == g.link { // else it is attached elsewhere by now
 			infos = append(infos, g.info)
 		}
 	}

@@ -145,7 +145,7 @@ func TestWaitersOutliveABrokenLog(t *testing.T) {
 	if n.Healthy(within(t)) == nil { // a question that repair refuses, after the waiter's
 		t.Fatal("healthy with a broken log")
 	}
-	if _, _, err := n.Services(""); err == nil {
+	if _, _, err := n.Services(t.Context(), ""); err == nil {
 		t.Fatal("a list of services that lacks some is given as the whole")
 	}
 	log.broken.Store(false)

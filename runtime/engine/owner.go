@@ -311,6 +311,7 @@ func (o *ownerLoop) take(ctx context.Context, n uint16, x plan, free func()) err
 	listed := o.listed
 	o.mu.Unlock()
 	if !listed {
+		free()
 		if err := t.quiet(ctx, 2*o.m.cfg.Shared.Lease); err != nil {
 			return err
 		}
@@ -482,10 +483,21 @@ func (o *ownerLoop) handOver(n uint16, to string, reply func(*Result)) {
 		reply(&Result{Err: runtime.Errorf(runtime.CodeNotOwner, "this gateway does not own partition %d", n)})
 		return
 	}
-	o.tasks.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), o.m.cfg.Shared.Lease)
+	if o.m.life.Err() != nil {
+		reply(&Result{Err: runtime.Errorf(runtime.CodeAskAgain, "this gateway stops")})
+		return
+	}
+	o.m.watches.Go(func() {
+		ctx, cancel := context.WithTimeout(o.m.life, o.m.cfg.Shared.Lease)
 		defer cancel()
-		if !p.order(ctx, func(context.Context) { p.end(); o.m.gone(p) }) {
+		given := false
+		done := p.order(ctx, func(context.Context) {
+			if given = ctx.Err() == nil; given { // else the asker was told no
+				p.end()
+				o.m.gone(p)
+			}
+		})
+		if !done || !given {
 			reply(&Result{Err: runtime.Errorf(runtime.CodeAskAgain, "partition %d is busy", n)})
 			return
 		}
