@@ -225,7 +225,7 @@ func TestMeshReminderStorm(t *testing.T) {
 	gs := m.three()
 	c := m.component(w, "")
 	const actors, each = 40, 50
-	due := time.Now().Add(15 * time.Second)
+	due := time.Now().Add(8 * time.Second)
 	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: actors}}
 	defer client.CloseIdleConnections()
 	var all sync.WaitGroup
