@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -168,7 +169,7 @@ func TestImportRefuses(t *testing.T) {
 	// A sidecar has a connection without a name.
 	sidecar := goredis.NewClient(&goredis.Options{Addr: server.Addr(), Protocol: 2, DisableIdentity: true})
 	defer sidecar.Close()
-	if err := sidecar.HGet(t.Context(), "kar_dp_main_state_T_1", "x").Err(); err != goredis.Nil {
+	if err := sidecar.HGet(t.Context(), "kar_dp_main_state_T_1", "x").Err(); !errors.Is(err, goredis.Nil) {
 		t.Fatal(err)
 	}
 	refused("a sidecar", "may be sidecars", 1, "--guess", "--ignore-unknown")

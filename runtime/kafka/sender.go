@@ -153,7 +153,7 @@ func (s *sender) append(ctx context.Context, partition int32, values [][]byte, a
 		return s.leave(p, ctx.Err())
 	case <-timer.C:
 		o := s.leave(p, os.ErrDeadlineExceeded)
-		o.sent, o.slow = o.sent || o.err == os.ErrDeadlineExceeded, true
+		o.sent, o.slow = o.sent || errors.Is(o.err, os.ErrDeadlineExceeded), true
 		return o
 	}
 }

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -144,7 +145,7 @@ func TestExpiredEntriesGo(t *testing.T) {
 		entries, err := r.client.ZCard(t.Context(), r.parts[0].keys[0]).Result()
 		due, err2 := r.client.ZCard(t.Context(), r.parts[0].keys[2]).Result()
 		if err != nil || err2 != nil || entries != 2 || due != 0 {
-			return fmt.Errorf("%d members and %d due, %v %v", entries, due, err, err2)
+			return fmt.Errorf("%d members and %d due, %w", entries, due, errors.Join(err, err2))
 		}
 		return nil
 	})

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -65,7 +66,8 @@ func (l *Legacy) Check(ctx context.Context) error {
 	ctx, cancel := l.r.bounded(ctx)
 	defer cancel()
 	err := l.r.fault("read what KAR 1.x left", l.r.client.Ping(ctx).Err())
-	if e, ok := err.(*runtime.Error); ok && e.Code == runtime.CodeRedisUnreachable {
+	var e *runtime.Error
+	if errors.As(err, &e) && e.Code == runtime.CodeRedisUnreachable {
 		return l.r.probe(e)
 	}
 	return err
@@ -354,7 +356,7 @@ func (l *Legacy) Noted(ctx context.Context, target, key string) (string, error) 
 	ctx, cancel := l.r.bounded(ctx)
 	defer cancel()
 	s, err := l.r.client.HGet(ctx, l.noteKey(), target+" "+key).Result()
-	if err == goredis.Nil {
+	if errors.Is(err, goredis.Nil) {
 		return "", nil
 	}
 	return s, l.r.fault("read the notes of an earlier import", err)

@@ -77,7 +77,7 @@ func (r *Redis) Read(ctx context.Context, number uint16, fn func(runtime.Snapsho
 		switch {
 		case s.fault == nil:
 			return err
-		case s.fault != errMoved:
+		case !errors.Is(s.fault, errMoved):
 			return s.fault
 		}
 	}
@@ -127,7 +127,7 @@ func (s *snapshot) release() {
 // Applied asks when nothing was read before.
 func (s *snapshot) Applied() uint64 {
 	if s.at == nil {
-		s.ask(func(ctx context.Context) ([]any, error) {
+		_, _, _ = s.ask(func(ctx context.Context) ([]any, error) { // it keeps the error
 			return s.r.list(s.r.scripts.applied.Run(ctx, s.r.client, s.p.keys, s.r.identity))
 		})
 	}

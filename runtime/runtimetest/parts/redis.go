@@ -149,7 +149,7 @@ func (r *Redis) Start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command(r.binary, r.args...)
+	cmd := exec.Command(r.binary, r.args...) //nolint:noctx // it outlives the call; Kill and Stop end it
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = redisDiesWithUs()
 	started, ended := make(chan error, 1), make(chan struct{})
@@ -289,12 +289,12 @@ func (r *Redis) Close() error { return r.Kill() }
 // cluster talk, exists and is free too.
 func redisPort() (int, error) {
 	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
 		if err != nil {
 			return 0, err
 		}
 		port := l.Addr().(*net.TCPAddr).Port
-		bus, busErr := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port+10000)))
+		bus, busErr := new(net.ListenConfig).Listen(context.Background(), "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port+10000)))
 		l.Close()
 		if busErr == nil {
 			bus.Close()
