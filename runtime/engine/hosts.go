@@ -23,6 +23,8 @@ type guests struct {
 	hosts map[string]runtime.HostInfo
 	// downs are boots whose end was proven here a short while ago; new owners are told.
 	downs map[string]down
+	// said are the boots whose loss stands in the log.
+	said map[string]struct{}
 	// asked are the notes that wait for an answer.
 	asked map[uint64]func(*HostTaken)
 	seq   uint64
@@ -41,7 +43,7 @@ type down struct {
 func newGuests() guests {
 	return guests{
 		mu: &sync.Mutex{}, attached: map[string]*guest{}, links: map[string]runtime.Link{}, hosts: map[string]runtime.HostInfo{},
-		downs: map[string]down{}, asked: map[uint64]func(*HostTaken){},
+		downs: map[string]down{}, said: map[string]struct{}{}, asked: map[uint64]func(*HostTaken){},
 	}
 }
 
@@ -410,7 +412,12 @@ func (m *Mesh) resendDowns(news []runtime.PartitionEpoch) {
 func (m *Mesh) lost(boot, reason string) {
 	m.send(boot, &runtime.Verdict{Reason: reason})
 	m.mu.Lock()
-	if h, known := m.hosts[boot]; known { // the first of the partitions that find so
+	if _, said := m.said[boot]; !said { // the first of the partitions that find so
+		if len(m.said) > 1000 {
+			clear(m.said)
+		}
+		m.said[boot] = struct{}{}
+		h := m.hosts[boot]
 		defer m.cfg.Logger.Warn("host lost", "host", h.Name, "app", h.App, "boot", boot, "reason", reason)
 	}
 	delete(m.links, boot)
