@@ -90,7 +90,7 @@ func (p *program) gateway(ctx context.Context, cmd *cobra.Command, c *config, in
 		TLSCert: c.text("tls-cert"), TLSKey: c.text("tls-key"),
 	}
 	if shared != nil && cfg.TrimAt == 0 {
-		cfg.TrimAt = 4 << 20 // a gateway that takes over reads the logs of many partitions
+		cfg.TrimAt = 2 << 20 // a gateway that takes over reads the logs of many partitions
 	}
 	cfg.Shared = shared
 	switch {

@@ -77,7 +77,7 @@ func gatewaySettings() []setting {
 		{name: "socket", env: []string{"KAR_SOCKET"}, use: "Unix socket (default: in $XDG_RUNTIME_DIR/kar or the state folder)"},
 		{name: "partitions", kind: integer, def: "0", env: []string{"KAR_PARTITIONS"}, use: "partitions of a new mesh (0: 64, or 1 in local mode); fixed from then on"},
 		{name: "advertise", env: []string{"KAR_ADVERTISE"}, use: "address at which other gateways and components reach this one, http://host:port (default: the one it listens on)"},
-		{name: "trim-at", kind: integer, def: "0", env: []string{"KAR_TRIM_AT"}, use: "bytes above which the log of a partition is trimmed (0: 16 MiB, in a shared mesh 4 MiB); what is kept also heals a Redis that has lost something"},
+		{name: "trim-at", kind: integer, def: "0", env: []string{"KAR_TRIM_AT"}, use: "bytes above which the log of a partition is trimmed (0: 16 MiB, in a shared mesh 2 MiB); what is kept also heals a Redis that has lost something"},
 		{name: "gateway-lease", kind: span, def: "2s", env: []string{"KAR_GATEWAY_LEASE"}, use: "how long a gateway of a shared mesh may be silent before others take over; the same on all"},
 		{name: "state-dir", env: []string{"KAR_STATE_DIR"}, use: "folder of all state (default $XDG_STATE_HOME/kar or ~/.local/state/kar)"},
 		{name: "body-limit", kind: integer, def: "4194304", env: []string{"KAR_BODY_LIMIT"}, use: "largest body of a request or result, in bytes"},

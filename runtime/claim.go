@@ -14,6 +14,7 @@ type header struct {
 	lost       []hostLost
 	at         int64 // wall clock, ms; 0 in logs of before this field
 	level      int   // 0 means 1
+	changed    uint64
 }
 
 type counter struct {
@@ -36,13 +37,14 @@ func (m *header) fields(c *codec) {
 	list(c, 7, &m.lost)
 	c.i64(8, &m.at)
 	c.int(9, &m.level)
+	c.u64(10, &m.changed)
 }
 
 // Mark appends a header.
 type Mark struct{}
 
 func (*Mark) decide(c *Core) {
-	h := &header{mesh: c.cfg.Mesh, partitions: c.cfg.Partitions, at: c.now.Wall, level: c.level}
+	h := &header{mesh: c.cfg.Mesh, partitions: c.cfg.Partitions, at: c.now.Wall, level: c.level, changed: c.changed}
 	for p := range c.cfg.Partitions {
 		q := uint16(p)
 		if o := c.out[q]; o != nil {
@@ -67,7 +69,7 @@ func (*Mark) decide(c *Core) {
 }
 
 func (m *header) restore(c *Core) {
-	c.level = m.level
+	c.level, c.changed = m.level, m.changed
 	for _, x := range m.out {
 		c.outboxTo(x.partition).next = x.n
 	}

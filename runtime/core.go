@@ -38,6 +38,7 @@ type Core struct {
 	seq     uint64
 	sawHead bool
 	skipped uint64 // highest epoch claimed in front of it
+	changed uint64 // position of the last record that means something for the store
 	level   int    // of the records that may stand in this log; 0 means 1
 	owned   bool   // this core has applied the log up to its own valid claim
 

@@ -163,3 +163,7 @@ func Question(in Input) bool {
 	}
 	return WaiterOf(in) != nil
 }
+
+// LastChange is the position of the last record that means something for the
+// store: a store that is complete up to there lacks nothing.
+func (c *Core) LastChange() uint64 { return c.changed }

@@ -129,6 +129,7 @@ func (c *Core) reread(waiter any) {
 
 // change notes what a record means for the store, and in the overlay.
 func (c *Core) change(seq uint64, group string, m Mutation) {
+	c.changed = max(c.changed, seq)
 	g := c.view.group(group)
 	g.last = seq
 	if m.Prefix {

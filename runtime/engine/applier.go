@@ -17,15 +17,16 @@ type applier struct {
 	stop context.CancelFunc // nil when it never began
 	over chan struct{}      // closed when run has ended
 
-	mu      sync.Mutex
-	changes []runtime.StoreChange
-	busy    bool   // changes were taken and are not in the store yet
-	upTo    uint64 // everything up to here is in changes or in the store
-	first   uint64 // the log begins behind here
-	applied uint64
-	known   bool // applied is what the store said
-	synced  uint64
-	want    uint64 // somebody wants this to be durable in the store
+	mu         sync.Mutex
+	changes    []runtime.StoreChange
+	busy       bool   // changes were taken and are not in the store yet
+	upTo       uint64 // everything up to here is in changes or in the store
+	needs      uint64 // the log begins behind this change: a store that lacks it is lost
+	lastChange uint64 // position of the last change of all
+	applied    uint64
+	known      bool // applied is what the store said
+	synced     uint64
+	want       uint64 // somebody wants this to be durable in the store
 	// nextSync is before when the store is not asked again how far that is.
 	nextSync time.Time
 	lost     *runtime.Error // state is missing that the log no longer holds
@@ -42,11 +43,9 @@ func newApplier(p *partition) *applier {
 func (p *partition) startApplier(ctx context.Context, t *term) {
 	p.stopApplier()
 	a := newApplier(p)
-	if t.first > 0 {
-		a.first = t.first - 1
-	}
+	a.needs, a.lastChange = t.needs, t.core.LastChange()
 	a.changes, a.applied, a.upTo = t.changes, t.applied, max(t.applied, t.core.Seq())
-	a.known = t.stored && t.applied >= a.first
+	a.known = t.stored && t.applied >= a.needs
 	ctx, a.stop = context.WithCancel(context.WithoutCancel(ctx))
 	p.applier.Store(a)
 	a.signal()
@@ -66,6 +65,7 @@ func (a *applier) add(changes []runtime.StoreChange, seq uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for i := range changes {
+		a.lastChange = max(a.lastChange, changes[i].Seq)
 		if changes[i].Seq > a.upTo { // else it was read from the log already
 			a.changes = append(a.changes, changes[i])
 		}
@@ -92,8 +92,8 @@ func (a *applier) durable(seq uint64) bool {
 	if a.lost != nil {
 		return false // the log is the only place where some of it may still be
 	}
-	if a.synced >= seq {
-		return true
+	if a.synced >= min(seq, a.lastChange) {
+		return true // what came since means nothing for the store
 	}
 	if seq > a.want { // else it is asked about already
 		a.want = seq
@@ -271,7 +271,7 @@ func (a *applier) write(ctx context.Context, changes []runtime.StoreChange, from
 // something, and the log is read again for it).
 func (a *applier) locate(ctx context.Context) bool {
 	a.mu.Lock()
-	known, begin := a.known, max(a.applied, a.first)
+	known, begin := a.known, max(a.applied, a.needs)
 	lost, lostAt := a.lost, a.lostAt
 	a.mu.Unlock()
 	if known {
@@ -287,13 +287,13 @@ func (a *applier) locate(ctx context.Context) bool {
 	}
 	var again []runtime.StoreChange
 	if got < begin {
-		var first uint64
-		if again, first, err = a.p.reread(ctx, got); err != nil {
+		var needs uint64
+		if again, needs, err = a.p.reread(ctx, got); err != nil {
 			a.p.logger.Warn("the store has fallen back, and the log cannot be read", "error", err)
 			return false
 		}
-		if first > got+1 {
-			a.lose(got, first)
+		if got < needs {
+			a.lose(got, needs)
 			return true
 		}
 		a.p.logger.Warn("the store has fallen back and is brought up to date from the log", "applied", got, "expected", begin)
@@ -317,8 +317,8 @@ func (a *applier) locate(ctx context.Context) bool {
 }
 
 // lose says by name that state is missing; it is refused, never shown as empty.
-func (a *applier) lose(applied, first uint64) {
-	err := runtime.Errorf(runtime.CodeStateLost, "the store of partition %d is complete up to record %d, but the log begins at %d: state in between is lost", a.p.n, applied, first)
+func (a *applier) lose(applied, needs uint64) {
+	err := runtime.Errorf(runtime.CodeStateLost, "the store of partition %d is complete up to record %d, but the log begins behind the change of record %d: state in between is lost", a.p.n, applied, needs)
 	a.mu.Lock()
 	news := a.lost == nil
 	a.lost, a.lostAt, a.known = err, applied, false
@@ -329,11 +329,11 @@ func (a *applier) lose(applied, first uint64) {
 }
 
 // reread folds the log anew for what it says to the store behind a position.
-func (p *partition) reread(ctx context.Context, behind uint64) (changes []runtime.StoreChange, first uint64, err error) {
+func (p *partition) reread(ctx context.Context, behind uint64) (changes []runtime.StoreChange, needs uint64, err error) {
 	t := p.newTerm()
 	t.applied = behind
 	if err := t.to(ctx, 0); err != nil {
 		return nil, 0, err
 	}
-	return t.changes, t.first, nil
+	return t.changes, t.needs, nil
 }

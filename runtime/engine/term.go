@@ -23,6 +23,7 @@ type term struct {
 	// of the reading
 	next    uint64 // offset to read from
 	first   uint64 // seq of the first valid record
+	needs   uint64 // up to where the store has to be complete, as the log begins behind it
 	marks   []mark
 	changes []runtime.StoreChange
 }
@@ -78,7 +79,7 @@ func (t *term) to(ctx context.Context, from uint64) error {
 			}
 		}
 		if valid && t.first == 0 {
-			t.first = t.core.Seq()
+			t.first, t.needs = t.core.Seq(), t.core.LastChange()
 		}
 		if valid && t.core.Seq() != before && runtime.IsHeader(b) {
 			t.marks = append(t.marks, mark{seq: t.core.Seq(), offset: offset, at: runtime.HeaderTime(b)})
@@ -122,7 +123,7 @@ func pauseFor(ctx context.Context, d time.Duration) bool {
 // begin starts the term; the loop's alone. When the claim did not count,
 // somebody else's did.
 func (p *partition) begin(ctx context.Context, t *term, began time.Time) error {
-	if t.stored && t.first > t.applied+1 && p.m.cfg.Shared == nil {
+	if t.stored && t.applied < t.needs && p.m.cfg.Shared == nil {
 		return runtime.Errorf(runtime.CodeDamaged, "the store of partition %d is complete up to record %d, but the log begins at %d: state in between is lost", p.n, t.applied, t.first)
 	}
 	if !t.core.Own(p.m.now(), t.applied) {
