@@ -1,0 +1,203 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/karmesh/kar/runtime"
+)
+
+// list renews this node's entry and reads the others'.
+func (o *ownerLoop) list(ctx context.Context) {
+	m, s := o.m, o.m.cfg.Shared
+	o.mu.Lock()
+	leaving := o.leaving || o.unfit != nil
+	o.mu.Unlock()
+	me := runtime.Member{Node: m.cfg.Node, Address: s.Address, Version: s.Version, Level: m.cfg.Level, Leaving: leaving, Owns: m.dir.ofNode(m.cfg.Node)}
+	ask, cancel := context.WithTimeout(ctx, s.Lease)
+	defer cancel()
+	members, err := s.Members.Announce(ask, me, s.Lease)
+	if err != nil {
+		if ctx.Err() == nil {
+			m.cfg.Logger.Warn("the list of gateways cannot be read", "error", err)
+		}
+		o.mu.Lock()
+		if o.failing.IsZero() || o.paused {
+			o.failing = time.Now()
+		}
+		o.paused = false
+		if o.members == nil && time.Since(m.start) > s.Lease {
+			o.members = []runtime.Member{me} // the store was never there: go on with who calls
+		}
+		o.mu.Unlock()
+		return
+	}
+	o.mu.Lock()
+	for _, x := range o.members { // whoever answers is alive, whatever the list says
+		if o.up[x.Node] && !x.Leaving && !contains(members, x.Node) {
+			members = append(members, x)
+		}
+	}
+	now := time.Now()
+	o.members, o.failing, o.paused, o.listed = slices.Clone(members), time.Time{}, false, true
+	if errors.Is(o.unfit, errUnlisted) {
+		o.unfit = nil
+	}
+	for node := range o.since {
+		if !contains(members, node) {
+			delete(o.since, node)
+		}
+	}
+	for i := range members {
+		if _, known := o.since[members[i].Node]; !known {
+			o.since[members[i].Node] = now
+		}
+	}
+	for node := range o.dead {
+		if !contains(members, node) && len(m.dir.ofNode(node)) == 0 {
+			delete(o.dead, node)
+		}
+	}
+	o.mu.Unlock()
+	m.peers.Connect(members)
+	for _, x := range members {
+		o.mu.Lock()
+		up := o.up[x.Node]
+		o.mu.Unlock()
+		if x.Node != m.cfg.Node && !up { // who has a stream says it there, and later
+			m.learn(x.Node, x.Owns)
+		}
+	}
+	o.nudge()
+}
+
+func contains(members []runtime.Member, node string) bool {
+	for i := range members {
+		if members[i].Node == node {
+			return true
+		}
+	}
+	return false
+}
+
+// live are the members that are alive: listed with a valid lease, or answering
+// here, and not certainly gone.
+func (o *ownerLoop) live() (live []runtime.Member, complete bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.liveLocked()
+}
+
+func (o *ownerLoop) liveLocked() (live []runtime.Member, complete bool) {
+	// While the list cannot be read, whoever answers is alive.
+	fresh := o.failing.IsZero() || time.Since(o.failing) < o.m.cfg.Shared.Lease
+	complete = true
+	for _, x := range o.members {
+		me := x.Node == o.m.cfg.Node
+		if me {
+			x.Leaving = o.leaving || o.unfit != nil
+		}
+		if !me && (o.isDead(x.Node) || !fresh && !o.up[x.Node]) {
+			continue
+		}
+		live = append(live, x)
+		// One that cannot be reached for long has only the list to say what it owns.
+		complete = complete && (me || o.told[x.Node] || time.Since(o.since[x.Node]) > o.m.cfg.Shared.Lease)
+	}
+	return live, complete
+}
+
+// isDead tells that a process is certainly gone. One that is still listed when
+// its lease must have run out is not: its address leads somewhere else.
+func (o *ownerLoop) isDead(node string) bool {
+	at, found := o.dead[node]
+	if found && contains(o.members, node) && time.Since(at) > o.m.cfg.Shared.Lease+o.m.cfg.Shared.Lease/2 {
+		return false
+	}
+	return found
+}
+
+// raise lets the logs of this node's partitions go to the level that all living
+// gateways read, one that leaves or owns nothing included: it may come back.
+func (o *ownerLoop) raise() {
+	live, complete := o.live()
+	level := runtime.MeshLevel(live)
+	if !complete || level < 2 {
+		return
+	}
+	for _, e := range o.m.dir.ofNode(o.m.cfg.Node) {
+		if p := o.m.part(e.Partition); p.level.Load() < int64(level) {
+			p.push(&runtime.RaiseLevel{Level: level})
+		}
+	}
+}
+
+// report says in the log what has moved.
+func (o *ownerLoop) report() {
+	o.mu.Lock()
+	taken, lost := o.taken, o.lost
+	o.taken, o.lost = 0, 0
+	o.mu.Unlock()
+	if taken > 0 {
+		o.m.cfg.Logger.Info("partitions taken", "partitions", taken, "owned", len(o.m.dir.ofNode(o.m.cfg.Node)))
+	}
+	if lost > 0 {
+		o.m.cfg.Logger.Warn("other gateways have claimed partitions of this one", "partitions", lost)
+	}
+}
+
+// heirs tells whether another gateway could take over.
+func (o *ownerLoop) heirs() bool {
+	live, _ := o.live()
+	for i := range live {
+		if live[i].Node != o.m.cfg.Node && !live[i].Leaving {
+			return true
+		}
+	}
+	return false
+}
+
+// complete tells whether all partitions had owners at some time: only a gateway
+// that begins is not ready for lack of them, or a take-over would make all
+// gateways unready at once.
+func (o *ownerLoop) complete() bool {
+	if o.settled.Load() {
+		return true
+	}
+	for _, own := range o.m.dir.all() {
+		if own.node == "" {
+			return false
+		}
+	}
+	o.settled.Store(true)
+	return true
+}
+
+// Settled waits until every partition has an owner that this node knows.
+func (m *Mesh) Settled(ctx context.Context) error {
+	for p := range m.parts {
+		for {
+			own := m.dir.of(uint16(p))
+			if own.node != "" || m.cfg.Shared == nil {
+				break
+			}
+			if m.dir.wait(ctx, uint16(p), own); ctx.Err() != nil {
+				return runtime.Errorf(runtime.CodeUnavailable, "partition %d has no owner yet", p)
+			}
+		}
+	}
+	return nil
+}
+
+func (o *ownerLoop) streams() (nodes []string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for node, up := range o.up {
+		if up {
+			nodes = append(nodes, node)
+		}
+	}
+	return nodes
+}

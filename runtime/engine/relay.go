@@ -1,0 +1,114 @@
+package engine
+
+import (
+	"github.com/karmesh/kar/runtime"
+)
+
+// Answered implements runtime.Owners.
+func (m *Mesh) Answered(boot string, a runtime.Answer) {
+	m.toOwner(a.Attempt.Partition, func(p *partition) { p.push(&runtime.Answered{Boot: boot, Answer: a}) },
+		func() *HostNote { return &HostNote{Boot: boot, Answered: &a} })
+}
+
+// Deactivated implements runtime.Owners.
+func (m *Mesh) Deactivated(boot string, a runtime.Actor, n uint16) {
+	m.toOwner(n, func(p *partition) { p.push(&runtime.Deactivated{Boot: boot, Actor: a}) },
+		func() *HostNote {
+			return &HostNote{Boot: boot, Deactivated: &DeactivatedNote{Actor: a, Partition: n}}
+		})
+}
+
+// toOwner brings what a host says to the owner, here or there. Without an owner
+// it is dropped: the next one asks for a join.
+func (m *Mesh) toOwner(n uint16, push func(*partition), note func() *HostNote) {
+	p := m.part(n)
+	if p == nil {
+		return
+	}
+	switch own := m.dir.of(n); {
+	case m.cfg.Shared == nil || own.node == m.cfg.Node:
+		push(p)
+	case own.node != "":
+		m.peers.Tell(own.node, &Note{Host: note()})
+	}
+}
+
+// A relay is the link of a host that is attached to another gateway.
+type relay struct {
+	m          *Mesh
+	node, boot string
+}
+
+// Send implements runtime.Link.
+func (r *relay) Send(msg runtime.HostMessage) {
+	n := &ToHostNote{Boot: r.boot}
+	switch msg := msg.(type) {
+	case *runtime.Invoke:
+		n.Invoke = msg
+	case *runtime.Deactivate:
+		n.Deactivate = msg
+	case *runtime.Taken:
+		n.Taken = msg
+	case *runtime.Verdict:
+		n.Verdict = msg
+	default:
+		return
+	}
+	r.m.peers.Tell(r.node, &Note{ToHost: n})
+}
+
+func (n *ToHostNote) message() runtime.HostMessage {
+	switch {
+	case n.Invoke != nil:
+		return n.Invoke
+	case n.Deactivate != nil:
+		return n.Deactivate
+	case n.Taken != nil:
+		return n.Taken
+	case n.Verdict != nil:
+		return n.Verdict
+	}
+	return nil
+}
+
+// heardHost takes what another gateway says of a host that is attached there.
+func (m *Mesh) heardHost(from string, n *HostNote) {
+	switch {
+	case n.Up != nil:
+		m.heardUp(from, n)
+	case n.Changed != nil:
+		m.changed(*n.Changed)
+	case n.Unlinked:
+		m.mu.Lock()
+		l, _ := m.links[n.Boot].(*relay)
+		m.mu.Unlock()
+		if l != nil && l.node == from {
+			m.unlinked(n.Boot, l)
+		}
+	case n.Down != nil:
+		m.hostDown(n.Boot, *n.Down)
+	case n.Answered != nil:
+		if p := m.part(n.Answered.Attempt.Partition); p != nil {
+			p.push(&runtime.Answered{Boot: n.Boot, Answer: *n.Answered})
+		}
+	case n.Deactivated != nil:
+		if p := m.part(n.Deactivated.Partition); p != nil {
+			p.push(&runtime.Deactivated{Boot: n.Boot, Actor: n.Deactivated.Actor})
+		}
+	}
+}
+
+// unlinkVia forgets the links that led over a gateway.
+func (m *Mesh) unlinkVia(node string) {
+	m.mu.Lock()
+	var over []*relay
+	for _, l := range m.links {
+		if r, ok := l.(*relay); ok && r.node == node {
+			over = append(over, r)
+		}
+	}
+	m.mu.Unlock()
+	for _, r := range over {
+		m.unlinked(r.boot, r)
+	}
+}

@@ -1,0 +1,204 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/karmesh/kar/runtime"
+)
+
+// A plan is what is to be done about a partition now.
+type plan struct {
+	step runtime.OwnershipStep
+	own  ownership // of whom it is to be taken
+	dead bool      // that owner is certainly gone
+}
+
+// plan asks the rule.
+func (o *ownerLoop) plan(p uint16) plan {
+	own := o.m.dir.of(p)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	live, complete := o.liveLocked()
+	if by := o.taking[p]; own.node != o.m.cfg.Node && by != "" && contains(live, by) {
+		own.node = by
+	}
+	v := runtime.OwnershipView{Partition: p, Me: o.m.cfg.Node, Live: live, Owner: own.node, Complete: complete}
+	x := plan{own: own, dead: o.isDead(own.node)}
+	if len(live) > 0 && !o.paused && !o.leaving && o.unfit == nil {
+		x.step = runtime.NextOwnershipStep(&v)
+	}
+	return x
+}
+
+// try takes a partition, if that is still wanted when its turn has come.
+func (o *ownerLoop) try(ctx context.Context, p uint16) {
+	claimed := false
+	defer func() {
+		o.mu.Lock()
+		delete(o.busy, p)
+		o.mu.Unlock()
+		if claimed {
+			o.m.tellOwns()
+		}
+	}()
+	select {
+	case o.slots <- struct{}{}:
+	case <-ctx.Done():
+		return
+	}
+	free := sync.OnceFunc(func() { <-o.slots })
+	defer free()
+	x := o.plan(p)
+	if x.step == runtime.OwnershipKeep {
+		return
+	}
+	if x.step == runtime.OwnershipClaim {
+		claimed = true
+		o.mu.Lock()
+		o.busy[p] = true
+		o.mu.Unlock()
+		o.m.tellOwns()
+	}
+	if err := o.take(ctx, p, x, free); err != nil && ctx.Err() == nil {
+		o.m.cfg.Logger.Debug("a partition was not taken", "partition", p, "error", err)
+		if is(err, runtime.CodeNewerFormat) {
+			o.setUnfit(err)
+		}
+		free()
+		pauseFor(ctx, o.m.cfg.Shared.Lease/16)
+	}
+}
+
+// take reads the log of a partition, has its owner hand it over when there is a
+// living one, and claims it.
+func (o *ownerLoop) take(ctx context.Context, n uint16, x plan, free func()) error {
+	p, began := o.m.part(n), time.Now()
+	t, err := p.read(ctx)
+	if err != nil {
+		return err
+	}
+	o.mu.Lock()
+	listed := o.listed
+	o.mu.Unlock()
+	if !listed {
+		free()
+		if err := t.quiet(ctx, 2*o.m.cfg.Shared.Lease); err != nil {
+			return err
+		}
+	}
+	if x.step == runtime.OwnershipClaim && o.doubt(n, x.own.epoch, t.core.Epoch()) {
+		return errDeposed
+	}
+	// Only who is certain that nobody answers for the last owner may answer at once.
+	certain := x.dead
+	if x.step == runtime.OwnershipAsk {
+		ask := &Op{Partition: n, Epoch: x.own.epoch, HandOver: &HandOverOp{}}
+		if res, err := o.m.peers.Ask(ctx, x.own.node, ask); err != nil {
+			return err
+		} else if res.Err != nil {
+			return res.Err
+		}
+		certain = true
+	}
+	if err := t.claim(ctx); err != nil {
+		return err
+	}
+	if t.core.Epoch() > x.own.epoch+1 { // another has owned it since, who may live
+		certain = false
+	}
+	free()
+	if !certain && t.core.Epoch() > 1 {
+		pauseFor(ctx, o.m.afterClaim())
+	}
+	var begun error
+	if !p.order(ctx, func(ctx context.Context) { begun = p.begin(ctx, t, began) }) {
+		return ctx.Err()
+	}
+	if begun == nil {
+		o.m.tally.taken(x.step, time.Since(began))
+		o.m.cfg.Logger.Debug("partition taken", "partition", n, "epoch", t.core.Epoch(), "in", time.Since(began).Round(time.Millisecond))
+	}
+	return begun
+}
+
+// doubt tells that somebody has claimed a partition since the owner that this
+// node knows of, who may live: it is left alone until the list and the notes
+// have had time to say who that is.
+func (o *ownerLoop) doubt(p uint16, known, found uint64) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if known == 0 || found <= known {
+		delete(o.doubts, p)
+		return false
+	}
+	d, again := o.doubts[p]
+	if !again || d.epoch != found {
+		o.doubts[p] = doubt{found, time.Now()}
+		return true
+	}
+	return time.Since(d.since) < o.m.cfg.Shared.Lease
+}
+
+type doubt struct {
+	epoch uint64
+	since time.Time
+}
+
+// errUnlisted keeps a gateway that has never read the list of gateways, because
+// the store is away since before it began, from a war with owners that it
+// cannot know.
+var errUnlisted = errors.New("the list of gateways was never read, and another gateway owns what this one claimed")
+
+// quiet tells whether nobody writes to the log: an owner with hosts or requests
+// does at least once in a proofAge.
+func (t *term) quiet(ctx context.Context, wait time.Duration) error {
+	end := t.next
+	if !pauseFor(ctx, wait) {
+		return ctx.Err()
+	}
+	if err := t.to(ctx, t.next); err != nil {
+		return err
+	}
+	if t.next != end {
+		return errDeposed
+	}
+	return nil
+}
+
+// handOver gives a partition to the node that asks for it.
+func (o *ownerLoop) handOver(n uint16, to string, reply func(*Result)) {
+	live, _ := o.live()
+	if !runtime.MayHandOver(n, to, live) {
+		reply(&Result{Err: runtime.Errorf(runtime.CodeNotOwner, "partition %d is not given to that gateway: it is not the one that should have it", n)})
+		return
+	}
+	p := o.m.part(n)
+	if o.m.dir.of(n).node != o.m.cfg.Node {
+		reply(&Result{Err: runtime.Errorf(runtime.CodeNotOwner, "this gateway does not own partition %d", n)})
+		return
+	}
+	if o.m.life.Err() != nil {
+		reply(&Result{Err: runtime.Errorf(runtime.CodeAskAgain, "this gateway stops")})
+		return
+	}
+	o.m.watches.Go(func() {
+		ctx, cancel := context.WithTimeout(o.m.life, o.m.cfg.Shared.Lease)
+		defer cancel()
+		given := false
+		done := p.order(ctx, func(context.Context) {
+			if given = ctx.Err() == nil; given { // else the asker was told no
+				p.end()
+				o.m.gone(p)
+			}
+		})
+		if !done || !given {
+			reply(&Result{Err: runtime.Errorf(runtime.CodeAskAgain, "partition %d is busy", n)})
+			return
+		}
+		o.m.tally.given.Add(1)
+		reply(&Result{})
+	})
+}

@@ -1,0 +1,83 @@
+package engine
+
+import (
+	"github.com/karmesh/kar/runtime"
+)
+
+// owns makes known that this node owns p from now on.
+func (m *Mesh) owns(p *partition) {
+	mine := []runtime.PartitionEpoch{{Partition: p.n, Epoch: p.epoch.Load()}}
+	if m.cfg.Shared == nil {
+		m.askJoins(nil, mine)
+		return
+	}
+	m.learn(m.cfg.Node, mine)
+	m.tellOwns()
+	m.groups.fire() // now they are listed as this node's
+}
+
+// gone makes known that this node owns p no longer.
+func (m *Mesh) gone(p *partition) {
+	if m.cfg.Shared == nil {
+		return
+	}
+	m.dir.gone(p.n, m.cfg.Node)
+	m.tellOwns()
+	m.owned.nudge()
+}
+
+// tellOwns tells what this node owns: all peers, or the given one. What is told
+// last is the truth.
+func (m *Mesh) tellOwns(nodes ...string) {
+	m.owned.telling.Lock()
+	defer m.owned.telling.Unlock()
+	if nodes == nil {
+		nodes = m.owned.streams()
+	}
+	n := m.ownsNote()
+	for _, node := range nodes {
+		m.peers.Tell(node, n)
+	}
+}
+
+func (m *Mesh) ownsNote() *Note {
+	o := m.owned
+	o.mu.Lock()
+	n := &OwnsNote{Leaving: o.leaving || o.unfit != nil}
+	for p, claiming := range o.busy {
+		if claiming {
+			n.Claiming = append(n.Claiming, p)
+		}
+	}
+	o.mu.Unlock()
+	n.Partitions = m.dir.ofNode(m.cfg.Node)
+	return &Note{Owns: n}
+}
+
+// tellAll tells a note to every peer whose stream stands.
+func (m *Mesh) tellAll(n *Note) {
+	if m.peers == nil {
+		return
+	}
+	for _, node := range m.owned.streams() {
+		m.peers.Tell(node, n)
+	}
+}
+
+// learn takes the news of who owns what; hosts attached here are asked to join
+// the new owners.
+func (m *Mesh) learn(node string, owns []runtime.PartitionEpoch) {
+	var news []runtime.PartitionEpoch
+	for _, e := range owns {
+		if m.dir.learn(e.Partition, node, e.Epoch) {
+			news = append(news, e)
+			if p := m.part(e.Partition); node != m.cfg.Node && p.owning.Load() && e.Epoch > p.epoch.Load() {
+				p.push(&runtime.Prove{}) // finds out that the term is over
+			}
+		}
+	}
+	if len(news) > 0 {
+		m.askJoins(nil, news)
+		m.resendDowns(news)
+	}
+}
