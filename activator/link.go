@@ -33,7 +33,9 @@ type link struct {
 
 // Send queues a message for the host.
 func (l *link) Send(m runtime.HostMessage) {
-	switch m.(type) {
+	switch m := m.(type) {
+	case *runtime.Elsewhere:
+		l.conn.Send(&tunnel.BeatAnswer{Gateways: m.Gateways}) // of no beat
 	case *runtime.JoinAsk, *runtime.Taken:
 		// A large invocation that the question overtook would not be in the
 		// answer, and the repetition of one that a host was told to forget would

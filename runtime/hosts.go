@@ -141,6 +141,10 @@ type Verdict struct{ Reason string }
 // (Joined). An ask below an epoch that it has seen is not answered.
 type JoinAsk struct{ Epochs []PartitionEpoch }
 
+// Elsewhere names the gateways at which the host may attach when this one goes.
+type Elsewhere struct{ Gateways []string }
+
+func (*Elsewhere) hostMessage()  {}
 func (*Invoke) hostMessage()     {}
 func (*Deactivate) hostMessage() {}
 func (*Taken) hostMessage()      {}

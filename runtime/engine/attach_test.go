@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -112,6 +113,41 @@ func TestBeginWithoutTheStore(t *testing.T) {
 	for p, e := range a.Epochs() {
 		if e != before[p] {
 			t.Errorf("partition %d went from term %d to %d", p, before[p].Epoch, e.Epoch)
+		}
+	}
+}
+
+// listening notes the gateways that it is told of.
+type listening struct {
+	*fakeHost
+	told chan []string
+}
+
+func (h *listening) Send(m runtime.HostMessage) {
+	if e, ok := m.(*runtime.Elsewhere); ok {
+		h.told <- e.Gateways
+		return
+	}
+	h.fakeHost.Send(m)
+}
+
+// Hosts hear at once of a gateway that comes: all that they know may go soon.
+func TestHostsHearOfNewGateways(t *testing.T) {
+	r := newMeshRig(t, 4)
+	a := r.open("a")
+	h := &listening{&fakeHost{owners: a, info: actorHost("h"), serve: echo}, make(chan []string, 100)}
+	if err := a.HostUp(h.info, runtime.JoinAnswer{}, h); err != nil {
+		t.Fatal(err)
+	}
+	r.open("b")
+	for {
+		select {
+		case list := <-h.told:
+			if slices.Contains(list, "http://b") {
+				return
+			}
+		case <-time.After(5 * time.Second):
+			t.Fatal("the host was not told")
 		}
 	}
 }

@@ -62,6 +62,7 @@ func (o *ownerLoop) list(ctx context.Context) {
 	}
 	o.mu.Unlock()
 	m.peers.Connect(members)
+	m.tellGateways()
 	for _, x := range members {
 		o.mu.Lock()
 		up := o.up[x.Node]

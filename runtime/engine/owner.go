@@ -35,6 +35,7 @@ type ownerLoop struct {
 
 	settled atomic.Bool
 	doubts  map[uint16]doubt
+	shown   []string // the addresses that attached hosts were told last
 
 	telling sync.Mutex // orders the notes about what is owned
 

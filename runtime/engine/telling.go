@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"slices"
+
 	"github.com/karmesh/kar/runtime"
 )
 
@@ -79,5 +81,27 @@ func (m *Mesh) learn(node string, owns []runtime.PartitionEpoch) {
 	if len(news) > 0 {
 		m.askJoins(nil, news)
 		m.resendDowns(news)
+	}
+}
+
+// tellGateways tells the hosts attached here at once when there are other
+// addresses at which they may attach: those that they know may all be gone soon.
+func (m *Mesh) tellGateways() {
+	list := m.Gateways()
+	m.owned.mu.Lock()
+	news := !slices.Equal(list, m.owned.shown)
+	m.owned.shown = list
+	m.owned.mu.Unlock()
+	if !news {
+		return
+	}
+	m.mu.Lock()
+	links := make([]runtime.Link, 0, len(m.attached))
+	for _, g := range m.attached {
+		links = append(links, g.link)
+	}
+	m.mu.Unlock()
+	for _, l := range links {
+		l.Send(&runtime.Elsewhere{Gateways: list})
 	}
 }
