@@ -129,9 +129,6 @@ func (c *Core) Attended() bool {
 	return len(c.entries) > 0 || len(c.homes) > 0 || len(c.offers) > 0 || len(c.hosts) > 0
 }
 
-// Claimant is the hash by which records name the owner of the current term.
-func (c *Core) Claimant() uint64 { return c.owner }
-
 // HostsBeat are signs of life of several hosts; the reply's Value is the list
 // of those that were counted lost, []string.
 type HostsBeat struct {

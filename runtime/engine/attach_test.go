@@ -151,3 +151,27 @@ func TestHostsHearOfNewGateways(t *testing.T) {
 		}
 	}
 }
+
+// A host's condition changes while it joins: the detector would see a race.
+func TestChangesWhileJoining(t *testing.T) {
+	r := newMeshRig(t, 4)
+	a := r.open("a")
+	h := attach(t, a, actorHost("h"), echo)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range 200 {
+			info := h.info
+			info.Frozen = i%2 == 0
+			a.HostChanged(info)
+		}
+	}()
+	for range 200 {
+		h.join(a.Epochs())
+	}
+	<-done
+	r.calls(t, a)
+	if len(a.Hosts("app")) != 1 {
+		t.Error("the host is gone")
+	}
+}

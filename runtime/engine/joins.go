@@ -57,9 +57,13 @@ func (m *Mesh) HostUp(h runtime.HostInfo, join runtime.JoinAnswer, link runtime.
 func (m *Mesh) Joined(boot string, epochs []runtime.PartitionEpoch, join runtime.JoinAnswer) {
 	m.mu.Lock()
 	g := m.attached[boot]
+	var info runtime.HostInfo
+	if g != nil {
+		info = g.info // which HostChanged replaces
+	}
 	m.mu.Unlock()
 	if g != nil {
-		_ = m.join(g.info, epochs, join, g.link, false)
+		_ = m.join(info, epochs, join, g.link, false)
 	}
 }
 
@@ -135,7 +139,7 @@ func (m *Mesh) join(h runtime.HostInfo, epochs []runtime.PartitionEpoch, join ru
 		}
 	}
 	all := make(chan struct{})
-	go func() { asked.Wait(); close(all) }() // ends with joinTimeout at the latest
+	go func() { asked.Wait(); close(all) }() // ends when the last owner has answered or is given up
 	select {
 	case <-all:
 	case <-time.After(joinPatience):
@@ -292,15 +296,17 @@ func (m *Mesh) heal(boot string) {
 	m.mu.Lock()
 	g := m.attached[boot]
 	wrong := g != nil && m.links[boot] != g.link
+	var info runtime.HostInfo
 	if wrong {
-		m.links[boot], m.hosts[boot] = g.link, g.info
+		info = g.info
+		m.links[boot], m.hosts[boot] = g.link, info
 	}
 	m.mu.Unlock()
 	if !wrong {
 		return
 	}
-	if !here(&g.info) {
-		m.tellAll(&Note{Host: &HostNote{Boot: boot, Up: &HostUpNote{Info: g.info}}})
+	if !here(&info) {
+		m.tellAll(&Note{Host: &HostNote{Boot: boot, Up: &HostUpNote{Info: info}}})
 	}
 	g.link.Send(&runtime.JoinAsk{Epochs: m.Epochs()})
 }
