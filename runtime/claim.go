@@ -93,10 +93,11 @@ func (m *header) restore(c *Core) {
 // then Own tells whether it counted.
 func (c *Core) Claim(now Now) []byte {
 	c.now = now
-	r := Record{Epoch: c.epoch + 1, Owner: c.me, Body: &claimed{
-		node: c.cfg.Node, mesh: c.cfg.Mesh, partitions: c.cfg.Partitions, at: now.Wall,
-	}}
-	return EncodeRecord(&r)
+	body := &claimed{node: c.cfg.Node, mesh: c.cfg.Mesh, partitions: c.cfg.Partitions, at: now.Wall}
+	if c.epoch == 0 && c.supports() > 1 {
+		body.level = c.supports() // nobody has written anything that an older version must read
+	}
+	return EncodeRecord(&Record{Epoch: c.epoch + 1, Owner: c.me, Body: body})
 }
 
 // Own starts the term when the last valid claim is this node's. StoreSeq is the

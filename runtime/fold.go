@@ -35,6 +35,12 @@ func (c *Core) Fold(b []byte) (valid bool, err error) {
 			c.skipped = max(c.skipped, r.Epoch)
 			return false, nil
 		}
+		if !c.sawHead {
+			if err := c.readable(body.level); err != nil {
+				return false, err
+			}
+			c.level = body.level
+		}
 		c.epoch, c.owner, c.sawHead = r.Epoch, r.Owner, true
 		c.seq++
 		c.owned = false

@@ -3,7 +3,7 @@ package runtime
 // Level is the highest level of records that this version reads and writes. A
 // new kind of record, or a field that may not be skipped, needs a new one, and
 // is written only in logs whose LogLevel has reached it.
-const Level = 1
+const Level = 2
 
 // MeshLevel is the level that all of some gateways read, 0 without any.
 func MeshLevel(members []Member) int {

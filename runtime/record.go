@@ -516,6 +516,7 @@ type claimed struct {
 	mesh       string
 	partitions int
 	at         int64
+	level      int // of a log that begins with this claim; 0 means 1
 }
 
 func (m *claimed) fields(c *codec) {
@@ -523,4 +524,5 @@ func (m *claimed) fields(c *codec) {
 	c.str(2, &m.mesh)
 	c.int(3, &m.partitions)
 	c.i64(4, &m.at)
+	c.int(5, &m.level)
 }
