@@ -21,9 +21,9 @@ type Config struct {
 	// API serves what the apps behind the tunnel ask for, with paths
 	// /apps/{app}/kar/v1/… and a context that carries a [runtime.Caller].
 	API http.Handler
-	// Release is called with the ids of plain calls whose outcome has reached
+	// Release is called with app and ids of plain calls whose outcome has reached
 	// the sidecar that made them. Nil is allowed.
-	Release func(ids ...runtime.ID)
+	Release func(app string, ids ...runtime.ID)
 	// Sender tells for which app alone the sender of a request may act, "" for
 	// all apps. Hosts of other apps are refused. Nil means all for everybody.
 	Sender func(*http.Request) (app string)
@@ -75,7 +75,7 @@ func New(cfg Config) (*Activator, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	if cfg.Release == nil {
-		cfg.Release = func(...runtime.ID) {}
+		cfg.Release = func(string, ...runtime.ID) {}
 	}
 	if cfg.Sender == nil {
 		cfg.Sender = func(*http.Request) string { return "" }

@@ -58,7 +58,7 @@ func (l *link) handle(m tunnel.Message) {
 	case *tunnel.Answer:
 		owners.Answered(boot, m.Answer)
 	case *tunnel.Got:
-		l.a.cfg.Release(m.IDs...)
+		l.a.cfg.Release(l.info.App, m.IDs...)
 	case *tunnel.Beat:
 		l.beat(m.Seq)
 	case *tunnel.PartJoined:

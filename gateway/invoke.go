@@ -69,7 +69,7 @@ func (x *exchange) submit(q *runtime.Request) error {
 	}
 	x.relay(out, q.ID)
 	if q.Boot == "" && q.Key == "" {
-		x.mesh.Release(q.ID) // a host's own stream releases when its sidecar has the answer
+		x.mesh.Release(q.Target.App, q.ID) // a host's own stream releases when its sidecar has the answer
 	}
 	return nil
 }

@@ -93,6 +93,15 @@ func (c *Core) emitOutcome(id ID, req *Request, o *Outcome, actor Actor, unplace
 	c.emit(b)
 }
 
+// endRemoval records that the state of an actor is gone, and what its key was used for.
+func (c *Core) endRemoval(e *entry) {
+	b := &completed{id: e.req.ID, none: true, removed: true, at: c.now.Wall, actor: e.req.Target.Actor()}
+	if e.req.Key != "" {
+		b.none, b.outcome, b.storeTTL = false, Outcome{Status: 204}, c.cfg.ResultRetention
+	}
+	c.emit(b)
+}
+
 // deadLetter tells an end that somebody should hear of although nobody waits
 // for it: an error of the app, and whatever KAR itself ended a tell with (P1).
 // The error of a promise that KAR ended is for those who ask for its outcome.

@@ -5,10 +5,8 @@ import "strings"
 // Outcomes of promises and keyed requests go to the store with an expiry;
 // plain ones live in memory (and the log) until their caller has them.
 
-func keyOf(r *Request) string {
-	t := r.keyTarget()
-	return strings.Join([]string{t.App, t.Type, t.ID, t.Service, r.Key}, "\x00")
-}
+// keyOf names an Idempotency-Key in memory as the store does.
+func keyOf(r *Request) string { return string(KeyInStore(r)) }
 
 // OutcomeInStore is where the outcome of a promise or keyed request lies.
 func OutcomeInStore(id ID) []byte { return append([]byte{'o'}, id[:]...) }
@@ -58,7 +56,16 @@ func KeyUseID(value []byte) (ID, bool) {
 	return k.id, true
 }
 
-func bodyHash(r *Request) uint64 { return hash64(r.Method, r.Path, string(r.Body)) }
+// bodyHash stands for what a keyed request asks for. It lies in logs and stores,
+// so it must not change. A method or path with a NUL could be taken for another
+// one and another body; those are framed.
+func bodyHash(r *Request) uint64 {
+	if strings.IndexByte(r.Method, 0) < 0 && strings.IndexByte(r.Path, 0) < 0 {
+		return hash64(r.Method, r.Path, string(r.Body))
+	}
+	b := appendPart(appendPart(nil, r.Method), r.Path)
+	return hash64("", "", string(b), string(r.Body))
+}
 
 func (c *Core) storeOutcome(seq uint64, r *Request, b *completed) {
 	gen := c.generation(r.Target.App)
@@ -107,25 +114,13 @@ func (c *Core) storedOutcome(v *View, id ID, app string) (o *Outcome, again bool
 func (c *Core) repeatOfKey(in *Submit) bool {
 	r := &in.Request
 	reused := &Error{CodeKeyReused, "the Idempotency-Key was used for another request", r.ID}
-	if id, ok := c.keys[keyOf(r)]; ok {
-		if h := c.homes[id]; h != nil {
-			if h.req.sum != bodyHash(r) {
-				c.refuse(in.Waiter, reused)
-			} else if h.req.Kind != Call {
-				c.reply(in.Waiter, nil, id)
-			} else {
-				h.waiters = append(h.waiters, in.Waiter)
-			}
-			return true
+	if first, waiters := c.open(c.keys[keyOf(r)]); first != nil {
+		if first.bodySum() != bodyHash(r) || !first.answers(r.Kind) {
+			c.refuse(in.Waiter, reused)
+		} else {
+			c.wait(first.ID, r.Kind, waiters, in.Waiter)
 		}
-		if e := c.entries[id]; e != nil && e.home == c.cfg.Partition {
-			if e.req.bodySum() != bodyHash(r) {
-				c.refuse(in.Waiter, reused)
-			} else {
-				c.wait(e, in.Waiter)
-			}
-			return true
-		}
+		return true
 	}
 	key := string(KeyInStore(r))
 	b, again := c.lookup(in.View, key, key)

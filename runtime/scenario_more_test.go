@@ -14,7 +14,11 @@ func (w *world) otherCommand(ws words, line string) {
 	case "watch": // as another partition asks
 		w.step(home, &Await{ID: id, Waiter: "watch-" + ws.at(1)})
 	case "took":
-		w.step(home, &Release{IDs: []ID{id}})
+		app := ws.opts["app"]
+		if app == "" {
+			app = "dp"
+		}
+		w.step(home, &Release{App: app, IDs: []ID{id}})
 	case "closed": // closed CHILD PARENT: the child in another partition has ended
 		parent := w.ids[ws.at(2)]
 		for _, p := range w.parts {

@@ -220,7 +220,7 @@ func (c *Core) pumpActor(a *actorEntry) {
 					c.deactivate(a)
 					return
 				}
-				c.emit(&completed{id: e.req.ID, none: true, removed: true, at: c.now.Wall, actor: a.actor})
+				c.endRemoval(e)
 				a = c.actorEntry(a.actor)
 				continue
 			}

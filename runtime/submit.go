@@ -23,8 +23,12 @@ type Vouched struct {
 
 func (in *Submit) decide(c *Core) {
 	r := &in.Request
-	if e := c.entries[r.ID]; e != nil && e.home == c.cfg.Partition {
-		c.wait(e, in.Waiter)
+	if first, waiters := c.open(r.ID); first != nil {
+		if first.Target.App != r.Target.App || !first.answers(r.Kind) {
+			c.refuse(in.Waiter, &Error{CodeBadID, "the request id was made for another request", r.ID})
+		} else {
+			c.wait(r.ID, r.Kind, waiters, in.Waiter)
+		}
 		return
 	}
 	if r.Key != "" && c.repeatOfKey(in) {
@@ -48,18 +52,21 @@ func (in *Submit) decide(c *Core) {
 		}
 	}
 	b := &accepted{req: *r, flow: r.ID, home: c.cfg.Partition, at: c.now.Wall}
+	vouched := false // a request that runs here or elsewhere is known to have sent it
 	if v := in.Vouched; v != nil {
 		if v.Epoch < c.fences[v.Partition] {
 			c.refuse(in.Waiter, Errorf(CodeAskAgain, "the caller's partition has a new owner"))
 			return
 		}
 		b.flow, b.parents, b.parentPart, b.parentEpoch = v.Flow, v.Parents, v.Partition, v.Epoch
+		vouched = len(v.Parents) > 0
 	} else if r.Session != "" {
 		flow, parents, err := c.session(r)
 		if err != nil {
 			c.refuse(in.Waiter, err)
 			return
 		}
+		vouched = len(parents) > 0
 		if r.Kind != Call { // tells and promises run in a flow of their own
 			flow, parents = r.ID, nil
 		}
@@ -68,7 +75,7 @@ func (in *Submit) decide(c *Core) {
 		}
 		b.parents, b.parentPart, b.parentEpoch = parents, c.cfg.Partition, c.epoch
 	}
-	if err := c.admit(r); err != nil {
+	if err := c.admit(r, vouched); err != nil {
 		c.refuse(in.Waiter, err)
 		return
 	}
@@ -76,13 +83,13 @@ func (in *Submit) decide(c *Core) {
 	c.accept(b, in.Waiter)
 }
 
-// admit keeps the outside door: limits on what may wait. Nested calls and
-// KAR's own tells are never refused here.
-func (c *Core) admit(r *Request) *Error {
+// admit keeps the outside door: limits on what may wait. What a known request
+// sends and KAR's own tells are never refused here; a session alone proves nothing.
+func (c *Core) admit(r *Request, vouched bool) *Error {
 	if c.cfg.BodyLimit > 0 && len(r.Body) > c.cfg.BodyLimit {
 		return Errorf(CodeTooLarge, "the body has %d bytes, the limit is %d", len(r.Body), c.cfg.BodyLimit)
 	}
-	if r.Session != "" || c.cfg.MailboxLimit <= 0 {
+	if vouched || c.cfg.MailboxLimit <= 0 {
 		return nil
 	}
 	n := 0
@@ -112,7 +119,7 @@ func (c *Core) accept(b *accepted, waiter any) *entry {
 	c.Counts.Accepted++
 	e := c.entries[b.req.ID]
 	e.since = c.now.Mono
-	c.wait(e, waiter)
+	c.wait(b.req.ID, b.req.Kind, &e.waiters, waiter)
 	c.arm(e)
 	c.touchTarget(e)
 	return e
@@ -129,16 +136,44 @@ func (c *Core) touchTarget(e *entry) {
 	}
 }
 
-// wait attaches a waiter to an open request, or answers one that need not wait.
-func (c *Core) wait(e *entry, waiter any) {
-	if waiter == nil {
-		return
+// open finds the request that this id or key stands for while it has no
+// outcome: as it was accepted, and who waits for it.
+func (c *Core) open(id ID) (first *Request, waiters *[]any) {
+	if h := c.homes[id]; h != nil {
+		return &h.req, &h.waiters
 	}
-	if e.req.Kind != Call {
-		c.reply(waiter, nil, e.req.ID)
-		return
+	if e := c.entries[id]; e != nil && e.home == c.cfg.Partition {
+		return &e.req, &e.waiters
 	}
-	e.waiters = append(e.waiters, waiter)
+	return nil, nil
+}
+
+// answers reports whether a repeat of that kind can be answered truly: who
+// tells hears that the request was accepted; who calls, or takes a promise, may
+// ask for an outcome, so there must be one to be had for as long.
+func (r *Request) answers(repeat Kind) bool {
+	kept := r.Key != "" || r.Kind == Promise
+	switch {
+	case (r.Kind == Remove) != (repeat == Remove):
+		return false
+	case repeat == Call:
+		return kept || r.Kind == Call
+	case repeat == Promise:
+		return kept
+	}
+	return true
+}
+
+// wait lets the waiter of a repeat of that kind wait for the outcome, or
+// answers it: only a call waits.
+func (c *Core) wait(id ID, kind Kind, waiters *[]any, waiter any) {
+	switch {
+	case waiter == nil:
+	case kind != Call:
+		c.reply(waiter, nil, id)
+	default:
+		*waiters = append(*waiters, waiter)
+	}
 }
 
 // idAge refuses ids that can no longer be told from repeats of ended requests.
@@ -154,14 +189,6 @@ func (c *Core) idAge(id ID) *Error {
 
 // answerEnded answers a waiter for a request that is no longer open.
 func (c *Core) answerEnded(id ID, app string, waiter any) bool {
-	if h := c.homes[id]; h != nil {
-		if h.req.Kind != Call {
-			c.reply(waiter, nil, id)
-		} else if waiter != nil {
-			h.waiters = append(h.waiters, waiter)
-		}
-		return true
-	}
 	if x := c.endings[id]; x != nil && x.app == app {
 		c.reply(waiter, x.outcome, id)
 		return true
@@ -187,16 +214,12 @@ func (in *Await) decide(c *Core) {
 		c.refuse(in.Waiter, &Error{CodeUnknownRequest, "no request of app " + in.App + " has this id", in.ID})
 		return
 	}
-	if e := c.entries[in.ID]; e != nil && e.home == c.cfg.Partition {
-		if in.App != "" && e.req.Target.App != in.App {
+	if first, waiters := c.open(in.ID); first != nil {
+		if in.App != "" && first.Target.App != in.App {
 			c.refuse(in.Waiter, &Error{CodeUnknownRequest, "no request of app " + in.App + " has this id", in.ID})
 			return
 		}
-		e.waiters = append(e.waiters, in.Waiter)
-		return
-	}
-	if h := c.homes[in.ID]; h != nil {
-		h.waiters = append(h.waiters, in.Waiter)
+		*waiters = append(*waiters, in.Waiter)
 		return
 	}
 	if in.App == "" {
@@ -242,12 +265,15 @@ func without(ws []any, w any) []any {
 	return ws
 }
 
-// Release says that the callers have these outcomes.
-type Release struct{ IDs []ID }
+// Release says that the callers, which are of the app, have these outcomes.
+type Release struct {
+	App string
+	IDs []ID
+}
 
 func (in *Release) decide(c *Core) {
 	for _, id := range in.IDs {
-		if c.endings[id] != nil {
+		if x := c.endings[id]; x != nil && x.app == in.App {
 			c.dropEnding(id)
 			c.released = append(c.released, id)
 		}
@@ -265,9 +291,9 @@ func (in *Cancel) decide(c *Core) {
 	e := c.entries[in.ID]
 	if e == nil || e.req.Target.App != in.App {
 		switch {
-		case c.homes[in.ID] != nil:
+		case c.homes[in.ID] != nil && c.homes[in.ID].req.Target.App == in.App:
 			c.replyValue(in.Waiter, "running")
-		case c.ended.has(in.ID):
+		case c.ended.has(in.ID) && in.ID.OfApp(in.App):
 			c.replyValue(in.Waiter, "completed")
 		default:
 			c.refuse(in.Waiter, &Error{CodeUnknownRequest, "no open request of app " + in.App + " has this id", in.ID})

@@ -173,7 +173,7 @@ func start(t testing.TB, app http.Handler, options ...option) *rig {
 	acfg := activator.Config{
 		Owners: r.owners, Node: "gw", Version: "test", Lease: 2 * time.Second, Logger: logger(t),
 		API: http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) { r.api.ServeHTTP(w, q) }),
-		Release: func(ids ...runtime.ID) {
+		Release: func(_ string, ids ...runtime.ID) {
 			r.mu.Lock()
 			r.released = append(r.released, ids...)
 			r.mu.Unlock()

@@ -107,9 +107,9 @@ func (m *Mesh) Await(ctx context.Context, app string, id runtime.ID) (*runtime.O
 }
 
 // Release says that the outcomes of plain calls have reached their callers and need not be kept.
-func (m *Mesh) Release(ids ...runtime.ID) {
+func (m *Mesh) Release(app string, ids ...runtime.ID) {
 	if len(m.parts) == 1 && m.cfg.Shared == nil {
-		m.parts[0].push(&runtime.Release{IDs: ids})
+		m.parts[0].push(&runtime.Release{App: app, IDs: ids})
 		return
 	}
 	by := map[uint16][]runtime.ID{}
@@ -119,7 +119,7 @@ func (m *Mesh) Release(ids ...runtime.ID) {
 		}
 	}
 	for p, ids := range by {
-		m.tell(p, &InputNote{Release: &runtime.Release{IDs: ids}})
+		m.tell(p, &InputNote{Release: &runtime.Release{App: app, IDs: ids}})
 	}
 }
 

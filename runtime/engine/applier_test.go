@@ -48,7 +48,7 @@ func TestTrimWaitsForTheStoreAtRest(t *testing.T) {
 			if _, err := n.Call(within(t), r); err != nil {
 				t.Fatal(err)
 			}
-			n.Release(r.ID)
+			n.Release(r.Target.App, r.ID)
 			op := runtime.StateOp{Actor: runtime.Actor{App: "app", Type: "A", ID: "1"}, Verb: runtime.StateSet, Key: "k", Value: []byte("v")}
 			if _, err := n.State(within(t), op); err != nil {
 				t.Fatal(err)
@@ -98,7 +98,7 @@ func TestTrimOfCallsAloneDoesNotWait(t *testing.T) {
 		if _, err := a.Call(within(t), q); err != nil || i > 5000 {
 			t.Fatal(i, err)
 		}
-		a.Release(q.ID)
+		a.Release(q.Target.App, q.ID)
 	}
 	r.store.mu.Lock()
 	r.store.entries[0], r.store.applied[0] = map[string][]byte{}, 0

@@ -54,7 +54,7 @@ func BenchmarkCall(b *testing.B) {
 					if _, err := m.Call(b.Context(), r); err != nil {
 						b.Fatal(err)
 					}
-					m.Release(r.ID)
+					m.Release(r.Target.App, r.ID)
 				}
 			})
 		})

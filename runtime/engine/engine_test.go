@@ -285,7 +285,7 @@ func TestTrimKeepsWhatIsLive(t *testing.T) {
 			t.Fatal(err)
 		}
 		last = r.ID
-		n.Release(r.ID)
+		n.Release(r.Target.App, r.ID)
 	}
 	st := n.Stats()
 	if st.Trims == 0 || st.LogBytes > 512<<10 {

@@ -21,7 +21,7 @@ func longestGap(t *testing.T, n *node, length time.Duration) time.Duration {
 		if _, err := n.Call(within(t), r); err != nil {
 			t.Fatal(err)
 		}
-		n.Release(r.ID)
+		n.Release(r.Target.App, r.ID)
 		now := time.Now()
 		longest = max(longest, now.Sub(last))
 		last = now

@@ -39,7 +39,7 @@ func BenchmarkRecover(b *testing.B) {
 					done <- err
 					return
 				}
-				m.Release(r.ID)
+				m.Release(r.Target.App, r.ID)
 			}
 			done <- nil
 		}()

@@ -271,7 +271,7 @@ func (s *stage) request(by *stageHost, name string, r runtime.Request, then func
 		return in
 	}, func(e *runtime.Effect) {
 		if r.Kind == runtime.Call {
-			s.in = append(s.in, &runtime.Release{IDs: []runtime.ID{r.ID}})
+			s.in = append(s.in, &runtime.Release{App: r.Target.App, IDs: []runtime.ID{r.ID}})
 		}
 		then(e)
 	})

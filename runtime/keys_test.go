@@ -1,0 +1,102 @@
+package runtime
+
+import "testing"
+
+// A name may hold any byte, so no two keys may look alike when their parts are put together.
+func TestKeysWithNULAreApart(t *testing.T) {
+	a := Request{Target: Target{App: "dp", Type: "A", ID: "x\x00"}, Key: "k"}
+	b := Request{Target: Target{App: "dp", Type: "A", ID: "x"}, Key: "\x00k"}
+	if keyOf(&a) == keyOf(&b) {
+		t.Error("the keys of two actors are one")
+	}
+	x := Request{Method: "POST", Path: "/a\x00", Body: []byte("b")}
+	y := Request{Method: "POST", Path: "/a", Body: []byte("\x00b")}
+	if bodyHash(&x) == bodyHash(&y) {
+		t.Error("two paths and bodies are one")
+	}
+	plain := Request{Method: "POST", Path: "/a", Body: []byte("b")}
+	if got := bodyHash(&plain); got != hash64("POST", "/a", "b") {
+		t.Error("the hash of a plain request has changed: stores and logs hold it")
+	}
+}
+
+// A session that anybody can write does not open a full mailbox.
+func TestSessionDoesNotSwitchTheMailboxLimitOff(t *testing.T) {
+	s := newSolo(t, Config{MailboxLimit: 2})
+	s.host("h1")
+	a := Target{App: "dp", Type: "A", ID: "x"}
+	send := func(kind Kind, session string) Code {
+		return codeOf(s.answer(&Submit{Request: Request{ID: s.id(a), Kind: kind, Target: a, Method: "POST", Path: "/m", Session: session, Boot: "h1"}, Waiter: s.ids}))
+	}
+	first := s.id(a)
+	s.do(&Submit{Request: Request{ID: first, Target: a, Method: "POST", Path: "/m"}, Waiter: "first"})
+	for range 2 {
+		if code := send(Tell, ""); code != "" {
+			t.Fatal("refused before the limit:", code)
+		}
+	}
+	for _, session := range []string{"", "x", NewID(s.now.Wall, 0, "dp", [6]byte{9}).String()} {
+		for _, kind := range []Kind{Call, Tell, Promise} {
+			if code := send(kind, session); code != CodeMailboxFull {
+				t.Errorf("session %q, kind %d: %q, want %s", session, kind, code, CodeMailboxFull)
+			}
+		}
+	}
+	running := s.c.sessionOf(s.c.entries[first])
+	for _, kind := range []Kind{Call, Tell} {
+		if code := send(kind, running); code != "" {
+			t.Errorf("what a running request sends is refused: %s", code)
+		}
+	}
+}
+
+// The app that an id carries is two bytes of a hash: the app itself is compared.
+func TestIDOfAnotherApp(t *testing.T) {
+	s := newSolo(t, Config{})
+	own := Target{App: "dp", Type: "A", ID: "x"}
+	id := s.id(own)
+	foreign := Target{App: "other", Type: "A", ID: "x"}
+	s.do(&Submit{Request: Request{ID: id, Target: own, Method: "POST", Path: "/m"}, Waiter: "own"})
+	submit := &Submit{Request: Request{ID: id, Target: foreign, Method: "POST", Path: "/m"}, Waiter: "foreign"}
+	if got := codeOf(s.answer(submit)); got != CodeBadID {
+		t.Errorf("a call of another app under the id of an open one: %q", got)
+	}
+	if got := codeOf(s.answer(&Cancel{App: "other", ID: id, Waiter: "foreign"})); got != CodeUnknownRequest {
+		t.Errorf("another app cancels: %q", got)
+	}
+	s.c.homes[id] = &homeEntry{req: s.c.entries[id].req} // as after a step elsewhere
+	for _, in := range []Input{submit, &Await{App: "other", ID: id, Waiter: "foreign", View: &View{}}, &Cancel{App: "other", ID: id, Waiter: "foreign"}} {
+		if got := codeOf(s.answer(in)); got != CodeBadID && got != CodeUnknownRequest {
+			t.Errorf("%T of another app about a chain that is away: %q", in, got)
+		}
+	}
+	delete(s.c.homes, id)
+	s.host("h1")
+	s.do(&Answered{Boot: "h1", Answer: Answer{Attempt: Attempt{ID: id, Number: 1}, Outcome: &Outcome{Status: 200, Body: []byte("1")}}})
+	s.do(&Release{App: "other", IDs: []ID{id}})
+	if e := s.answer(&Submit{Request: Request{ID: id, Target: own, Method: "POST", Path: "/m"}, Waiter: "again"}); e == nil || e.Outcome == nil {
+		t.Errorf("another app dropped the outcome: %+v", e)
+	}
+}
+
+// A child that was vouched for by an owner below the fence is refused (P4): the
+// parent's next owner has been told what is open here.
+func TestChildBelowTheFenceIsRefused(t *testing.T) {
+	s := newSolo(t, Config{Partitions: 2})
+	b := actorIn(0, 2, "B").target()
+	child := func(epoch uint64) Code {
+		id := s.id(b)
+		v := &Vouched{Flow: id, Parents: []ID{id}, Partition: 1, Epoch: epoch}
+		return codeOf(s.answer(&Submit{Request: Request{ID: id, Target: b, Method: "POST", Path: "/m"}, Vouched: v, Waiter: s.ids}))
+	}
+	if got := child(1); got != "" {
+		t.Fatal("refused without a fence:", got)
+	}
+	s.do(&FenceAsk{From: 1, Epoch: 2})
+	if got := child(1); got != CodeAskAgain {
+		t.Errorf("below the fence: %q", got)
+	}
+	if got := child(2); got != "" {
+		t.Errorf("at the fence: %q", got)
+	}
+}
