@@ -60,6 +60,10 @@ soak: ## kill everything in turn under load; FOR=10m, SEED=n repeats a run
 sim: ## the simulator; SEED=n for one run, FOR=1m for how long
 	KAR_SEED=$(SEED) KAR_SIM=$(or $(FOR),1m) $(GO) test -v -count=1 -timeout 24h -run Sim ./runtime/runtimetest/...
 
+.PHONY: mutants
+mutants: ## plant small bugs in runtime/ and runtime/engine; N=150 how many, FOR=30m, ARGS='-run M19' or '-sim'
+	$(GO) run ./runtime/runtimetest/mutants -rules $(or $(N),150) -for $(or $(FOR),24h) $(ARGS)
+
 .PHONY: bench
 bench: ## the benchmark table, about 55 minutes; ARGS='-run floor,calls -scale 0.1' for less
 	$(GO) run ./bench $(ARGS)

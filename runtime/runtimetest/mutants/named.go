@@ -1,0 +1,94 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// A byHand is a bug that somebody once planted and no test saw, or that only
+// one way of testing saw. Old must be in the file exactly once.
+type byHand struct {
+	name, file, old, text string
+}
+
+func byHands() []byHand {
+	return []byHand{
+		{"M02 no fence", "runtime/submit.go",
+			`if v.Epoch < c.fences[v.Partition] {`,
+			`if false {`},
+		{"M04 kept requests forget parents", "runtime/keep.go",
+			`step: e.step, parents: e.parents,`,
+			`step: e.step,`},
+		{"M05 kept requests forget parentEpoch", "runtime/keep.go",
+			`parentEpoch: e.parentEpoch, at: e.at, reminder: e.reminder,`,
+			`at: e.at, reminder: e.reminder,`},
+		{"M09 the header forgets fences", "runtime/claim.go",
+			`h.fences = append(h.fences, counter{q, n})`,
+			``},
+		{"M10 the header forgets lost boots", "runtime/claim.go",
+			`h.lost = append(h.lost, hostLost{boot: boot, at: c.lost[boot]})`,
+			``},
+		{"M11 a kept reminder forgets its firing", "runtime/keep.go",
+			`c.emit(&keptReminder{o.Reminder, o.firing})`,
+			`c.emit(&keptReminder{o.Reminder, ID{}})`},
+		{"M13 a limit before the first start ends a step of a chain", "runtime/timers.go",
+			`if e.hasStarted() || e.phase != queued {`,
+			`if e.attempt > 0 || e.phase != queued {`},
+		{"M17 a kept home forgets its key", "runtime/keep.go",
+			`case *homeEntry:`,
+			"case *homeEntry:\n\t\to = &homeEntry{req: o.req, flow: o.flow, parents: o.parents, at: o.at}\n\t\to.req.Key = \"\""},
+		{"M18 a kept home forgets its parents", "runtime/keep.go",
+			`flow: o.flow, home: c.cfg.Partition, parents: o.parents, at: o.at}`,
+			`flow: o.flow, home: c.cfg.Partition, at: o.at}`},
+		{"M19 groups are never unblocked", "runtime/subscribe.go",
+			`len(ws) > 0 && (g == nil || g.pending < groupLimit/2)`,
+			`false`},
+		{"M43 kept requests forget that they were cancelled", "runtime/keep.go",
+			`phase: uint64(e.phase), cancelled: e.cancelled,`,
+			`phase: uint64(e.phase),`},
+		{"M45 the end of a term leaves waiters of chains that are away", "runtime/claim.go",
+			`for _, w := range c.homes[id].waiters {`,
+			`for _, w := range c.homes[id].waiters[:0] {`},
+		{"M46 events of an earlier life of a group", "runtime/subscribe.go",
+			`if in.From > g.next {`,
+			`if false {`},
+		{"M49 kept requests forget deadline and limits", "runtime/keep.go",
+			`func (c *Core) keptOf(e *entry) *keptRequest {`,
+			"func (c *Core) keptOf(e *entry) *keptRequest {\n\td := *e\n\te = &d\n\te.req.Deadline, e.req.NoHost, e.req.Busy = 0, 0, 0"},
+		{"M53 a stopped attempt's session is honoured", "runtime/session.go",
+			`if e.phase != running || e.step != p.step ||`,
+			`if e.step != p.step ||`},
+		{"M55 an outcome is stored under the last step's request", "runtime/finish.go",
+			`if h := c.homes[e.req.ID]; h != nil {`,
+			`if h := c.homes[e.req.ID]; h != nil && false {`},
+		{"M58 draining hosts get new work", "runtime/hosts_rules.go",
+			`if h.info.Draining || h.info.Frozen || !h.linked {`,
+			`if h.info.Frozen || !h.linked {`},
+	}
+}
+
+// named makes mutants of those written by hand; a text that has changed must
+// be written anew, or its bug would count as killed for ever.
+func named(root string) ([]mutant, error) {
+	var out []mutant
+	var errs []error
+	for _, h := range byHands() {
+		src, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(h.file)))
+		if err != nil {
+			return nil, err
+		}
+		if n := bytes.Count(src, []byte(h.old)); n != 1 {
+			errs = append(errs, fmt.Errorf("%s: %s has its text %d times, write it anew", h.name, h.file, n))
+			continue
+		}
+		at := bytes.Index(src, []byte(h.old))
+		out = append(out, mutant{
+			name: h.name, file: h.file, line: 1 + bytes.Count(src[:at], []byte("\n")),
+			from: at, to: at + len(h.old), text: h.text, src: src,
+		})
+	}
+	return out, errors.Join(errs...)
+}
