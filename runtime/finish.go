@@ -224,5 +224,9 @@ func tailCallOf(e *entry, o *Outcome) (*tailCall, bool, *Error) {
 	if (tc.ActorType == "") == (tc.ServiceName == "") || tc.Path == "" {
 		return nil, false, bad
 	}
+	if err := checkPath(Target{App: e.req.Target.App, Type: tc.ActorType, ID: tc.ActorID, Service: tc.ServiceName}, tc.Path, CodeBadTailCall); err != nil {
+		err.ID = e.req.ID
+		return nil, false, err
+	}
 	return tc, true, nil
 }

@@ -93,6 +93,10 @@ func (in *SetReminder) decide(c *Core) {
 		c.refuse(in.Waiter, Errorf(CodeBadReminder, "the target time is in the year %d", y))
 		return
 	}
+	if err := checkPath(Target{App: r.Actor.App, Type: r.Actor.Type, ID: r.Actor.ID}, r.Path, CodeBadReminder); err != nil {
+		c.refuse(in.Waiter, err)
+		return
+	}
 	if r.Period < 0 {
 		c.refuse(in.Waiter, Errorf(CodeBadReminder, "the period is negative"))
 		return

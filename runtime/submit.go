@@ -89,6 +89,9 @@ func (c *Core) admit(r *Request, vouched bool) *Error {
 	if c.cfg.BodyLimit > 0 && len(r.Body) > c.cfg.BodyLimit {
 		return Errorf(CodeTooLarge, "the body has %d bytes, the limit is %d", len(r.Body), c.cfg.BodyLimit)
 	}
+	if err := checkPath(r.Target, r.Path, CodeBadRequest); err != nil {
+		return err
+	}
 	if vouched || c.cfg.MailboxLimit <= 0 {
 		return nil
 	}

@@ -41,6 +41,10 @@ type Subscribe struct {
 
 func (in *Subscribe) decide(c *Core) {
 	s := in.Subscription
+	if err := checkPath(Target{App: s.Actor.App, Type: s.Actor.Type, ID: s.Actor.ID}, s.Path, CodeBadSubscription); err != nil {
+		c.refuse(in.Waiter, err)
+		return
+	}
 	old, replaced := c.subs[s.Actor][s.ID]
 	if replaced && groupKey(&old.Subscription) != groupKey(&s) {
 		c.unsubscribe(old)

@@ -26,6 +26,8 @@ type appRequest struct {
 	// kind is the Content-Type when header has none; "" for none.
 	kind string
 	body []byte
+	// actor is nil for a service; redirects do not leave its path.
+	actor *runtime.Actor
 	// limit of the answer's body in bytes.
 	limit int
 }
@@ -34,8 +36,9 @@ var errNotSent = errors.New("the app does not listen")
 
 const maxRedirects = 10
 
-// follow sends r and follows redirects to the app itself, as KAR 1.x did; any
-// other redirect is an answer.
+// follow sends r and follows redirects to the app itself, as KAR 1.x did, but
+// not to where only KAR may call: another actor, or any from a service. Any other
+// redirect is an answer.
 func follow(ctx context.Context, a app, base *url.URL, r *appRequest) (*runtime.Outcome, error) {
 	for n := 0; ; n++ {
 		o, err := a.do(ctx, r)
@@ -84,10 +87,22 @@ func redirect(base *url.URL, r *appRequest, o *runtime.Outcome) (*appRequest, bo
 	if next.path == "" {
 		next.path = "/"
 	}
+	if !r.may(next.path) {
+		return nil, false
+	}
 	if to.RawQuery != "" {
 		next.path += "?" + to.RawQuery
 	}
 	return &next, true
+}
+
+// may tells whether a redirect of r to a path of the app is to be followed.
+func (r *appRequest) may(path string) bool {
+	if r.actor == nil {
+		return !runtime.LeadsToActors(path)
+	}
+	rest, inside := strings.CutPrefix(path, actorPath(*r.actor))
+	return inside && (rest == "" || rest[0] == '/') && !runtime.HasDotSegments(rest)
 }
 
 // same tells whether u is the app: the same port of this machine, by any name.

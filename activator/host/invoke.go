@@ -158,6 +158,9 @@ func (h *Host) unknown(inst *instance, r *appRequest, session string, first *run
 // request sends r to the app and waits for a complete answer. Without one it
 // finds out what that means: see appGone.
 func (h *Host) request(r *appRequest, inst *instance) (*runtime.Outcome, error) {
+	if inst != nil {
+		r.actor = &inst.actor
+	}
 	h.mu.Lock()
 	r.limit = h.bodyLimit
 	seen := h.restarts.count
