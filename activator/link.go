@@ -148,21 +148,25 @@ func (l *link) serve(ctx context.Context, w *recorder, m *tunnel.Request) {
 			w.fail(runtime.Errorf(runtime.CodeInternal, "the gateway failed on this request"))
 		}
 	}()
-	r, err := l.build(ctx, m)
-	if err != nil {
-		w.fail(runtime.Errorf(runtime.CodeBadRequest, "the path cannot be read: %s", err))
+	r, e := l.build(ctx, m)
+	if e != nil {
+		w.fail(e)
 		return
 	}
 	l.a.cfg.API.ServeHTTP(w, r)
 }
 
-// build makes the request as the gateway's HTTP server would have.
-func (l *link) build(ctx context.Context, m *tunnel.Request) (*http.Request, error) {
+// build makes the request as the gateway's HTTP server would have. A path of
+// any other form would not stay below the host's own app.
+func (l *link) build(ctx context.Context, m *tunnel.Request) (*http.Request, *runtime.Error) {
+	if !strings.HasPrefix(m.Path, "/kar/v1/") {
+		return nil, runtime.Errorf(runtime.CodeNotFound, "Not Found")
+	}
 	target := "/apps/" + url.PathEscape(l.info.App) + m.Path
 	raw, query, asked := strings.Cut(target, "?")
 	path, err := url.PathUnescape(raw)
 	if err != nil {
-		return nil, err
+		return nil, runtime.Errorf(runtime.CodeBadRequest, "the path cannot be read: %s", err)
 	}
 	header := http.Header(m.Header)
 	if header == nil {
@@ -177,5 +181,5 @@ func (l *link) build(ctx context.Context, m *tunnel.Request) (*http.Request, err
 	if len(m.Body) > 0 {
 		r.Body = &bodyReader{rest: m.Body}
 	}
-	return r.WithContext(runtime.WithCaller(ctx, runtime.Caller{Boot: l.info.Boot, ID: m.ID})), nil
+	return r.WithContext(runtime.WithCaller(ctx, runtime.Caller{App: l.info.App, Boot: l.info.Boot, ID: m.ID})), nil
 }

@@ -15,6 +15,12 @@ import (
 
 // attachBare joins as a host that does nothing and hands over what comes.
 func attachBare(t *testing.T, a *Activator, boot string) <-chan tunnel.Message {
+	_, seen := attachConn(t, a, boot)
+	return seen
+}
+
+// attachConn is the same for a host that says something of its own, once it is up.
+func attachConn(t *testing.T, a *Activator, boot string) (*tunnel.Conn, <-chan tunnel.Message) {
 	s := httptest.NewServer(a)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -37,9 +43,16 @@ func attachBare(t *testing.T, a *Activator, boot string) <-chan tunnel.Message {
 		}
 	}
 	seen, ended := make(chan tunnel.Message, 1000), make(chan struct{})
-	go func() { _ = c.Run(context.Background(), func(m tunnel.Message) { seen <- m }); close(ended) }()
+	go func() {
+		_ = c.Run(context.Background(), func(m tunnel.Message) {
+			if _, up := m.(*tunnel.Up); !up {
+				seen <- m
+			}
+		})
+		close(ended)
+	}()
 	t.Cleanup(func() { c.Close(); <-ended; s.Close() })
-	return seen
+	return c, seen
 }
 
 // TestQuestionsDoNotOvertakeInvocations: a large one that arrived after the join
@@ -86,5 +99,40 @@ func TestJoinInPieces(t *testing.T) {
 	wait(t, "host", o.ups)
 	if j := wait(t, "join", o.first); len(j.Running) != 5000 || j.Epochs == nil {
 		t.Errorf("%d attempts, epochs %v", len(j.Running), j.Epochs)
+	}
+}
+
+// TestHostReachesNoOtherApp: a path is below the host's own app or it is refused,
+// however it begins, and the API is told whose host asks.
+func TestHostReachesNoOtherApp(t *testing.T) {
+	o := newOwners()
+	asked := make(chan string, 100)
+	a, err := New(Config{Owners: o, API: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked <- r.URL.EscapedPath() + " by " + runtime.CallerOf(r.Context()).App
+		w.WriteHeader(http.StatusTeapot)
+	})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = a.Close() }()
+	c, seen := attachConn(t, a, "b")
+	wait(t, "host", o.ups)
+	for i, path := range []string{"-prod/kar/v1/purge", "%2Fx/kar/v1/purge", "", "/../b/kar/v1/purge", "//kar/v1/purge", "/kar/v1", "/kar/attach", "?/kar/v1/"} {
+		c.Send(&tunnel.Request{Seq: uint64(i + 1), Method: "POST", Path: path})
+		if m := wait(t, "response", seen).(*tunnel.Response); m.Status != http.StatusNotFound {
+			t.Errorf("%q: status %d", path, m.Status)
+		}
+	}
+	c.Send(&tunnel.Request{Seq: 100, Method: "GET", Path: "/kar/v1/missing"})
+	if m := wait(t, "response", seen).(*tunnel.Response); m.Status != http.StatusTeapot {
+		t.Errorf("status %d", m.Status)
+	}
+	if got := wait(t, "request", asked); got != "/apps/a/kar/v1/missing by a" {
+		t.Errorf("the API was asked for %s", got)
+	}
+	select {
+	case got := <-asked:
+		t.Errorf("the API was asked for %s", got)
+	default:
 	}
 }

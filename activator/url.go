@@ -469,7 +469,7 @@ func (h *urlHost) call(m *runtime.Invoke, limit time.Duration) (*runtime.Outcome
 	for k, v := range m.Header {
 		r.Header[k] = v
 	}
-	tunnel.DropHopByHop(runtime.Header(r.Header))
+	runtime.Header(r.Header).DropHopByHop()
 	res, err := h.set.client.Do(r)
 	if err != nil {
 		return nil, err
@@ -487,7 +487,7 @@ func (h *urlHost) call(m *runtime.Invoke, limit time.Duration) (*runtime.Outcome
 		return nil, err
 	}
 	header := runtime.Header(res.Header)
-	tunnel.DropHopByHop(header)
+	header.DropHopByHop()
 	return &runtime.Outcome{Status: res.StatusCode, Header: header, Body: body}, nil
 }
 

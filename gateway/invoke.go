@@ -119,7 +119,7 @@ func (x *exchange) relay(out *runtime.Outcome, id runtime.ID) {
 	h := x.w.Header()
 	h["Content-Type"] = nil // nothing is guessed when the app gave none
 	for name, values := range out.Header {
-		if !hopByHop(name) && !reserved(name) && name != "Content-Length" {
+		if !runtime.HopByHop(name) && !runtime.ReservedField(name) && name != "Content-Length" {
 			h[name] = values
 		}
 	}
@@ -145,7 +145,7 @@ func (x *exchange) relay(out *runtime.Outcome, id runtime.ID) {
 func forwarded(h http.Header) runtime.Header {
 	out := make(runtime.Header, len(h))
 	for name, values := range h {
-		if !hopByHop(name) && !reserved(name) && name != "Content-Length" && name != "Expect" {
+		if !runtime.HopByHop(name) && !runtime.ReservedField(name) && name != "Content-Length" && name != "Expect" {
 			out[name] = values
 		}
 	}
@@ -156,16 +156,3 @@ func forwarded(h http.Header) runtime.Header {
 	}
 	return out
 }
-
-// hopByHop are the fields that belong to one connection (RFC 9110, 7.6.1).
-func hopByHop(name string) bool {
-	switch name {
-	case "Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "Proxy-Authorization",
-		"Te", "Trailer", "Transfer-Encoding", "Upgrade", "Http2-Settings":
-		return true
-	}
-	return false
-}
-
-// reserved are the fields by which KAR speaks to callers and apps; neither can pass them off as KAR's.
-func reserved(name string) bool { return strings.HasPrefix(name, "Kar-") }

@@ -4,6 +4,7 @@ import "context"
 
 // A Caller is who sent an API request over a host's own stream.
 type Caller struct {
+	App  string // the host's app; nothing of another app is its affair
 	Boot string // the host boot, "" for a client outside
 	// ID is the id under which the sidecar repeats the request until it has an
 	// answer; zero when it did not make one.

@@ -309,6 +309,7 @@ func (c *Core) answered(boot string, a *Answer) {
 		taken()
 		return
 	}
+	a.Outcome = a.Outcome.ofHost()
 	if a.Outcome == nil {
 		// Stopped without an answer. No record: the next Started says it, and
 		// until then the host keeps saying it.

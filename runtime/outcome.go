@@ -175,3 +175,16 @@ func (c *Core) dropEnding(id ID) {
 		delete(c.endings, id)
 	}
 }
+
+// ofHost is what an outcome of a host stands for: the statuses that HTTP has for
+// an answer, and of KAR's codes those of a host, which cannot speak for a gateway.
+func (o *Outcome) ofHost() *Outcome {
+	switch {
+	case o == nil:
+	case o.Status < 200 || o.Status > 599:
+		return Errorf(CodeBadAnswer, "the component answered with status %d", o.Status).Outcome()
+	case o.Code != "" && o.Code != CodeResultTooLarge && o.Code != CodeBadRequest:
+		return Errorf(CodeBadAnswer, "the host answered with the code %q, which is not its to give", clip(string(o.Code), 40)).Outcome()
+	}
+	return o
+}

@@ -76,7 +76,7 @@ func (h *Host) pass(w http.ResponseWriter, r *http.Request) {
 	if r.URL.RawQuery != "" || r.URL.ForceQuery {
 		call.req.Path += "?" + r.URL.RawQuery
 	}
-	tunnel.DropHopByHop(call.req.Header)
+	call.req.Header.DropHopByHop()
 	delete(call.req.Header, "Content-Length")
 	for k, v := range h.cfg.DefaultHeader {
 		if _, set := call.req.Header[k]; !set {

@@ -10,7 +10,6 @@ import (
 	"net/url"
 	"time"
 
-	"github.com/karmesh/kar/activator/tunnel"
 	"github.com/karmesh/kar/runtime"
 )
 
@@ -42,7 +41,7 @@ func (c *h2c) do(ctx context.Context, r *appRequest) (*runtime.Outcome, error) {
 	if r.kind != "" && q.Header.Get("Content-Type") == "" {
 		q.Header.Set("Content-Type", r.kind)
 	}
-	tunnel.DropHopByHop(runtime.Header(q.Header))
+	runtime.Header(q.Header).DropHopByHop()
 	if len(r.body) > 0 {
 		// Without GetBody nothing is sent a second time.
 		q.Body, q.ContentLength = io.NopCloser(bytes.NewReader(r.body)), int64(len(r.body))
@@ -65,7 +64,7 @@ func (c *h2c) close() { c.client.CloseIdleConnections() }
 // the method has run.
 func outcomeOf(res *http.Response, r *appRequest) (*runtime.Outcome, error) {
 	h := runtime.Header(res.Header)
-	tunnel.DropHopByHop(h)
+	h.DropHopByHop()
 	if r.method != http.MethodHead {
 		delete(h, "Content-Length")
 	}

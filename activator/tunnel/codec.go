@@ -95,6 +95,7 @@ type field struct {
 type fields struct {
 	b   []byte
 	err error
+	hop bool // a field of a connection was among the header's
 }
 
 func (f *fields) next() (field, bool) {
@@ -136,21 +137,35 @@ func (f *fields) id(data []byte) (id runtime.ID) {
 	return id
 }
 
+// header adds one field. What the other end sent becomes a header of this end's
+// HTTP, so a name is made canonical, and what HTTP cannot carry does not get in.
 func (f *fields) header(h runtime.Header, data []byte) runtime.Header {
 	n, m := binary.Uvarint(data)
 	if m <= 0 || n > uint64(len(data)-m) {
 		f.err = errMalformed
 		return h
 	}
+	name, isName := runtime.FieldName(known(data[m : m+int(n)]))
+	if !isName {
+		return h
+	}
+	value := runtime.FieldValue(known(data[m+int(n):]))
 	if h == nil {
 		h = make(runtime.Header, 6)
 	}
-	name := known(data[m : m+int(n)])
-	value := known(data[m+int(n):])
+	f.hop = f.hop || runtime.HopByHop(name)
 	if old := h[name]; old != nil {
 		h[name] = append(old, value)
 	} else {
 		h[name] = []string{value}
+	}
+	return h
+}
+
+// message is h without what belongs to a connection.
+func (f *fields) message(h runtime.Header) runtime.Header {
+	if f.hop {
+		h.DropHopByHop()
 	}
 	return h
 }

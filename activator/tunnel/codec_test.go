@@ -12,7 +12,7 @@ func samples() []Message {
 	id := runtime.ID{1, 2, 3, 15: 9}
 	at := runtime.Attempt{ID: id, Step: 2, Number: 300, Partition: 63}
 	actor := runtime.Actor{App: "a/b", Type: "T", ID: "😀 %/"}
-	header := runtime.Header{"Content-Type": {"application/kar+json"}, "X-Many": {"a", "", "c\x00d"}}
+	header := runtime.Header{"Content-Type": {"application/kar+json"}, "X-Many": {"a", "", "c\xe9d"}}
 	return []Message{
 		&Welcome{Protocol: 1, Version: "v", Node: "n", Partitions: 64, LeaseMillis: 6000, BodyLimit: 1 << 22, Epochs: []runtime.PartitionEpoch{{Partition: 0, Epoch: 0}, {Partition: 3, Epoch: 1 << 40}}, Gateways: []string{"http://a:1", ""}},
 		&Hello{Protocol: 1, Version: "v", Token: "t", Info: runtime.HostInfo{Boot: "b", App: "a", Name: "n", Service: "s", Actors: []string{"A", "", "B"}, Port: 8080, Idle: 10, Grace: 6000, URL: "u", Draining: true}},

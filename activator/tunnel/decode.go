@@ -251,6 +251,7 @@ func decodeInvoke(f *fields) *runtime.Invoke {
 			m.Body = x.data
 		}
 	}
+	m.Header = f.message(m.Header)
 	return m
 }
 
@@ -275,6 +276,7 @@ func decodeAnswer(f *fields) *Answer {
 			o.Body = x.data
 		}
 	}
+	o.Header = f.message(o.Header)
 	return m
 }
 
@@ -296,6 +298,7 @@ func decodeRequest(f *fields) *Request {
 			m.Body = x.data
 		}
 	}
+	m.Header = f.message(m.Header)
 	return m
 }
 
@@ -313,5 +316,6 @@ func decodeResponse(f *fields) *Response {
 			m.Body = x.data
 		}
 	}
+	m.Header = f.message(m.Header)
 	return m
 }
