@@ -1,6 +1,9 @@
 package runtime
 
-import "sort"
+import (
+	"slices"
+	"sort"
+)
 
 // Facts about an app live in the app's partition and go to all others through
 // the outbox.
@@ -26,19 +29,43 @@ func (in *Purge) decide(c *Core) {
 		}
 	}
 	x := &purge{waiter: in.Waiter, need: map[uint16]uint64{}}
-	c.emit(&b, out...)
+	c.raise(&b, out...)
 	for _, o := range out {
 		x.need[o.To] = c.outboxTo(o.To).next - 1
 	}
 	c.purges = append(c.purges, x)
-	c.afterPurge(in.App)
 }
 
 func (c *Core) changeApp(b *appChanged) {
 	if b.generation > c.generation(b.app) {
-		c.emit(b)
-		c.afterPurge(b.app)
+		c.raise(b)
 	}
+}
+
+// raise begins a new generation of an app. The record of it ends requests that
+// a trimmed log may not know any more, so their ids are written down before; an
+// id that has ended is still open until then.
+func (c *Core) raise(b *appChanged, out ...OutMessage) {
+	v := c.via // rides on the record that counts
+	c.via = via{}
+	var ids []ID
+	for id, e := range c.entries {
+		if e.req.Target.App == b.app {
+			ids = append(ids, id)
+		}
+	}
+	for id, h := range c.homes {
+		if h.req.Target.App == b.app && c.entries[id] == nil {
+			ids = append(ids, id)
+		}
+	}
+	sortIDs(ids)
+	for part := range slices.Chunk(ids, idsInRecord) {
+		c.emit(&keptIDs{part})
+	}
+	c.via = v
+	c.emit(b, out...)
+	c.afterPurge(b.app)
 }
 
 // afterPurge lets hosts let go of what was active.

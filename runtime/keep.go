@@ -206,14 +206,17 @@ func (c *Core) applyKeptRequest(seq uint64, k *keptRequest) {
 	case k.away:
 		h := c.homes[id]
 		if h == nil {
-			h = &homeEntry{req: k.req, flow: k.flow, parents: k.parents, at: k.at}
+			h = &homeEntry{}
 			c.homes[id] = h
-			for _, p := range k.parents {
-				c.addChild(p, id)
-			}
-			if k.req.Key != "" {
-				c.keys[keyOf(&h.req)] = id
-			}
+		}
+		// In a trimmed log a step that came home and left again looks like the
+		// first one, and has neither key nor parents.
+		h.req, h.flow, h.parents, h.at = k.req, k.flow, k.parents, k.at
+		for _, p := range k.parents {
+			c.addChild(p, id)
+		}
+		if k.req.Key != "" {
+			c.keys[keyOf(&h.req)] = id
 		}
 		c.keep.place(&h.node, seq, h)
 	default:
@@ -279,18 +282,19 @@ func (k *keptActor) fields(c *codec) {
 
 func (c *Core) applyKeptActor(seq uint64, k *keptActor) {
 	a := c.actorEntry(k.actor)
-	if len(a.zombies) == 0 {
-		a.zombies = k.zombies
-		if len(k.zombies) > 0 {
-			c.haunted[a.actor] = a
-		}
+	// The owner may have known without a record that some have ended.
+	a.zombies = k.zombies
+	if len(k.zombies) > 0 {
+		c.haunted[a.actor] = a
+	} else {
+		c.exorcised(a)
 	}
-	a.stale = a.stale || k.stale
 	if k.host != "" {
-		stale, deact, idle := a.stale, a.deactivating, a.idle
+		deact, idle := a.deactivating, a.idle
 		c.placeActor(a, k.host, seq)
-		a.stale, a.deactivating, a.idle = stale, deact, idle
+		a.deactivating, a.idle = deact, idle
 	}
+	a.stale = k.stale
 }
 
 type keptReminder struct {
@@ -339,6 +343,9 @@ func (c *Core) applyKeptGroup(seq uint64, k *keptGroup) {
 	g.next = k.next
 	c.keep.place(&g.node, seq, g)
 }
+
+// idsInRecord bounds a record of ids: 16 bytes each.
+const idsInRecord = 4096
 
 type keptIDs struct{ ids []ID }
 

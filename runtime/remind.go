@@ -15,7 +15,10 @@ func (h *reminderHeap) Less(i, j int) bool {
 	if a.Due != b.Due {
 		return a.Due < b.Due
 	}
-	return a.base < b.base
+	if a.Actor != b.Actor {
+		return lessActor(a.Actor, b.Actor)
+	}
+	return a.ID < b.ID
 }
 func (h *reminderHeap) Swap(i, j int) {
 	h.items[i], h.items[j] = h.items[j], h.items[i]

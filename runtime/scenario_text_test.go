@@ -96,6 +96,12 @@ func (w *world) bodyText(m message) string {
 		return "cancelled " + w.name(b.id)
 	case *received:
 		return "received"
+	case *keptIDs:
+		s := "ended"
+		for _, id := range b.ids {
+			s += " " + w.name(id)
+		}
+		return s
 	case *delivered:
 		return fmt.Sprintf("delivered up to %d", b.next)
 	}

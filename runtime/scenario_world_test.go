@@ -251,9 +251,9 @@ func (w *world) trim(p *worldPart, leave int) {
 func (w *world) beginTrim(p *worldPart) {
 	w.quiet = true
 	p.core.Step(w.now, &Mark{})
+	p.cut, p.cutAt = p.core.Seq(), len(p.log)+p.core.Pending()-1
 	w.finish(p, "")
 	w.quiet = false
-	p.cut, p.cutAt = p.core.Seq(), len(p.log)-1
 }
 
 func (w *world) endTrim(p *worldPart, leave int) {
@@ -272,7 +272,9 @@ func (w *world) endTrim(p *worldPart, leave int) {
 	w.say("  (log of %d cut to %d records)", len(p.full), len(p.log))
 }
 
-func (w *world) fold(p *worldPart, log [][]byte) string {
+func (w *world) fold(p *worldPart, log [][]byte) string { return w.foldCore(p, log).Describe() }
+
+func (w *world) foldCore(p *worldPart, log [][]byte) *Core {
 	cfg := w.cfg
 	cfg.Partition = p.n
 	c := New(cfg)
@@ -281,7 +283,7 @@ func (w *world) fold(p *worldPart, log [][]byte) string {
 			w.t.Fatal(err)
 		}
 	}
-	return c.Describe()
+	return c
 }
 
 // describe is Describe with the names of the scenario.

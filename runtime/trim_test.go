@@ -1,0 +1,114 @@
+package runtime
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestTrimAfterEveryCommand plays every scenario again with a header after each
+// command, and the log cut at once, or at the header of some commands ago. What
+// is decided is the same, a new owner included, and the trimmed log tells what
+// the full one does, field by field.
+func TestTrimAfterEveryCommand(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no scenarios", err)
+	}
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for lag := range 4 {
+			t.Run(fmt.Sprintf("%s/%d", strings.TrimSuffix(filepath.Base(f), ".txt"), lag), func(t *testing.T) {
+				playTrimmed(t, string(b), lag)
+			})
+		}
+	}
+}
+
+func playTrimmed(t *testing.T, text string, lag int) {
+	w := newWorld(t)
+	want := strings.Split(text, "\n")
+	marks := map[*worldPart][]trimMark{}
+	for i, line := range want {
+		if !strings.HasPrefix(line, ">") {
+			continue
+		}
+		w.out.Reset()
+		command := strings.TrimSpace(line[1:])
+		switch strings.Fields(command)[0] {
+		case "mark", "cut", "trim":
+			continue
+		}
+		w.command(command)
+		n := i + 1
+		for n < len(want) && !strings.HasPrefix(want[n], ">") && want[n] != "" && !strings.HasPrefix(want[n], "#") {
+			n++
+		}
+		expected, got := strings.Join(want[i+1:n], "\n"), strings.TrimRight(w.out.String(), "\n")
+		if command != "show" && !strings.HasPrefix(command, "twice") && got != expected {
+			t.Fatalf("line %d, %s: with a trimmed log\n%s\nwithout\n%s", i+1, command, got, expected)
+		}
+		for _, p := range w.parts {
+			w.quiet = true
+			p.core.Step(w.now, &Mark{})
+			ms := append(marks[p], trimMark{p.core.Seq(), len(p.full) + p.core.Pending() - 1})
+			w.finish(p, "")
+			if lag < len(ms) {
+				m := ms[len(ms)-1-lag]
+				for p.core.OldestLive() < m.seq {
+					p.core.Step(w.now, &Keep{Before: m.seq, Limit: 3})
+					w.finish(p, "")
+				}
+				p.log = append([][]byte(nil), p.full[m.at:]...)
+				ms = ms[len(ms)-1-lag:]
+			}
+			marks[p] = ms
+			w.quiet = false
+			full, trimmed, owner := durable(w.foldCore(p, p.full)), durable(w.foldCore(p, p.log)), durable(p.core)
+			for _, lines := range []map[string]string{full, trimmed, owner} {
+				// A record whose context is cut off means nothing for the store,
+				// which holds it for good by then.
+				delete(lines, "changed")
+			}
+			if d := differences(full, trimmed, func(key string) bool {
+				_, known := owner[key]
+				return isForgettable(key) && !known
+			}); d != "" {
+				t.Fatalf("line %d, %s: the trimmed log tells otherwise\n%s", i+1, command, w.withNames(d))
+			}
+			if lag > 0 {
+				continue // what the owner knows without a record was not kept yet
+			}
+			if d := differences(owner, trimmed, func(string) bool { return false }); d != "" {
+				t.Fatalf("line %d, %s: the trimmed log tells otherwise than the owner\n%s", i+1, command, w.withNames(d))
+			}
+		}
+	}
+	for _, p := range w.parts {
+		w.everyPrefix(p, p.full)
+		w.everyPrefix(p, p.log)
+	}
+}
+
+type trimMark struct {
+	seq uint64
+	at  int // in the full log
+}
+
+// everyPrefix: wherever a log ends, it can be folded and owned.
+func (w *world) everyPrefix(p *worldPart, log [][]byte) {
+	for n := range log {
+		c := w.foldCore(p, log[:n])
+		if _, err := c.Fold(c.Claim(w.now)); err != nil {
+			w.t.Fatalf("after %d records: %v", n, err)
+		}
+		if log != nil && c.sawHead && !c.Own(w.now, p.applied) {
+			w.t.Fatalf("after %d records the claim does not count", n)
+		}
+	}
+}
