@@ -84,11 +84,15 @@ func (a *Activator) greet(c *tunnel.Conn) (*link, runtime.JoinAnswer, error) {
 		})
 		return nil, join, errors.New("it speaks another version of the tunnel: " + hello.Version)
 	}
-	l := &link{a: a, conn: c, info: hello.Info}
+	if err := hello.Info.Check(); err != nil {
+		_ = c.Write(ctx, &tunnel.Refused{Code: err.Code, Detail: err.Detail}) // the stream ends either way
+		return nil, join, err
+	}
+	l := &link{a: a, conn: c, info: hello.Info, joining: joining{partitions: a.cfg.Partitions}}
 	if l.info.Grace == 0 {
 		l.info.Grace = a.cfg.Lease.Milliseconds()
 	}
-	var joining joining
+	joining := joining{partitions: a.cfg.Partitions}
 	for size := 0; ; {
 		m, err := c.Read(ctx)
 		if err != nil {
@@ -109,36 +113,14 @@ func (a *Activator) greet(c *tunnel.Conn) (*link, runtime.JoinAnswer, error) {
 				return nil, join, err
 			}
 			if ended {
-				// Never nil: a host that answers for no partition has answered.
-				join.Epochs = append([]runtime.PartitionEpoch{}, joining.join.Epochs...)
-				join.Running, join.Instances = joining.join.Running, joining.join.Instances
+				all := joining.whole()
+				join.Epochs, join.Running, join.Instances = all.Epochs, all.Running, all.Instances
 				return l, join, nil
 			}
 		default:
 			return nil, join, errors.New("it sent something else before its join")
 		}
 	}
-}
-
-// joining collects the pieces of a list of what a host runs and holds.
-type joining struct {
-	join runtime.JoinAnswer
-	size int
-}
-
-// add tells whether m was the last piece.
-func (j *joining) add(m *tunnel.Joined) (ended bool, err error) {
-	j.size += 64 * (len(m.Running) + len(m.Instances) + len(m.Epochs))
-	for _, a := range m.Instances {
-		j.size += len(a.App) + len(a.Type) + len(a.ID)
-	}
-	if j.size > joinLimit {
-		return false, errors.New("it runs and holds more than fits into a join")
-	}
-	j.join.Epochs = append(j.join.Epochs, m.Epochs...)
-	j.join.Running = append(j.join.Running, m.Running...)
-	j.join.Instances = append(j.join.Instances, m.Instances...)
-	return !m.More, nil
 }
 
 // serve runs an attached stream to its end.
@@ -152,18 +134,24 @@ func (a *Activator) serve(l *link, join runtime.JoinAnswer) {
 	a.mu.Lock()
 	a.links[l] = struct{}{}
 	a.mu.Unlock()
+	defer a.detached(l) // whatever a message of the host does to this gateway
 	a.cfg.Logger.Debug("host attached", "host", l.info.Name, "boot", l.info.Boot, "app", l.info.App)
 	l.conn.Send(&tunnel.Up{})
 	err := l.conn.Run(l.ctx, l.handle)
+	a.cfg.Logger.Debug("host detached", "host", l.info.Name, "boot", l.info.Boot, "cause", err)
+}
+
+func (a *Activator) detached(l *link) {
 	a.mu.Lock()
 	delete(a.links, l)
 	a.mu.Unlock()
 	l.cancel()
+	l.conn.Close()
+	l.unchanging()
 	if !l.exited {
 		a.cfg.Owners.LinkDown(l.info.Boot, l)
 	}
 	l.requests.Wait()
-	a.cfg.Logger.Debug("host detached", "host", l.info.Name, "boot", l.info.Boot, "cause", err)
 }
 
 func (a *Activator) refuse(l *link, err error) {

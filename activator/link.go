@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/karmesh/kar/activator/tunnel"
 	"github.com/karmesh/kar/runtime"
@@ -25,6 +26,13 @@ type link struct {
 	joining joining  // the reader's
 	told    []string // gateways that the host was told of; of who beats
 
+	// asked is how many questions for a join have gone out: an answer to none is
+	// not looked at. changing runs while a change waits for its turn, and changed
+	// is when the last one was told.
+	asked    atomic.Int64
+	changing *time.Timer
+	changed  time.Time
+
 	requests sync.WaitGroup
 	beating  atomic.Bool
 	mu       sync.Mutex
@@ -37,6 +45,9 @@ func (l *link) Send(m runtime.HostMessage) {
 	case *runtime.Elsewhere:
 		l.conn.Send(&tunnel.BeatAnswer{Gateways: m.Gateways}) // of no beat
 	case *runtime.JoinAsk, *runtime.Taken:
+		if _, question := m.(*runtime.JoinAsk); question {
+			l.asked.Add(1)
+		}
 		// A large invocation that the question overtook would not be in the
 		// answer, and the repetition of one that a host was told to forget would
 		// run again.
@@ -44,6 +55,12 @@ func (l *link) Send(m runtime.HostMessage) {
 	default:
 		l.conn.Send(m)
 	}
+}
+
+// Break ends the stream of a host that does more than it may; the host joins anew.
+func (l *link) Break(reason string) {
+	l.a.cfg.Logger.Warn("a host's stream is broken", "host", l.info.Name, "boot", l.info.Boot, "error", reason)
+	l.conn.Close()
 }
 
 // handle takes one message of the host; the reader calls it, one at a time.
@@ -69,8 +86,12 @@ func (l *link) handle(m tunnel.Message) {
 			return
 		}
 		if ended {
-			owners.Joined(boot, l.joining.join.Epochs, l.joining.join)
-			l.joining = joining{}
+			join := l.joining.whole()
+			l.joining = joining{partitions: l.a.cfg.Partitions}
+			if l.asked.Load() > 0 {
+				l.asked.Add(-1)
+				owners.Joined(boot, join.Epochs, join)
+			}
 		}
 	case *tunnel.Deactivated:
 		owners.Deactivated(boot, m.Actor, m.Partition)
@@ -81,12 +102,53 @@ func (l *link) handle(m tunnel.Message) {
 		}
 		l.mu.Unlock()
 	case *tunnel.Changed:
-		l.info.Draining, l.info.Frozen = m.Draining, m.Frozen
-		owners.HostChanged(l.info)
+		l.change(m.Draining, m.Frozen)
 	case *tunnel.Exit:
 		l.exited = true
 		owners.HostDown(boot, m.Reason)
 		l.conn.Send(&tunnel.Up{})
+	}
+}
+
+// changePause is how soon after a change of its flags the next one of a host is
+// told: every partition looks at each.
+const changePause = time.Second
+
+// change tells the owners that the host has other flags: at once, or, soon after
+// another change, what is true then.
+func (l *link) change(draining, frozen bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.info.Draining == draining && l.info.Frozen == frozen {
+		return
+	}
+	l.info.Draining, l.info.Frozen = draining, frozen
+	switch wait := changePause - time.Since(l.changed); {
+	case l.changing != nil:
+	case wait <= 0:
+		l.changed = time.Now()
+		l.a.cfg.Owners.HostChanged(l.info)
+	default:
+		l.changing = time.AfterFunc(wait, l.changeNow)
+	}
+}
+
+func (l *link) changeNow() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.changing != nil {
+		l.changing, l.changed = nil, time.Now()
+		l.a.cfg.Owners.HostChanged(l.info)
+	}
+}
+
+// unchanging drops a change that waits: what the host says when it joins again counts.
+func (l *link) unchanging() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.changing != nil {
+		l.changing.Stop()
+		l.changing = nil
 	}
 }
 

@@ -34,7 +34,11 @@ func attachConn(t *testing.T, a *Activator, boot string) (*tunnel.Conn, <-chan t
 	}
 	hello := &tunnel.Hello{Protocol: tunnel.Protocol, Info: runtime.HostInfo{Boot: boot, App: "a"}}
 	messages := []tunnel.Message{hello}
-	for _, piece := range (&tunnel.Joined{Running: make([]runtime.Attempt, 5000)}).Pieces() {
+	running := make([]runtime.Attempt, 5000)
+	for i := range running {
+		running[i].Number = uint32(i)
+	}
+	for _, piece := range (&tunnel.Joined{Running: running}).Pieces() {
 		messages = append(messages, piece)
 	}
 	for _, m := range messages {

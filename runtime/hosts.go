@@ -1,5 +1,7 @@
 package runtime
 
+import "reflect"
+
 // A host is one boot of a component. The activator knows how to reach hosts,
 // the owner of a partition judges them. This file is the conversation of the
 // two: [Owners] is what a driver tells the owners, [Link] is what the owners
@@ -27,6 +29,45 @@ type HostInfo struct {
 	// Frozen hosts stand still until owners that they hold work of answer again;
 	// they get nothing new meanwhile.
 	Frozen bool
+}
+
+// What a host may say about itself: every partition keeps it and looks through it.
+const (
+	maxHostTypes = 1000
+	maxTypeBytes = 256
+	maxNameBytes = 4096
+)
+
+// Check refuses a host that says more about itself than the owners take, and
+// drops types that it names twice.
+func (h *HostInfo) Check() *Error {
+	if len(h.Actors) > maxHostTypes {
+		return Errorf(CodeBadRequest, "the host offers %d actor types; the limit is %d", len(h.Actors), maxHostTypes)
+	}
+	seen := make(map[string]bool, len(h.Actors))
+	types := h.Actors[:0:0]
+	for _, t := range h.Actors {
+		if len(t) > maxTypeBytes {
+			return Errorf(CodeBadRequest, "the name of an actor type has %d bytes; the limit is %d", len(t), maxTypeBytes)
+		}
+		if !seen[t] {
+			types = append(types, t)
+		}
+		seen[t] = true
+	}
+	h.Actors = types
+	for _, s := range []string{h.Boot, h.App, h.Name, h.Service, h.URL} {
+		if len(s) > maxNameBytes {
+			return Errorf(CodeBadRequest, "the host has a name of %d bytes; the limit is %d", len(s), maxNameBytes)
+		}
+	}
+	return nil
+}
+
+// sameOffer tells whether two infos differ in nothing but their flags.
+func (h HostInfo) sameOffer(o HostInfo) bool {
+	o.Draining, o.Frozen = h.Draining, h.Frozen
+	return reflect.DeepEqual(h, o)
 }
 
 // An Attempt names one execution: request, step of its chain, number.

@@ -1,6 +1,9 @@
 package runtime
 
-import "sort"
+import (
+	"slices"
+	"sort"
+)
 
 // lostMargin is added to a host's grace before it is counted lost.
 const lostMargin = 1000
@@ -97,8 +100,29 @@ func (c *Core) componentsOf(i HostInfo) []component {
 	return cs
 }
 
+// willing tells a host that may be given new work.
+func (h *hostEntry) willing() bool { return !h.info.Draining && !h.info.Frozen }
+
+// takers are the hosts that offer a component and may be given new work.
+func (c *Core) takers(comp component) []*hostEntry {
+	hs := c.offers[comp]
+	for i, h := range hs {
+		if h.willing() {
+			continue
+		}
+		free := slices.Clone(hs[:i])
+		for _, h := range hs[i+1:] {
+			if h.willing() {
+				free = append(free, h)
+			}
+		}
+		return free
+	}
+	return hs
+}
+
 func (c *Core) addOffers(h *hostEntry) {
-	if h.info.Draining || h.info.Frozen || !h.linked {
+	if !h.linked {
 		return
 	}
 	for _, comp := range c.componentsOf(h.info) {
@@ -141,11 +165,23 @@ func (in *HostChanged) decide(c *Core) {
 	if h == nil || !h.known {
 		return
 	}
-	c.removeOffers(h)
-	h.info, h.contact = in.Info, c.now.Mono
-	c.addOffers(h)
-	c.touchOffers(h)
-	if h.info.Draining {
+	h.contact = c.now.Mono
+	drained, free := h.info.Draining, h.willing()
+	switch same := in.Info.sameOffer(h.info); {
+	case !same:
+		c.removeOffers(h)
+		h.info = in.Info
+		c.addOffers(h)
+		c.touchOffers(h)
+	case in.Info.Draining == drained && in.Info.Frozen == h.info.Frozen:
+		return
+	default:
+		h.info.Draining, h.info.Frozen = in.Info.Draining, in.Info.Frozen
+		if h.willing() && !free {
+			c.touchOffers(h)
+		}
+	}
+	if h.info.Draining && !drained {
 		for _, a := range sortedActors(h.actors) {
 			if x := h.actors[a]; x.idle {
 				c.deactivate(x)
@@ -347,7 +383,7 @@ func (in *Deactivated) decide(c *Core) {
 // hostForActor chooses by rendezvous hashing with bounded load: the host that
 // ranks first for this actor unless it holds a quarter more than its share.
 func (c *Core) hostForActor(comp component, a Actor, nested bool) *hostEntry {
-	hs := c.offers[comp]
+	hs := c.takers(comp)
 	if len(hs) <= 1 {
 		if len(hs) == 0 || !nested && !c.room(hs[0]) {
 			return nil
@@ -375,7 +411,7 @@ func (c *Core) hostForActor(comp component, a Actor, nested bool) *hostEntry {
 // hostForService chooses the host with the least running work.
 func (c *Core) hostForService(comp component, id ID, nested bool) *hostEntry {
 	var best *hostEntry
-	hs := c.offers[comp]
+	hs := c.takers(comp)
 	for i := range hs {
 		h := hs[(i+int(id[15]))%len(hs)]
 		if best == nil || len(h.running) < len(best.running) {

@@ -88,7 +88,7 @@ func (c *Core) query(in *Query) any {
 func (c *Core) missing(app string) []MissingComponent {
 	var ms []MissingComponent
 	for comp, p := range c.parked {
-		if (app != "" && comp.app != app) || len(c.offers[comp]) > 0 {
+		if (app != "" && comp.app != app) || len(c.takers(comp)) > 0 {
 			continue
 		}
 		n := len(p.requests) + len(p.awaited) + len(p.interrupted)
@@ -128,7 +128,7 @@ func (c *Core) requestFacts(app string, id ID) RequestFacts {
 		switch {
 		case e.phase == delayed:
 			f.BlockedBy = "its time"
-		case len(c.offers[comp]) == 0:
+		case len(c.takers(comp)) == 0:
 			f.State, f.BlockedBy = "parked", "a component that offers "+comp.name
 		case e.req.Target.IsActor():
 			f.BlockedBy = "other work of the actor"
@@ -145,7 +145,7 @@ func (c *Core) gauges() Gauges {
 		}
 	}
 	for comp, p := range c.parked {
-		if len(c.offers[comp]) == 0 {
+		if len(c.takers(comp)) == 0 {
 			g.Parked += len(p.requests) + len(p.awaited) + len(p.actors)
 		}
 	}
@@ -167,7 +167,7 @@ func (c *Core) idle() bool {
 		return true
 	}
 	for _, e := range c.entries {
-		if len(c.offers[componentOf(e.req.Target)]) > 0 {
+		if len(c.takers(componentOf(e.req.Target))) > 0 {
 			return false
 		}
 	}

@@ -91,7 +91,7 @@ func (c *Core) pumpParked(comp component) {
 			c.start(e, h)
 		}
 	}
-	if len(c.offers[comp]) > 0 {
+	if len(c.takers(comp)) > 0 {
 		for len(p.awaited) > 0 {
 			e := p.awaited[0]
 			c.start(e, c.hostForService(comp, e.req.ID, true)) // takes it out of p.awaited

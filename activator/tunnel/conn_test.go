@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"net"
 	"net/http"
@@ -256,5 +257,24 @@ func TestSendLastOvertakesNothing(t *testing.T) {
 	case <-seen:
 	case <-time.After(10 * time.Second):
 		t.Fatal("it does not go")
+	}
+}
+
+// Whoever announces large messages and sends nothing of them takes no memory.
+func TestMemoryComesWithTheBytes(t *testing.T) {
+	c, _, _ := pair(t, Limits{Message: 64 << 20}, Limits{})
+	for id := range uint64(inFlight) {
+		frame := binary.AppendUvarint([]byte{kindFirstPiece}, id+1)
+		frame = append(binary.AppendUvarint(frame, 64<<20), 'x')
+		if _, err := c.join(frame); err != nil {
+			t.Fatal(err)
+		}
+	}
+	held := 0
+	for _, p := range c.parts {
+		held += cap(p.data)
+	}
+	if held > 4<<20 {
+		t.Errorf("%d bytes are held for %d that came", held, inFlight)
 	}
 }

@@ -97,11 +97,14 @@ func (c *Conn) join(b []byte) ([]byte, error) {
 			return nil, fmt.Errorf("tunnel: a message of %d bytes is over the limit of %d", total, c.limits.Message)
 		}
 		rest = rest[m:]
-		p = &partial{total: int(total), data: make([]byte, 0, total)}
+		p = &partial{total: int(total), data: make([]byte, 0, min(int(total), 2*pieceSize))}
 		c.parts[id] = p
 	}
 	if p == nil || len(p.data)+len(rest) > p.total {
 		return nil, errMalformed
+	}
+	if need := len(p.data) + len(rest); need > cap(p.data) { // memory comes with the bytes, not with the promise of them
+		p.data = append(make([]byte, 0, min(p.total, 4*need)), p.data...)
 	}
 	p.data = append(p.data, rest...)
 	if len(p.data) < p.total {

@@ -175,3 +175,19 @@ func TestChangesWhileJoining(t *testing.T) {
 		t.Error("the host is gone")
 	}
 }
+
+// A join names a partition that there is not.
+func TestJoinOfNoPartition(t *testing.T) {
+	r := newMeshRig(t, 4)
+	a := r.open("a")
+	h := &fakeHost{owners: a, info: actorHost("h"), serve: echo}
+	none := runtime.PartitionEpoch{Partition: 65535, Epoch: 1}
+	if err := a.HostUp(h.info, runtime.JoinAnswer{Epochs: append(a.Epochs(), none)}, h); err != nil {
+		t.Fatal(err)
+	}
+	a.Joined("h", []runtime.PartitionEpoch{none}, runtime.JoinAnswer{})
+	a.Answered("h", runtime.Answer{Attempt: runtime.Attempt{Partition: 65535}})
+	a.Deactivated("h", runtime.Actor{}, 65535)
+	r.calls(t, a)
+	h.wg.Wait()
+}

@@ -34,6 +34,9 @@ func newDirectory(partitions int) *directory {
 func (d *directory) of(p uint16) ownership {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if int(p) >= len(d.owners) {
+		return ownership{}
+	}
 	return d.owners[p]
 }
 
@@ -59,6 +62,10 @@ func (d *directory) learn(p uint16, node string, epoch uint64) bool {
 // gone takes the news that node owns p no longer.
 func (d *directory) gone(p uint16, node string) bool {
 	d.mu.Lock()
+	if int(p) >= len(d.owners) {
+		d.mu.Unlock()
+		return false
+	}
 	o := &d.owners[p]
 	news := o.node == node
 	if news {
@@ -90,6 +97,10 @@ func (d *directory) ofNode(node string) (ps []runtime.PartitionEpoch) {
 
 // wait returns when something is known of p that was not when was was read, or ctx ends.
 func (d *directory) wait(ctx context.Context, p uint16, was ownership) {
+	if int(p) >= len(d.changed) {
+		<-ctx.Done()
+		return
+	}
 	for {
 		ch := d.changed[p].wait()
 		if d.of(p) != was {

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"reflect"
 	"sort"
 	"sync"
 	"time"
@@ -30,8 +31,9 @@ type guests struct {
 }
 
 type guest struct {
-	info runtime.HostInfo
-	link runtime.Link
+	info    runtime.HostInfo
+	link    runtime.Link
+	backlog backlog
 }
 
 type down struct {
@@ -102,8 +104,12 @@ func (m *Mesh) HostChanged(h runtime.HostInfo) {
 	if h.Grace == 0 {
 		h.Grace = g.info.Grace
 	}
+	same := reflect.DeepEqual(g.info, h)
 	g.info = h
 	m.mu.Unlock()
+	if same {
+		return
+	}
 	m.changed(h)
 	if !here(&h) {
 		m.tellAll(&Note{Host: &HostNote{Boot: h.Boot, Changed: &h}})

@@ -35,6 +35,7 @@ type partition struct {
 
 	mu     sync.Mutex
 	inputs []runtime.Input
+	debts  []debt // of what is in inputs
 	closed bool
 	wake   chan struct{}
 
@@ -96,6 +97,7 @@ func (p *partition) take(spare []runtime.Input) []runtime.Input {
 	defer p.mu.Unlock()
 	ins := p.inputs
 	p.inputs = spare[:0]
+	p.settle()
 	return ins
 }
 
@@ -198,6 +200,7 @@ func (p *partition) stop() {
 	p.closed = true
 	rest := p.inputs
 	p.inputs = nil
+	p.settle()
 	p.mu.Unlock()
 	for _, in := range rest {
 		refuseInput(in, runtime.Errorf(runtime.CodeShutdown, "the gateway is stopping"))

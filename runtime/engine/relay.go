@@ -6,13 +6,17 @@ import (
 
 // Answered implements runtime.Owners.
 func (m *Mesh) Answered(boot string, a runtime.Answer) {
-	m.toOwner(a.Attempt.Partition, func(p *partition) { p.push(&runtime.Answered{Boot: boot, Answer: a}) },
+	size := 0
+	if a.Outcome != nil {
+		size = len(a.Outcome.Body)
+	}
+	m.toOwner(a.Attempt.Partition, func(p *partition) { p.pushOf(m.backlogOf(boot), size, &runtime.Answered{Boot: boot, Answer: a}) },
 		func() *HostNote { return &HostNote{Boot: boot, Answered: &a} })
 }
 
 // Deactivated implements runtime.Owners.
 func (m *Mesh) Deactivated(boot string, a runtime.Actor, n uint16) {
-	m.toOwner(n, func(p *partition) { p.push(&runtime.Deactivated{Boot: boot, Actor: a}) },
+	m.toOwner(n, func(p *partition) { p.pushOf(m.backlogOf(boot), len(a.ID), &runtime.Deactivated{Boot: boot, Actor: a}) },
 		func() *HostNote {
 			return &HostNote{Boot: boot, Deactivated: &DeactivatedNote{Actor: a, Partition: n}}
 		})
