@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math/rand"
+	"runtime/debug"
 	"strings"
 
 	"github.com/karmesh/kar/runtime"
@@ -22,12 +23,14 @@ type SimOptions struct {
 	HostLimit int
 	// Bug plants a defect in the shell, by name, to prove that the witness sees it.
 	Bug string
+	// Trace writes down what happens; it costs more than the run.
+	Trace bool
 }
 
 // A SimReport is what a run was like.
 type SimReport struct {
 	Violations []string
-	Trace      uint64 // hash of everything that happened, in order
+	Trace      uint64 // hash of everything that was written down, in order
 	Tail       []string
 	Attempts, Requests, Crashes, Losses,
 	Trims, Fires, Events int
@@ -82,10 +85,23 @@ const (
 	simQuiet    = 180_000 // ms without faults at the end, in which everything must end
 )
 
-// Simulate plays one run.
-func Simulate(opt SimOptions) SimReport {
+// Simulate plays one run. A rule that panics has broken its promise.
+func Simulate(opt SimOptions) (report SimReport) {
 	s := &sim{opt: opt, rng: rand.New(rand.NewSource(opt.Seed)), faults: true}
 	s.wit = newWitness(s)
+	defer func() {
+		if r := recover(); r != nil {
+			s.wit.fail("panic: %v\n%s", r, debug.Stack())
+		}
+		s.report.Violations = s.wit.violations
+		report = s.report
+	}()
+	s.play()
+	return
+}
+
+func (s *sim) play() {
+	opt := s.opt
 	for p := range opt.Partitions {
 		s.parts = append(s.parts, &simLog{s: s, n: uint16(p)})
 	}
@@ -112,8 +128,6 @@ func Simulate(opt SimOptions) SimReport {
 	for _, l := range s.parts {
 		l.check()
 	}
-	s.report.Violations = s.wit.violations
-	return s.report
 }
 
 func (s *sim) run(until int64) {
@@ -135,6 +149,9 @@ func (s *sim) chance(percent int) bool  { return s.rng.Intn(100) < percent }
 
 // trace notes what happened; the hash of all of it is the same for the same seed.
 func (s *sim) trace(format string, args ...any) {
+	if !s.opt.Trace {
+		return
+	}
 	line := fmt.Sprintf("%7d ", s.now) + fmt.Sprintf(format, args...)
 	h := fnv.New64a()
 	_, _ = fmt.Fprintf(h, "%d %s", s.report.Trace, line)
@@ -270,9 +287,15 @@ func (s *sim) calm() {
 			n.boot()
 		}
 	}
+	s.keepHosts()
+}
+
+// keepHosts: those that were stopped when the faults ended may still die of it.
+func (s *sim) keepHosts() {
 	for s.liveHosts() < 2 {
 		s.spawn()
 	}
+	s.after(2000, s.keepHosts)
 }
 
 func (s *sim) liveHosts() int {

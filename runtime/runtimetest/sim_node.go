@@ -2,6 +2,7 @@ package runtimetest
 
 import (
 	"fmt"
+	"maps"
 
 	"github.com/karmesh/kar/runtime"
 )
@@ -13,6 +14,7 @@ type simLog struct {
 	start   int // index in full of the first kept record
 	full    [][]byte
 	store   map[string][]byte
+	seen    *runtime.View // of the store as it is
 	applied uint64
 }
 
@@ -27,7 +29,7 @@ func (l *simLog) append(batch [][]byte, done func(first int, known bool)) {
 	}
 	delay := s.between(1, 20)
 	if s.opt.Bug == "before-durable" {
-		delay += s.between(0, 600) // a slow disk, or it would rarely matter
+		delay += s.between(0, 3000) // a slow disk, or it would rarely matter
 	}
 	if s.now < s.wit.flaky {
 		switch s.rng.Intn(4) {
@@ -193,7 +195,12 @@ func (n *simNode) claim(l *simLog) {
 					l.change(ch)
 				}
 				n.owners[l.n] = o
-				o.round()
+				if s.opt.Nodes > 1 { // longer than one that was deposed may answer
+					o.busy = true
+					o.at(1100, func() { o.busy = false; o.round() })
+				} else {
+					o.round()
+				}
 				o.tick()
 				o.pump()
 				for _, h := range s.hosts {
@@ -227,15 +234,15 @@ func (l *simLog) change(ch runtime.StoreChange) {
 			l.store[string(m.Key)] = m.Value
 		}
 	}
-	l.applied = ch.Seq
+	l.applied, l.seen = ch.Seq, nil
 }
 
 func (l *simLog) view() *runtime.View {
-	v := &runtime.View{Applied: l.applied, Entries: make(map[string][]byte, len(l.store))}
-	for k, b := range l.store {
-		v.Entries[k] = b
+	if l.seen == nil {
+		l.seen = &runtime.View{Applied: l.applied, Entries: maps.Clone(l.store)}
 	}
-	return v
+	v := *l.seen
+	return &v
 }
 
 func (s *sim) clock(n *simNode) runtime.Now {

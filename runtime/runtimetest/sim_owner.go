@@ -90,6 +90,9 @@ func (o *simOwner) round() {
 		o.core.Step(s.clock(o.n), &runtime.Mark{})
 		marked = &simCut{o.core.Seq(), o.core.Pending() - 1}
 	}
+	if s.opt.Nodes > 1 && o.core.Pending() == 0 && o.core.Answers() && s.now-o.proof > 1000 {
+		o.core.Step(s.clock(o.n), &runtime.Prove{})
+	}
 	records, effects := o.core.Take()
 	if s.opt.Bug == "before-durable" {
 		o.carryAll(effects)

@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -32,58 +34,99 @@ func simKinds(seed int64) []SimOptions {
 
 var idInText = regexp.MustCompile(`[0-9a-z]{26}`)
 
-// explain is what a person needs to see of a failed run.
-func explain(o SimOptions, r SimReport) string {
+// explain plays the run again and shows what a person needs to see of it.
+func explain(o SimOptions) string {
+	o.Trace = true
+	r := Simulate(o)
+	if len(r.Violations) == 0 {
+		return fmt.Sprintf("%+v: it does not fail again", o)
+	}
 	text := r.Violations[0]
 	words := append(idInText.FindAllString(text, -1), "node", "host ")
 	return fmt.Sprintf("%+v\n%s\n%s", o, text, r.About(int(env("KAR_SIM_LINES", 60)), words...))
 }
 
-// TestSim plays some seeds; KAR_SIM_SEED (or KAR_SEED) plays one,
-// KAR_SIM_RUNS many, KAR_SIM for that long.
+// A simTotal sums up many runs.
+type simTotal struct {
+	SimReport
+	played int
+	failed []string // seed/kind, in order
+	shown  string   // the first of them
+}
+
+func (t *simTotal) add(kind int, o SimOptions, r SimReport) {
+	t.played++
+	t.Attempts += r.Attempts
+	t.Requests += r.Requests
+	t.Crashes += r.Crashes
+	t.Losses += r.Losses
+	t.Trims += r.Trims
+	t.Fires += r.Fires
+	t.Events += r.Events
+	if len(r.Violations) > 0 {
+		t.failed = append(t.failed, fmt.Sprintf("%d/%d", o.Seed, kind))
+		fmt.Printf("seed %d kind %d: %.300s\n", o.Seed, kind, r.Violations[0])
+		if t.shown == "" {
+			t.shown = explain(o)
+		}
+	}
+}
+
+// TestSim plays some seeds. KAR_SIM_SEED (or KAR_SEED) plays one; from there on
+// KAR_SIM_RUNS plays many and KAR_SIM plays for that long, KAR_SIM_KIND one kind
+// alone, on KAR_SIM_PROCS threads. The first failure ends it unless KAR_SIM_ALL is set.
 func TestSim(t *testing.T) {
-	first, runs := env("KAR_SIM_SEED", env("KAR_SEED", 0)), env("KAR_SIM_RUNS", 10)
+	first, seeds := env("KAR_SIM_SEED", env("KAR_SEED", 0)), env("KAR_SIM_RUNS", 10)
 	end := time.Time{}
 	if d, err := time.ParseDuration(os.Getenv("KAR_SIM")); err == nil {
-		end, runs = time.Now().Add(d), 1<<40
+		end, seeds = time.Now().Add(d), env("KAR_SIM_RUNS", 1<<40)
+	} else if first != 0 {
+		seeds = env("KAR_SIM_RUNS", 1)
 	}
-	if first != 0 {
-		runs = env("KAR_SIM_RUNS", 1)
-	} else {
+	if first == 0 {
 		first = 1
 	}
-	var total SimReport
-	played := 0
-	for seed := first; seed < first+runs; seed++ {
-		if !end.IsZero() && time.Now().After(end) {
-			break
-		}
-		for _, o := range simKinds(seed) {
-			o.Bug = os.Getenv("KAR_SIM_BUG")
-			r := Simulate(o)
-			played++
-			if len(r.Violations) > 0 {
-				t.Errorf("%s", explain(o, r))
-				if env("KAR_SIM_ALL", 0) == 0 {
-					return
+	only := int(env("KAR_SIM_KIND", -1))
+	began := time.Now()
+	var total simTotal
+	var mu sync.Mutex
+	var next atomic.Int64
+	var stop atomic.Bool
+	next.Store(first)
+	var wg sync.WaitGroup
+	for range env("KAR_SIM_PROCS", 1) {
+		wg.Go(func() {
+			for seed := next.Add(1) - 1; seed < first+seeds && !stop.Load(); seed = next.Add(1) - 1 {
+				for kind, o := range simKinds(seed) {
+					if only >= 0 && kind != only {
+						continue
+					}
+					o.Bug = os.Getenv("KAR_SIM_BUG")
+					r := Simulate(o)
+					mu.Lock()
+					total.add(kind, o, r)
+					mu.Unlock()
+					if len(r.Violations) > 0 && env("KAR_SIM_ALL", 0) == 0 || !end.IsZero() && time.Now().After(end) {
+						stop.Store(true)
+						return
+					}
 				}
 			}
-			total.Attempts += r.Attempts
-			total.Requests += r.Requests
-			total.Crashes += r.Crashes
-			total.Losses += r.Losses
-			total.Trims += r.Trims
-			total.Fires += r.Fires
-			total.Events += r.Events
-		}
+		})
 	}
-	t.Logf("%d runs: %d requests, %d attempts, %d crashes, %d lost hosts, %d trims, %d firings, %d events",
-		played, total.Requests, total.Attempts, total.Crashes, total.Losses, total.Trims, total.Fires, total.Events)
+	wg.Wait()
+	if total.shown != "" {
+		t.Errorf("%s", total.shown)
+	}
+	t.Logf("%d runs from seed %d in %.0f s, %d failed %v: %d requests, %d attempts, %d crashes, %d lost hosts, %d trims, %d firings, %d events",
+		total.played, first, time.Since(began).Seconds(), len(total.failed), total.failed,
+		total.Requests, total.Attempts, total.Crashes, total.Losses, total.Trims, total.Fires, total.Events)
 }
 
 // TestSimSame: the same seed twice is the same run, to the last line.
 func TestSimSame(t *testing.T) {
 	for _, o := range simKinds(7) {
+		o.Trace = true
 		a, b := Simulate(o), Simulate(o)
 		if a.Trace != b.Trace {
 			for i := range a.Tail {
@@ -103,7 +146,7 @@ func TestSimSeesBugs(t *testing.T) {
 		bug, promise string
 		first        int64 // a seed that shows it soon
 	}{
-		{"before-durable", "P1", 66},
+		{"before-durable", "P1", 0},
 		{"drop-outbox", "P1", 0},
 		{"lost-tail", "P2", 0},
 		{"link-is-death", "P3", 0},

@@ -90,13 +90,16 @@ func judge(t *tester, bugs []mutant, procs int, end time.Time, sim bool) error {
 				if err != nil {
 					v, how = broken, err.Error()
 				}
+				if v == void && m.name != "" {
+					v, how = broken, "it does not compile"
+				}
+				if v == survived || v == broken {
+					survivors = append(survivors, m)
+				}
 				if count[m.room()] == nil {
 					count[m.room()] = map[verdict]int{}
 				}
 				count[m.room()][v]++
-				if v == survived {
-					survivors = append(survivors, m)
-				}
 				fmt.Printf("%-8s %s  (%s)\n", v, m, how)
 				mu.Unlock()
 			}
@@ -126,7 +129,7 @@ func judge(t *tester, bugs []mutant, procs int, end time.Time, sim bool) error {
 		}
 	}
 	if failed > 0 && !sim {
-		return fmt.Errorf("%d named bugs survive", failed)
+		return fmt.Errorf("%d named bugs were not killed", failed)
 	}
 	return nil
 }

@@ -30,7 +30,7 @@ func byHands() []byHand {
 			``},
 		{"M10 the header forgets lost boots", "runtime/claim.go",
 			`h.lost = append(h.lost, hostLost{boot: boot, at: c.lost[boot]})`,
-			``},
+			`_ = boot`},
 		{"M11 a kept reminder forgets its firing", "runtime/keep.go",
 			`c.emit(&keptReminder{o.Reminder, o.firing})`,
 			`c.emit(&keptReminder{o.Reminder, ID{}})`},
