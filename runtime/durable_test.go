@@ -21,10 +21,10 @@ var memoryOnly = map[string]bool{
 	"Core.effects": true, "Core.changes": true, "Core.Counts": true,
 
 	"entry.node": true, "entry.waiters": true, "entry.children": true, "entry.retryAt": true, "entry.timer": true,
-	"entry.since": true, "entry.answered": true,
+	"entry.since": true, "entry.answered": true, "entry.flowAt": true,
 	"homeEntry.node": true, "homeEntry.waiters": true,
 	"ending.node":     true,
-	"actorEntry.node": true, "actorEntry.queue": true, "actorEntry.deactivating": true, "actorEntry.dirty": true,
+	"actorEntry.node": true, "actorEntry.flow": true, "actorEntry.nested": true, "actorEntry.deactivating": true, "actorEntry.dirty": true,
 	"actorEntry.idleSince": true, "actorEntry.idle": true, "actorEntry.parked": true,
 	"hostEntry.info": true, "hostEntry.known": true, "hostEntry.linked": true, "hostEntry.contact": true,
 	"hostEntry.grace": true, "hostEntry.full": true, "hostEntry.idle": true,
@@ -137,6 +137,9 @@ func (l *lister) plain(v reflect.Value, whole bool) string {
 
 // nothing is left out; of bytes, nil and empty differ.
 func nothing(v reflect.Value) bool {
+	if v.Type() == reflect.TypeFor[line]() {
+		return v.Field(0).Len() == 0
+	}
 	if k := v.Kind(); k == reflect.Map || k == reflect.Slice && v.Type().Elem().Kind() != reflect.Uint8 {
 		return v.Len() == 0
 	}
@@ -168,7 +171,8 @@ func (l *lister) name(v reflect.Value) string {
 
 // durableActor tells an actor of which the log says something.
 func durableActor(v reflect.Value) bool {
-	return v.FieldByName("host").String() != "" || v.FieldByName("holders").Len() > 0 || v.FieldByName("waiting").Int() > 0 || v.FieldByName("zombies").Len() > 0
+	return v.FieldByName("host").String() != "" || v.FieldByName("running").Int() > 0 ||
+		!nothing(v.FieldByName("resting")) || !nothing(v.FieldByName("queue")) || v.FieldByName("zombies").Len() > 0
 }
 
 // differences of two lists: what every one has, and what only one has.

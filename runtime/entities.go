@@ -38,6 +38,7 @@ type entry struct {
 	group       string
 
 	// memory
+	flowAt   int // its place among those of its flow
 	waiters  []any
 	children map[ID]struct{}
 	retryAt  int64 // monotonic ms before which no retry starts
@@ -86,13 +87,15 @@ type ending struct {
 type actorEntry struct {
 	node    // of the placement
 	actor   Actor
-	host    string   // boot where it is placed, "" for none
-	holders []*entry // requests that hold the lock, all of one flow
-	queue   []*entry // waiting, by order; entries that left have another phase
-	waiting int      // how many in queue are really queued
-	awaited int      // how many of those are awaited by running work
-	zombies []zombie // attempts of an earlier generation that may still run
-	stale   bool     // must be deactivated before new work (purge)
+	host    string       // boot where it is placed, "" for none
+	flow    ID           // of the requests that hold the lock
+	running int          // how many of those run
+	resting line         // those that do not: interrupted ones, and the next step of a chain
+	queue   line         // waiting for the lock
+	nested  map[ID]*line // nested calls in queue, by flow
+	awaited int          // how many in queue are awaited by running work
+	zombies []zombie     // attempts of an earlier generation that may still run
+	stale   bool         // must be deactivated before new work (purge)
 
 	// memory
 	deactivating bool
@@ -114,8 +117,42 @@ func (z *zombie) fields(c *codec) {
 	c.str(3, &z.host)
 }
 
+// locked tells that a flow holds the actor.
+func (a *actorEntry) locked() bool { return a.running > 0 || a.resting.len() > 0 }
+
+func (a *actorEntry) enqueue(e *entry) {
+	a.queue.add(e)
+	if e.awaited() {
+		a.awaited++
+	}
+	if e.flow == e.req.ID {
+		return
+	}
+	l := a.nested[e.flow]
+	if l == nil {
+		if a.nested == nil {
+			a.nested = map[ID]*line{}
+		}
+		l = &line{}
+		a.nested[e.flow] = l
+	}
+	l.add(e)
+}
+
+func (a *actorEntry) dequeue(e *entry) {
+	if !a.queue.remove(e) {
+		return
+	}
+	if e.awaited() {
+		a.awaited--
+	}
+	if l := a.nested[e.flow]; l != nil && l.remove(e) && l.len() == 0 {
+		delete(a.nested, e.flow)
+	}
+}
+
 func (a *actorEntry) empty() bool {
-	return a.host == "" && len(a.holders) == 0 && a.waiting == 0 && len(a.zombies) == 0
+	return a.host == "" && !a.locked() && a.queue.len() == 0 && len(a.zombies) == 0
 }
 
 // A component is what hosts offer and requests wait for.

@@ -223,6 +223,7 @@ func (c *Core) addEntry(seq uint64, e *entry) {
 	}
 	c.entries[e.req.ID] = e
 	c.keep.place(&e.node, seq, e)
+	e.flowAt = len(c.flows[e.flow])
 	c.flows[e.flow] = append(c.flows[e.flow], e)
 	c.app(e.req.Target.App).open++
 	if boot := e.req.Boot; boot != "" && e.req.CancelWithCaller {
@@ -254,19 +255,17 @@ func (c *Core) place(e *entry) {
 	a := c.actorEntry(t.Actor())
 	switch {
 	case e.lockHolder():
-		a.holders = append(a.holders, e)
+		a.flow = e.flow
+		if e.phase == running {
+			a.running++
+		} else {
+			a.resting.add(e)
+		}
 		if e.phase == running && e.host != "" && a.host == "" {
 			c.placeActor(a, e.host, e.base)
 		}
 	default:
-		a.queue = append(a.queue, e)
-		a.waiting++
-		if e.awaited() {
-			a.awaited++
-		}
-		for i := len(a.queue) - 1; i > 0 && a.queue[i-1].order > e.order; i-- {
-			a.queue[i], a.queue[i-1] = a.queue[i-1], a.queue[i]
-		}
+		a.enqueue(e)
 	}
 	a.idle = false
 }
@@ -285,20 +284,13 @@ func (c *Core) leave(e *entry) {
 	if a == nil {
 		return
 	}
-	if e.phase == queued {
-		a.waiting--
-		if e.awaited() {
-			a.awaited--
-		}
-		if a.waiting == 0 {
-			a.queue = a.queue[:0]
-		}
-	}
-	for i, h := range a.holders {
-		if h == e {
-			a.holders = append(a.holders[:i], a.holders[i+1:]...)
-			break
-		}
+	switch e.phase {
+	case queued:
+		a.dequeue(e)
+	case running:
+		a.running--
+	case held, stopped:
+		a.resting.remove(e)
 	}
 }
 
@@ -310,14 +302,10 @@ func (c *Core) dropEntry(e *entry) {
 	c.keep.remove(&e.node)
 	c.timers.remove(&e.timer)
 	fl := c.flows[e.flow]
-	for i, x := range fl {
-		if x == e {
-			fl[i] = fl[len(fl)-1]
-			fl = fl[:len(fl)-1]
-			break
-		}
-	}
-	if len(fl) == 0 {
+	last := fl[len(fl)-1]
+	fl[e.flowAt], last.flowAt = last, e.flowAt
+	fl[len(fl)-1] = nil
+	if fl = fl[:len(fl)-1]; len(fl) == 0 {
 		delete(c.flows, e.flow)
 	} else {
 		c.flows[e.flow] = fl
@@ -354,7 +342,8 @@ func (c *Core) applyStarted(r *Record, b *started) {
 	c.Counts.Running++
 	if e.req.Target.IsActor() {
 		a := c.actorEntry(e.req.Target.Actor())
-		a.holders = append(a.holders, e)
+		a.flow = e.flow
+		a.running++
 		a.idle = false
 	}
 }

@@ -93,7 +93,7 @@ func (c *Core) missing(app string) []MissingComponent {
 		}
 		n := len(p.requests) + len(p.awaited) + len(p.interrupted)
 		for _, a := range p.actors {
-			n += a.waiting + len(a.holders)
+			n += a.queue.len() + a.running + a.resting.len()
 		}
 		if n > 0 {
 			ms = append(ms, MissingComponent{comp.app, comp.name, comp.actor, n, c.now.Mono - p.since})

@@ -179,6 +179,9 @@ func (c *Core) stop(e *entry) {
 	c.Counts.Running--
 	if !e.req.Target.IsActor() {
 		c.parking(componentOf(e.req.Target)).interrupted[e.req.ID] = e
+	} else if a := c.actors[e.req.Target.Actor()]; a != nil {
+		a.running--
+		a.resting.add(e)
 	}
 }
 
@@ -196,7 +199,7 @@ func (c *Core) pumpActor(a *actorEntry) {
 	for {
 		// Ready ones only: a retried caller waits for its children, so nested
 		// work comes first by itself.
-		for _, e := range append([]*entry(nil), a.holders...) {
+		for _, e := range slices.Clone(a.resting.es) {
 			if c.giveUp(e) {
 				continue
 			}
@@ -206,8 +209,8 @@ func (c *Core) pumpActor(a *actorEntry) {
 				}
 			}
 		}
-		if len(a.holders) == 0 {
-			e := a.head()
+		if !a.locked() {
+			e := a.queue.first()
 			if e == nil {
 				break
 			}
@@ -229,7 +232,7 @@ func (c *Core) pumpActor(a *actorEntry) {
 			}
 		}
 		entered := false
-		if len(a.holders) > 0 && a.waiting > 0 {
+		if a.locked() && a.queue.len() > 0 {
 			for _, e := range c.flowWaiting(a) {
 				if !c.startOnActor(e, a) {
 					return
@@ -237,14 +240,14 @@ func (c *Core) pumpActor(a *actorEntry) {
 				entered = true
 			}
 		}
-		if !entered && len(a.holders) > 0 {
+		if !entered && a.locked() {
 			break
 		}
 	}
-	if a.parked && len(a.holders) == 0 && a.waiting == 0 {
+	if a.parked && !a.locked() && a.queue.len() == 0 {
 		c.unparkActor(Target{App: a.actor.App, Type: a.actor.Type, ID: a.actor.ID})
 	}
-	if len(a.holders) == 0 && a.waiting == 0 && a.host != "" && !a.idle {
+	if !a.locked() && a.queue.len() == 0 && a.host != "" && !a.idle {
 		c.becomeIdle(a)
 	}
 	if c.actors[a.actor] == a {
@@ -252,29 +255,19 @@ func (c *Core) pumpActor(a *actorEntry) {
 	}
 }
 
-// head is the next waiting request, forgetting those that left the queue.
-func (a *actorEntry) head() *entry {
-	for len(a.queue) > 0 {
-		if e := a.queue[0]; e.phase == queued && e.req.Target.Actor() == a.actor {
-			return e
-		}
-		a.queue[0] = nil
-		a.queue = a.queue[1:]
-	}
-	return nil
-}
-
-// flowWaiting lists the waiting requests of the flow that holds the lock.
+// flowWaiting lists the waiting requests of the flow that holds the lock: its
+// nested calls, and its root when that comes back to an actor where calls of it
+// still run.
 func (c *Core) flowWaiting(a *actorEntry) []*entry {
-	flow := a.holders[0].flow
 	var es []*entry
-	for _, e := range c.flows[flow] {
-		if e.phase == queued && e.req.Kind != Remove && e.req.Target.IsActor() && e.req.Target.Actor() == a.actor {
-			es = append(es, e)
-		}
+	if l := a.nested[a.flow]; l != nil {
+		es = slices.Clone(l.es)
 	}
-	sortEntries(es)
-	return es
+	if root := c.entries[a.flow]; root != nil && root.phase == queued && root.req.Target.IsActor() && root.req.Target.Actor() == a.actor {
+		es = append(es, root)
+		sortEntries(es)
+	}
+	return slices.DeleteFunc(es, func(e *entry) bool { return e.req.Kind == Remove })
 }
 
 func (c *Core) callerLost(e *entry) bool {
@@ -305,7 +298,7 @@ func (c *Core) startOnActor(e *entry, a *actorEntry) bool {
 		if h == nil || !h.linked {
 			return false // joins again, or is counted lost
 		}
-		if h.info.Draining && !a.running() {
+		if h.info.Draining && a.running == 0 {
 			c.deactivate(a)
 			return false
 		}
@@ -324,15 +317,6 @@ func (c *Core) startOnActor(e *entry, a *actorEntry) bool {
 	}
 	c.start(e, h)
 	return true
-}
-
-func (a *actorEntry) running() bool {
-	for _, e := range a.holders {
-		if e.phase == running {
-			return true
-		}
-	}
-	return false
 }
 
 // start records attempt n+1 and hands it to the host.

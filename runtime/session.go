@@ -115,7 +115,7 @@ func (c *Core) session(r *Request) (flow ID, parents []ID, err *Error) {
 	}
 	// Made up by an app: it enters a flow that is open on the target, no other.
 	if !p.flow.IsZero() && r.Target.IsActor() {
-		if a := c.actors[r.Target.Actor()]; a != nil && len(a.holders) > 0 && a.holders[0].flow == p.flow {
+		if a := c.actors[r.Target.Actor()]; a != nil && a.locked() && a.flow == p.flow {
 			return p.flow, nil, nil
 		}
 	}

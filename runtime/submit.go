@@ -98,7 +98,7 @@ func (c *Core) admit(r *Request, vouched bool) *Error {
 	n := 0
 	if r.Target.IsActor() {
 		if a := c.actors[r.Target.Actor()]; a != nil {
-			n = a.waiting
+			n = a.queue.len()
 		}
 	} else if p := c.parked[componentOf(r.Target)]; p != nil {
 		n = len(p.requests)

@@ -136,7 +136,7 @@ func (c *Core) checkLimits(e *entry) {
 	busy := false
 	if t := e.req.Target; t.IsActor() {
 		a := c.actors[t.Actor()]
-		busy = a != nil && (len(a.holders) > 0 || a.host != "")
+		busy = a != nil && (a.locked() || a.host != "")
 	}
 	switch {
 	case busy && e.req.Busy > 0 && waited >= e.req.Busy:
