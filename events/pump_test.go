@@ -93,7 +93,7 @@ func (b *bench) subscribe(id, topic string, oldest bool) runtime.Actor {
 	b.t.Helper()
 	a := runtime.Actor{App: "app", Type: "A", ID: id}
 	s := runtime.Subscription{Actor: a, ID: "s", Path: "/on", Topic: topic, ContentType: "application/json", Oldest: oldest}
-	if _, err := b.mesh.Subscribe(b.t.Context(), s); err != nil {
+	if _, err := b.mesh.Subscribe(b.t.Context(), "", s); err != nil {
 		b.t.Fatal(err)
 	}
 	return a
@@ -186,7 +186,7 @@ func TestUnsubscribeAndSubscribeAgain(t *testing.T) {
 		b.want("a", 0, at+5)
 		at += 5
 		if round%2 == 0 {
-			if n, err := b.mesh.Unsubscribe(t.Context(), a, "s"); err != nil || n != 1 {
+			if n, err := b.mesh.Unsubscribe(t.Context(), "", a, "s"); err != nil || n != 1 {
 				t.Fatal(n, err)
 			}
 		}
@@ -213,7 +213,7 @@ func TestOldestAgainStartsOver(t *testing.T) {
 	a := b.subscribe("a", "t", true)
 	b.publish("t", 0, 5)
 	b.want("a", 0, 5)
-	if _, err := b.mesh.Unsubscribe(t.Context(), a, "s"); err != nil {
+	if _, err := b.mesh.Unsubscribe(t.Context(), "", a, "s"); err != nil {
 		t.Fatal(err)
 	}
 	b.mu.Lock()

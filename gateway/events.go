@@ -36,7 +36,7 @@ func (x *exchange) subscribe() error {
 	if err := topicName(ask["topic"]); err != nil {
 		return err
 	}
-	replaced, err := x.mesh.Subscribe(x.r.Context(), runtime.Subscription{
+	replaced, err := x.mesh.Subscribe(x.r.Context(), x.caller.Boot, runtime.Subscription{
 		Actor:       x.actor(),
 		ID:          x.names[3],
 		Path:        path,
@@ -103,7 +103,7 @@ func (x *exchange) getSubscription() error {
 }
 
 func (x *exchange) unsubscribeAll() error {
-	n, err := x.mesh.Unsubscribe(x.r.Context(), x.actor(), "")
+	n, err := x.mesh.Unsubscribe(x.r.Context(), x.caller.Boot, x.actor(), "")
 	if err != nil {
 		return err
 	}
@@ -111,7 +111,7 @@ func (x *exchange) unsubscribeAll() error {
 }
 
 func (x *exchange) unsubscribe() error {
-	n, err := x.mesh.Unsubscribe(x.r.Context(), x.actor(), x.names[3])
+	n, err := x.mesh.Unsubscribe(x.r.Context(), x.caller.Boot, x.actor(), x.names[3])
 	if err != nil {
 		return err
 	}

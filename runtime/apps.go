@@ -77,9 +77,6 @@ func (c *Core) afterPurge(app string) {
 		}
 		c.touch(x)
 	}
-	for _, key := range sortedKeys(c.blocked) {
-		c.unblockGroup(key)
-	}
 	c.effect(Effect{Kind: GroupsChanged})
 }
 
@@ -136,12 +133,7 @@ func (c *Core) applyApp(seq uint64, b *appChanged) {
 		for _, w := range h.waiters {
 			c.reply(w, (&Error{CodePurged, "the app was purged", id}).Outcome(), id)
 		}
-		if h.req.Key != "" {
-			delete(c.keys, keyOf(&h.req))
-		}
-		c.keep.remove(&h.node)
-		delete(c.homes, id)
-		c.childEnded(h.parents, id)
+		c.dropHome(h)
 		c.ended.add(c, id, seq)
 	}
 	for id, x := range c.endings {

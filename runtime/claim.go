@@ -114,9 +114,6 @@ func (c *Core) Own(now Now, storeSeq uint64) bool {
 	for _, b := range c.ended.buckets {
 		b.added = now.Mono
 	}
-	for _, g := range c.groups {
-		g.pending = 0
-	}
 	c.linkChildren()
 	old := false
 	for _, e := range c.openEntries() {
@@ -126,9 +123,6 @@ func (c *Core) Own(now Now, storeSeq uint64) bool {
 		}
 		c.arm(e)
 		c.touchTarget(e)
-		if g := c.groups[e.group]; g != nil && e.group != "" {
-			g.pending++
-		}
 		if e.attempt > 0 && e.epoch < c.epoch {
 			old = true
 		}
@@ -170,6 +164,9 @@ func (c *Core) StepDown() {
 	}
 	for _, p := range c.purges {
 		c.refuse(p.waiter, again)
+	}
+	for _, l := range c.leaving {
+		c.refuse(l.waiter, again)
 	}
 	for _, key := range sortedKeys(c.blocked) {
 		for _, w := range c.blocked[key] {

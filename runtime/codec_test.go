@@ -31,7 +31,7 @@ func sampleRecords() []*Record {
 		&keptActor{actor: actor, host: "h", zombies: []zombie{{id: id, attempt: 1, host: "h"}}, stale: true},
 		&keptRequest{accepted: accepted{req: req, flow: id, step: 2}, order: 9, attempt: 3, host: "h", epoch: 4, phase: uint64(running), cancelled: true},
 		&keptRequest{accepted: accepted{req: Request{ID: id}}, ended: true, outcome: out},
-		&keptReminder{Reminder{Actor: actor, ID: "r"}, id}, &keptGroup{members: []Subscription{{Actor: actor, ID: "s"}}, next: 4},
+		&keptReminder{Reminder{Actor: actor, ID: "r"}, id}, &keptGroup{members: []Subscription{{Actor: actor, ID: "s"}}, next: 4, life: 3, more: true},
 	} {
 		rs = append(rs, &Record{Epoch: 5, Owner: 6, Seq: 7, ViaFrom: 1, ViaN: 2, Out: []OutMessage{{3, 4, []byte("out")}}, Body: b})
 	}

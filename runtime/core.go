@@ -61,13 +61,17 @@ type Core struct {
 	due       reminderHeap
 	subs      map[Actor]map[string]*subEntry
 	groups    map[string]*groupEntry
-	apps      map[string]*appEntry
-	out       map[uint16]*outbox
-	in        map[uint16]uint64
-	fences    map[uint16]uint64
-	view      overlay
-	keep      keepList
-	endSize   int
+	// The same sorted by key, and found by a member.
+	groupOrder []*groupEntry
+	memberOf   map[memberKey]*groupEntry
+	tells      map[groupLife]*groupTells // unfinished work of events
+	apps       map[string]*appEntry
+	out        map[uint16]*outbox
+	in         map[uint16]uint64
+	fences     map[uint16]uint64
+	view       overlay
+	keep       keepList
+	endSize    int
 
 	// memory of the owner
 	timers     timerHeap
@@ -79,6 +83,7 @@ type Core struct {
 	fenceAsked int64
 	lastTick   int64
 	blocked    map[string][]any // waiters of full groups
+	leaving    []*leaving       // subscriptions that are removed in pieces
 
 	tables   tables // of Fold
 	released []ID   // outcomes taken by their callers since the last round
@@ -114,7 +119,7 @@ func New(cfg Config) *Core {
 		offers: map[component][]*hostEntry{}, lost: map[string]int64{},
 		reminders: map[Actor]reminderList{}, subs: map[Actor]map[string]*subEntry{},
 		firings: map[ID]*reminderEntry{},
-		groups:  map[string]*groupEntry{}, apps: map[string]*appEntry{},
+		groups:  map[string]*groupEntry{}, memberOf: map[memberKey]*groupEntry{}, tells: map[groupLife]*groupTells{}, apps: map[string]*appEntry{},
 		out: map[uint16]*outbox{}, in: map[uint16]uint64{}, fences: map[uint16]uint64{},
 		fenceWait: map[uint16]bool{}, blocked: map[string][]any{},
 	}

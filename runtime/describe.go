@@ -80,7 +80,7 @@ func flags(e *entry) string {
 	if e.reminder != "" {
 		s += " reminder " + e.reminder
 	}
-	if e.group != "" {
+	if e.from.key != "" {
 		s += " event"
 	}
 	return s

@@ -17,7 +17,7 @@ var memoryOnly = map[string]bool{
 	"Core.seq": true, "Core.parked": true, "Core.offers": true, "Core.remCount": true, "Core.due": true, "Core.view": true,
 	"Core.keep": true, "Core.endSize": true, "Core.timers": true, "Core.dirty": true, "Core.dirtyParks": true,
 	"Core.drains": true, "Core.purges": true, "Core.fenceWait": true, "Core.fenceAsked": true, "Core.lastTick": true,
-	"Core.blocked": true, "Core.tables": true, "Core.released": true, "Core.via": true, "Core.records": true,
+	"Core.blocked": true, "Core.leaving": true, "Core.tables": true, "Core.released": true, "Core.via": true, "Core.records": true,
 	"Core.effects": true, "Core.changes": true, "Core.Counts": true,
 
 	"entry.node": true, "entry.waiters": true, "entry.children": true, "entry.retryAt": true, "entry.timer": true,
@@ -29,7 +29,7 @@ var memoryOnly = map[string]bool{
 	"hostEntry.info": true, "hostEntry.known": true, "hostEntry.linked": true, "hostEntry.contact": true,
 	"hostEntry.grace": true, "hostEntry.full": true, "hostEntry.idle": true,
 	"reminderEntry.node": true, "reminderEntry.index": true,
-	"groupEntry.node": true, "groupEntry.pending": true, // counted anew by Own
+	"groupEntry.node": true, "groupEntry.away": true, "groupTells.asked": true, // asked anew
 	"appEntry.node": true,
 	"outEntry.node": true, "outEntry.sent": true,
 }

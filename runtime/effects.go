@@ -22,6 +22,8 @@ const (
 	AskFence
 	// FenceAnswer: answer Partition's FenceAsk with Pending (input FenceAnswered there).
 	FenceAnswer
+	// ToOwner: hand Value, an Input, to Partition; nothing depends on its arrival.
+	ToOwner
 	// WatchChild: find out when the child ID at its home completes (input ChildClosed here).
 	WatchChild
 	// AppError: a tell ended with an error, or a promise with one of the app

@@ -35,7 +35,7 @@ type entry struct {
 	cancelled   bool
 	reminder    string
 	due, count  int64
-	group       string
+	from        groupLife // of the event that began it; zero for none
 
 	// memory
 	flowAt   int // its place among those of its flow
@@ -61,17 +61,6 @@ func (e *entry) awaited() bool {
 
 // started tells interrupted work, to which limits before the first start no longer apply.
 func (e *entry) hasStarted() bool { return e.attempt > 0 || e.step > 0 }
-
-// A homeEntry is a request whose chain has gone to another partition; here,
-// where it was accepted, its waiters wait.
-type homeEntry struct {
-	node
-	req     Request // without body
-	flow    ID
-	parents []ID
-	at      int64
-	waiters []any
-}
 
 // An ending is a plain outcome that its caller may not have yet.
 type ending struct {
@@ -198,8 +187,9 @@ type groupEntry struct {
 	key     string
 	topic   string
 	next    int64
-	members []*subEntry // sorted by actor and id
-	pending int         // memory: accepted here and unfinished
+	life    uint64                // position of the record that made it
+	members []*subEntry           // sorted by actor and id
+	away    map[uint16]*awayTells // memory: by partition of its members
 }
 
 type subEntry struct {

@@ -67,9 +67,6 @@ func (c *Core) endOn(e *entry, o *Outcome, unplaced bool) {
 		}
 		c.emitOutcome(e.req.ID, req, o, placeOf(target), unplaced)
 	}
-	if e.group != "" {
-		c.unblockGroup(e.group)
-	}
 	if target.IsActor() {
 		if a := c.actors[target.Actor()]; a != nil {
 			c.touch(a)

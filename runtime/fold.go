@@ -196,7 +196,7 @@ func (c *Core) applyAccepted(seq uint64, b *accepted) {
 	e := &entry{
 		req: b.req, flow: b.flow, home: b.home, parents: b.parents, parentPart: b.parentPart,
 		parentEpoch: b.parentEpoch, at: b.at, order: seq, step: b.step,
-		reminder: b.reminder, due: b.due, count: b.count, group: b.group,
+		reminder: b.reminder, due: b.due, count: b.count, from: b.life(c.cfg.Partition),
 	}
 	e.phase = queued
 	if b.req.NotBefore > b.at && b.step == 0 {
@@ -206,12 +206,9 @@ func (c *Core) applyAccepted(seq uint64, b *accepted) {
 	if b.reminder != "" {
 		c.applyFired(b)
 	}
-	if b.group != "" {
-		if g := c.groups[b.group]; g != nil {
-			g.pending++
-			if b.offset+1 > g.next {
-				g.next = b.offset + 1
-			}
+	if b.group != "" && b.groupPart == 0 {
+		if g := c.groups[b.group]; g != nil && b.offset+1 > g.next {
+			g.next = b.offset + 1
 		}
 	}
 }
@@ -238,6 +235,7 @@ func (c *Core) addEntry(seq uint64, e *entry) {
 	for _, p := range e.parents {
 		c.addChild(p, e.req.ID)
 	}
+	c.tellBegun(e.from)
 	if e.phase != delayed {
 		c.place(e)
 	}
@@ -317,11 +315,7 @@ func (c *Core) dropEntry(e *entry) {
 			delete(c.cancels, e.req.Boot)
 		}
 	}
-	if e.group != "" {
-		if g := c.groups[e.group]; g != nil {
-			g.pending--
-		}
-	}
+	c.tellEnded(e.from)
 }
 
 func (c *Core) applyStarted(r *Record, b *started) {
@@ -395,9 +389,7 @@ func (c *Core) applyCompleted(r *Record, b *completed) {
 	}
 	if h != nil {
 		waiters, req = append(waiters, h.waiters...), &h.req
-		delete(c.homes, b.id)
-		c.keep.remove(&h.node)
-		c.childEnded(h.parents, b.id)
+		c.dropHome(h)
 	}
 	c.firingEnded(b.id)
 	c.ended.add(c, b.id, r.Seq)
@@ -432,10 +424,12 @@ func (c *Core) applyContinued(seq uint64, b *continued) {
 	if b.away {
 		t := e.req.Target
 		waiters := e.waiters
-		h := &homeEntry{req: e.req, flow: e.flow, parents: e.parents, at: e.at, waiters: waiters}
+		h := &homeEntry{req: e.req, flow: e.flow, parents: e.parents, at: e.at, from: e.from, waiters: waiters}
 		isHome := e.home == c.cfg.Partition && c.homes[b.id] == nil
 		if isHome {
 			c.keep.replace(&e.node, &h.node, h) // the record of acceptance stays needed
+			h.req.Body, h.req.Header = nil, nil
+			c.tellBegun(h.from) // before the entry ends: the work goes on
 		}
 		c.dropEntry(e)
 		if t.IsActor() {
@@ -445,11 +439,8 @@ func (c *Core) applyContinued(seq uint64, b *continued) {
 			h.waiters = append(h.waiters, waiters...)
 		}
 		if isHome {
-			h.req.Body, h.req.Header = nil, nil
-			c.homes[b.id] = h
-			if e.req.Key != "" {
-				c.keys[keyOf(&h.req)] = b.id
-			}
+			c.addHome(h)
+			c.tellEnded(h.from)
 		}
 		return
 	}

@@ -1,5 +1,7 @@
 package runtime
 
+import "slices"
+
 // Trim by keeping: there are no checkpoints. Every live thing knows the oldest
 // record that is needed to rebuild it (its base); the list is in that order.
 // To free the oldest part of the log, what is live there is appended again in
@@ -128,7 +130,7 @@ func (c *Core) keepOne(n *node) {
 	case *entry:
 		c.emit(c.keptOf(o))
 	case *homeEntry:
-		c.emit(&keptRequest{accepted: accepted{req: o.req, flow: o.flow, home: c.cfg.Partition, parents: o.parents, at: o.at}, phase: uint64(gone), away: true})
+		c.emit(&keptRequest{accepted: accepted{req: o.req, flow: o.flow, home: c.cfg.Partition, parents: o.parents, at: o.at}.of(o.from, c.cfg.Partition), phase: uint64(gone), away: true})
 	case *ending:
 		c.emit(&keptRequest{accepted: accepted{req: Request{ID: o.id, Target: Target{App: o.app}}, at: o.at}, phase: uint64(gone), ended: true, outcome: *o.outcome})
 	case *actorEntry:
@@ -136,11 +138,7 @@ func (c *Core) keepOne(n *node) {
 	case *reminderEntry:
 		c.emit(&keptReminder{o.Reminder, o.firing})
 	case *groupEntry:
-		k := &keptGroup{next: o.next}
-		for _, m := range o.members {
-			k.members = append(k.members, m.Subscription)
-		}
-		c.emit(k)
+		c.keepGroup(o)
 	case *idBucket:
 		c.keep.remove(&o.node) // add lists it again under the new record
 		c.emit(&keptIDs{o.all()})
@@ -171,8 +169,8 @@ func (c *Core) keptOf(e *entry) *keptRequest {
 	return &keptRequest{
 		accepted: accepted{
 			req: e.req, flow: e.flow, home: e.home, step: e.step, parents: e.parents, parentPart: e.parentPart,
-			parentEpoch: e.parentEpoch, at: e.at, reminder: e.reminder, group: e.group, due: e.due, count: e.count,
-		},
+			parentEpoch: e.parentEpoch, at: e.at, reminder: e.reminder, due: e.due, count: e.count,
+		}.of(e.from, c.cfg.Partition),
 		order: e.order, attempt: e.attempt, host: e.host, grace: e.grace, epoch: e.epoch,
 		phase: uint64(e.phase), cancelled: e.cancelled,
 	}
@@ -207,17 +205,13 @@ func (c *Core) applyKeptRequest(seq uint64, k *keptRequest) {
 		h := c.homes[id]
 		if h == nil {
 			h = &homeEntry{}
-			c.homes[id] = h
 		}
 		// In a trimmed log a step that came home and left again looks like the
 		// first one, and has neither key nor parents.
-		h.req, h.flow, h.parents, h.at = k.req, k.flow, k.parents, k.at
-		for _, p := range k.parents {
-			c.addChild(p, id)
-		}
-		if k.req.Key != "" {
-			c.keys[keyOf(&h.req)] = id
-		}
+		before := h.from
+		h.req, h.flow, h.parents, h.at, h.from = k.req, k.flow, k.parents, k.at, k.life(c.cfg.Partition)
+		c.addHome(h)
+		c.tellEnded(before)
 		c.keep.place(&h.node, seq, h)
 	default:
 		if e := c.entries[id]; e != nil {
@@ -228,7 +222,7 @@ func (c *Core) applyKeptRequest(seq uint64, k *keptRequest) {
 		e := &entry{
 			req: k.req, flow: k.flow, home: k.home, parents: k.parents, parentPart: k.parentPart,
 			parentEpoch: k.parentEpoch, at: k.at, order: k.order, step: k.step, reminder: k.reminder,
-			due: k.due, count: k.count, group: k.group, attempt: k.attempt, host: k.host, grace: k.grace,
+			due: k.due, count: k.count, from: k.life(c.cfg.Partition), attempt: k.attempt, host: k.host, grace: k.grace,
 			epoch: k.epoch, phase: phase(k.phase), cancelled: k.cancelled,
 		}
 		c.addEntry(seq, e)
@@ -240,11 +234,6 @@ func (c *Core) applyKeptRequest(seq uint64, k *keptRequest) {
 			c.Counts.Running++
 		} else if e.phase == stopped && !e.req.Target.IsActor() {
 			c.parking(componentOf(e.req.Target)).interrupted[id] = e
-		}
-		if e.group != "" {
-			if g := c.groups[e.group]; g != nil {
-				g.pending++
-			}
 		}
 	}
 }
@@ -321,14 +310,35 @@ func (c *Core) applyKeptReminder(seq uint64, k *keptReminder) {
 	}
 }
 
+// keptGroup: a group with its members; many come in several records.
 type keptGroup struct {
 	members []Subscription
 	next    int64
+	life    uint64
+	more    bool // another record before it has the first members
 }
 
 func (k *keptGroup) fields(c *codec) {
 	list(c, 1, &k.members)
 	c.i64(2, &k.next)
+	c.u64(3, &k.life)
+	c.bool(4, &k.more)
+}
+
+// keptGroupBytes is about how large one record of a group gets.
+const keptGroupBytes = 128 << 10
+
+func (c *Core) keepGroup(g *groupEntry) {
+	members, next, life := slices.Clone(g.members), g.next, g.life
+	for more := false; len(members) > 0; more = true {
+		k, size := &keptGroup{next: next, life: life, more: more}, 0
+		for len(members) > 0 && size < keptGroupBytes {
+			s := members[0].Subscription
+			k.members, members = append(k.members, s), members[1:]
+			size += 64 + len(s.Actor.App) + len(s.Actor.Type) + len(s.Actor.ID) + len(s.ID) + len(s.Path) + len(s.Topic) + len(s.ContentType) + len(s.Group)
+		}
+		c.emit(k)
+	}
 }
 
 func (c *Core) applyKeptGroup(seq uint64, k *keptGroup) {
@@ -340,8 +350,10 @@ func (c *Core) applyKeptGroup(seq uint64, k *keptGroup) {
 		c.applySubscribed(seq, s)
 	}
 	g := c.groups[groupKey(&k.members[0])]
-	g.next = k.next
-	c.keep.place(&g.node, seq, g)
+	g.next, g.life = k.next, k.life
+	if !k.more { // all records of the group are needed from the first one on
+		c.keep.place(&g.node, seq, g)
+	}
 }
 
 // idsInRecord bounds a record of ids: 16 bytes each.

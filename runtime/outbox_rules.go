@@ -25,7 +25,8 @@ type parcel struct {
 	outcome Outcome
 	app     appChanged
 	sub     Subscription
-	group   string
+	group   string // with msgTell: of the event
+	life    uint64
 	gen     uint64 // generation of the app, with all but msgOutcome and msgApp
 }
 
@@ -56,6 +57,7 @@ func (m *parcel) fields(c *codec) {
 	c.msg(9, &has, &m.sub)
 	c.str(10, &m.group)
 	c.u64(11, &m.gen)
+	c.u64(12, &m.life)
 }
 
 func (c *Core) outboxTo(p uint16) *outbox {
@@ -75,10 +77,14 @@ func (c *Core) applyOut(seq uint64, m *OutMessage) {
 	e := &outEntry{to: m.To, n: m.N, payload: m.Payload}
 	c.keep.place(&e.node, seq, e)
 	o.pending = append(o.pending, e)
-	if c.owned {
+	if c.owned && len(o.pending) <= outWindow {
 		c.send(e)
 	}
 }
+
+// outWindow is how many messages may be on their way to one partition. The
+// receiver takes the next one only, so more would be sent in vain when one is lost.
+const outWindow = 256
 
 func (c *Core) send(e *outEntry) {
 	e.sent = c.now.Mono
@@ -97,13 +103,21 @@ func (in *Acked) decide(c *Core) {
 		c.keep.remove(&o.pending[0].node)
 		o.pending = o.pending[1:]
 	}
+	for _, e := range o.window() {
+		if e.sent == 0 {
+			c.send(e)
+		}
+	}
 }
+
+// window are the messages that may be on their way.
+func (o *outbox) window() []*outEntry { return o.pending[:min(len(o.pending), outWindow)] }
 
 // resend repeats what has not been confirmed for a second.
 func (c *Core) resend() {
 	for p := range c.cfg.Partitions {
 		if o := c.out[uint16(p)]; o != nil {
-			for _, e := range o.pending {
+			for _, e := range o.window() {
 				if e.sent == 0 || c.now.Mono-e.sent >= 1000 {
 					c.send(e)
 				}
@@ -153,7 +167,8 @@ func (c *Core) deliver(m *parcel) {
 	case msgStep:
 		c.accept(&accepted{req: m.req, flow: m.flow, home: m.home, step: m.step, at: c.now.Wall}, nil)
 	case msgTell:
-		c.accept(&accepted{req: m.req, flow: m.flow, home: c.cfg.Partition, at: c.now.Wall}, nil)
+		b := accepted{req: m.req, flow: m.flow, home: c.cfg.Partition, at: c.now.Wall}.of(groupLife{m.group, m.life, c.via.from}, c.cfg.Partition)
+		c.accept(&b, nil)
 	case msgOutcome:
 		if h := c.homes[m.id]; h != nil {
 			c.emitOutcome(m.id, &h.req, &m.outcome, Actor{}, false)

@@ -274,8 +274,30 @@ type accepted struct {
 	due        int64
 
 	// An event moves its group.
-	group  string
-	offset int64
+	group     string
+	offset    int64
+	groupLife uint64
+	groupPart uint16 // partition of the group plus one; 0 for this one
+}
+
+// of says which life of a group the work belongs to.
+func (a accepted) of(l groupLife, here uint16) accepted {
+	a.group, a.groupLife, a.groupPart = l.key, l.life, 0
+	if l.key != "" && l.part != here {
+		a.groupPart = l.part + 1
+	}
+	return a
+}
+
+// life is what of was given.
+func (a *accepted) life(here uint16) groupLife {
+	switch {
+	case a.group == "":
+		return groupLife{}
+	case a.groupPart == 0:
+		return groupLife{a.group, a.groupLife, here}
+	}
+	return groupLife{a.group, a.groupLife, a.groupPart - 1}
 }
 
 func (a *accepted) fields(c *codec) {
@@ -296,6 +318,8 @@ func (a *accepted) fields(c *codec) {
 	c.i64(14, &a.due)
 	c.str(15, &a.group)
 	c.i64(16, &a.offset)
+	c.u64(17, &a.groupLife)
+	c.u16(18, &a.groupPart)
 }
 
 // started: attempt n of a step is given to a host; for an actor it also says

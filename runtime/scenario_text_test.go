@@ -35,7 +35,7 @@ func (w *world) bodyText(m message) string {
 		if b.reminder != "" {
 			s += fmt.Sprintf(" reminder %s due %s count %d next %s", b.reminder, clock(b.due), b.count, clock(b.nextDue))
 		}
-		if b.group != "" {
+		if b.group != "" && b.groupPart == 0 {
 			s += fmt.Sprintf(" event %d %s", b.offset, b.req.Body)
 		}
 		return s

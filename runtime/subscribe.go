@@ -3,7 +3,6 @@ package runtime
 import (
 	"encoding/json"
 	"slices"
-	"sort"
 	"strings"
 	"unicode/utf8"
 )
@@ -36,6 +35,7 @@ func GroupPartition(s *Subscription, partitions int) uint16 {
 // whether a subscription was replaced.
 type Subscribe struct {
 	Subscription Subscription
+	Boot         string
 	Waiter       any
 }
 
@@ -45,9 +45,12 @@ func (in *Subscribe) decide(c *Core) {
 		c.refuse(in.Waiter, err)
 		return
 	}
+	if c.refuseLost(in.Boot, s.Actor, in.Waiter) {
+		return
+	}
 	old, replaced := c.subs[s.Actor][s.ID]
-	if replaced && groupKey(&old.Subscription) != groupKey(&s) {
-		c.unsubscribe(old)
+	if replaced && old.group != groupKey(&s) {
+		c.unsubscribe(s.Actor, []string{s.ID})
 	}
 	to := GroupPartition(&s, c.cfg.Partitions)
 	if to == c.cfg.Partition {
@@ -59,13 +62,18 @@ func (in *Subscribe) decide(c *Core) {
 	c.replyValue(in.Waiter, replaced)
 }
 
-func (c *Core) unsubscribe(s *subEntry) {
-	b := &unsubscribed{s.Actor, []string{s.ID}}
-	if to := GroupPartition(&s.Subscription, c.cfg.Partitions); to == c.cfg.Partition {
-		c.emit(b)
-	} else {
-		c.emit(b, OutMessage{To: to, Payload: encode(nil, &parcel{kind: msgLeave, gen: c.generation(s.Actor.App), sub: s.Subscription})})
+// unsubscribe removes subscriptions of an actor, as one record; those whose
+// group is elsewhere leave it by a message.
+func (c *Core) unsubscribe(a Actor, ids []string) {
+	b := &unsubscribed{a, ids}
+	var out []OutMessage
+	for _, id := range ids {
+		s := &c.subs[a][id].Subscription
+		if to := GroupPartition(s, c.cfg.Partitions); to != c.cfg.Partition {
+			out = append(out, OutMessage{To: to, Payload: encode(nil, &parcel{kind: msgLeave, gen: c.generation(a.App), sub: *s})})
+		}
 	}
+	c.emit(b, out...)
 	c.effect(Effect{Kind: GroupsChanged})
 }
 
@@ -82,29 +90,11 @@ func (c *Core) applySubscribed(seq uint64, s Subscription) {
 		byID[s.ID] = x
 	}
 	here := GroupPartition(&s, c.cfg.Partitions) == c.cfg.Partition
-	g := c.groups[key]
-	if g == nil {
-		g = &groupEntry{key: key, topic: s.Topic, next: s.Next}
-		c.groups[key] = g
-		c.keep.place(&g.node, seq, g) // an older base stays: it holds the other members
-	}
+	g := c.group(seq, key, &s)
 	if !here {
 		g.next = -1 // the cursor is elsewhere; this entry only keeps the subscription live in the log
 	}
-	for i, m := range g.members {
-		if m.Actor == s.Actor && m.ID == s.ID {
-			g.members[i] = x
-			return
-		}
-	}
-	g.members = append(g.members, x)
-	sort.Slice(g.members, func(i, j int) bool {
-		a, b := g.members[i], g.members[j]
-		if a.Actor != b.Actor {
-			return lessActor(a.Actor, b.Actor)
-		}
-		return a.ID < b.ID
-	})
+	c.addMember(g, x)
 }
 
 func (c *Core) dropSubscription(a Actor, id string) {
@@ -114,9 +104,7 @@ func (c *Core) dropSubscription(a Actor, id string) {
 			delete(c.subs, a)
 		}
 	}
-	for key, g := range c.groups { // in any order: what each one does is its own
-		c.dropMembers(key, g, func(m *subEntry) bool { return m.Actor == a && m.ID == id })
-	}
+	c.dropMember(memberKey{a, id})
 }
 
 // dropSubscriptionsOf also removes the members that groups here have in other
@@ -125,32 +113,80 @@ func (c *Core) dropSubscriptionsOf(app string) {
 	for _, a := range actorsOf(c.subs, app) {
 		delete(c.subs, a)
 	}
-	for key, g := range c.groups {
-		c.dropMembers(key, g, func(m *subEntry) bool { return m.Actor.App == app })
-	}
-}
-
-func (c *Core) dropMembers(key string, g *groupEntry, gone func(*subEntry) bool) {
-	g.members = slices.DeleteFunc(g.members, gone)
-	if len(g.members) == 0 {
-		c.keep.remove(&g.node)
-		delete(c.groups, key)
-	}
+	c.groupOrder = slices.DeleteFunc(c.groupOrder, func(g *groupEntry) bool {
+		g.members = slices.DeleteFunc(g.members, func(m *subEntry) bool {
+			if m.Actor.App == app {
+				delete(c.memberOf, memberKey{m.Actor, m.ID})
+				return true
+			}
+			return false
+		})
+		if len(g.members) > 0 {
+			return false
+		}
+		c.forgetGroup(g)
+		return true
+	})
 }
 
 // Unsubscribe removes one subscription (or all, ID ""); the reply's Value is the number.
 type Unsubscribe struct {
 	Actor  Actor
 	ID     string
+	Boot   string
 	Waiter any
 }
 
+const (
+	// unsubscribeRecord and unsubscribeStep bound what one record and one step
+	// remove of an actor that has many subscriptions.
+	unsubscribeRecord = 100
+	unsubscribeStep   = 1000
+)
+
+// leaving are subscriptions that are removed in pieces.
+type leaving struct {
+	actor  Actor
+	subs   []*subEntry
+	n      int
+	waiter any
+}
+
 func (in *Unsubscribe) decide(c *Core) {
-	ids := pick(c.subs[in.Actor], in.ID)
-	for _, id := range ids {
-		c.unsubscribe(c.subs[in.Actor][id])
+	if c.refuseLost(in.Boot, in.Actor, in.Waiter) {
+		return
 	}
-	c.replyValue(in.Waiter, len(ids))
+	l := &leaving{actor: in.Actor, waiter: in.Waiter}
+	for _, id := range pick(c.subs[in.Actor], in.ID) {
+		l.subs = append(l.subs, c.subs[in.Actor][id])
+	}
+	l.n = len(l.subs)
+	c.leaving = append(c.leaving, l)
+	if len(c.leaving) == 1 {
+		c.unsubscribeSome()
+	}
+}
+
+// unsubscribeSome removes the next piece of what is to be removed. A
+// subscription that was made anew meanwhile stays.
+func (c *Core) unsubscribeSome() {
+	for budget := unsubscribeStep; budget > 0 && len(c.leaving) > 0; {
+		l := c.leaving[0]
+		var ids []string
+		for ; len(l.subs) > 0 && len(ids) < unsubscribeRecord; l.subs = l.subs[1:] {
+			if x := l.subs[0]; c.subs[l.actor][x.ID] == x {
+				ids = append(ids, x.ID)
+			}
+		}
+		if len(ids) > 0 {
+			c.unsubscribe(l.actor, ids)
+			budget -= len(ids)
+		}
+		if len(l.subs) == 0 {
+			c.replyValue(l.waiter, l.n)
+			c.leaving = c.leaving[1:]
+		}
+	}
 }
 
 func pick[V any](m map[string]V, id string) []string {
@@ -179,16 +215,13 @@ type GroupCursor struct {
 
 func (c *Core) groupCursors() []GroupCursor {
 	var gs []GroupCursor
-	for _, k := range sortedKeys(c.groups) {
-		if g := c.groups[k]; g.next >= 0 {
-			gs = append(gs, GroupCursor{k, g.topic, g.next})
+	for _, g := range c.groupOrder {
+		if g.next >= 0 {
+			gs = append(gs, GroupCursor{g.key, g.topic, g.next})
 		}
 	}
 	return gs
 }
-
-// groupLimit is how much of a group's work may be unfinished before the pump waits.
-const groupLimit = 1000
 
 // DeliverEvents hands consecutive events to a group: each becomes one tell to
 // one member, in the record that moves the cursor (P9). The reply's Value is
@@ -209,14 +242,15 @@ func (in *DeliverEvents) decide(c *Core) {
 		c.refuse(in.Waiter, Errorf(CodeNotFound, "the group is gone"))
 		return
 	}
-	if g.pending >= groupLimit {
-		c.blocked[in.Group] = append(c.blocked[in.Group], in.Waiter)
-		return
-	}
 	if in.From > g.next {
 		c.replyValue(in.Waiter, g.next)
 		return
 	}
+	if c.unfinished(g) >= groupLimit {
+		c.block(g, in.Waiter)
+		return
+	}
+	life := groupLife{g.key, g.life, c.cfg.Partition}
 	for i := range in.Events {
 		ev := &in.Events[i]
 		if ev.Offset < g.next {
@@ -231,24 +265,15 @@ func (in *DeliverEvents) decide(c *Core) {
 		c.Counts.EventsDelivered++
 		to := ActorPartition(m.Actor, c.cfg.Partitions)
 		if to == c.cfg.Partition {
-			c.accept(&accepted{req: req, flow: req.ID, home: c.cfg.Partition, at: c.now.Wall, group: g.key, offset: ev.Offset}, nil)
+			b := accepted{req: req, flow: req.ID, home: c.cfg.Partition, at: c.now.Wall, offset: ev.Offset}.of(life, c.cfg.Partition)
+			c.accept(&b, nil)
 		} else {
-			p := &parcel{kind: msgTell, flow: req.ID, gen: c.generation(m.Actor.App), req: req}
+			p := &parcel{kind: msgTell, flow: req.ID, gen: c.generation(m.Actor.App), req: req, group: g.key, life: g.life}
 			c.emit(&delivered{g.key, ev.Offset + 1}, OutMessage{To: to, Payload: encode(nil, p)})
+			c.sentAway(g, to)
 		}
 	}
 	c.replyValue(in.Waiter, g.next)
-}
-
-// unblockGroup lets waiting pumps ask again.
-func (c *Core) unblockGroup(key string) {
-	g := c.groups[key]
-	if ws := c.blocked[key]; len(ws) > 0 && (g == nil || g.pending < groupLimit/2) {
-		delete(c.blocked, key)
-		for _, w := range ws {
-			c.refuse(w, Errorf(CodeAskAgain, "the group has room again"))
-		}
-	}
 }
 
 // eventBody is the argument array for an event: JSON as it is, anything else

@@ -171,9 +171,11 @@ func (in *Tick) decide(c *Core) {
 		c.settle()
 	}
 	c.fireReminders(fireBatch)
+	c.unsubscribeSome()
 	if slow {
 		c.checkHosts()
 		c.resend()
+		c.askBlocked()
 		if len(c.fenceWait) > 0 && c.now.Mono-c.fenceAsked >= 1000 {
 			c.askFences()
 		}
@@ -204,6 +206,9 @@ func (c *Core) forget() {
 // Due is when the next Tick is useful: at the latest in 200 ms while there are
 // hosts or unconfirmed messages.
 func (c *Core) Due(now Now) (inMillis int64) {
+	if len(c.leaving) > 0 {
+		return 0
+	}
 	due := int64(1000)
 	if len(c.hosts) > 0 || len(c.fenceWait) > 0 {
 		due = 200

@@ -128,7 +128,7 @@ func (m *Mesh) CancelReminders(ctx context.Context, boot string, a runtime.Actor
 
 // Subscribe creates or replaces a subscription. It returns once the offsets
 // from which events count are durable.
-func (m *Mesh) Subscribe(ctx context.Context, s runtime.Subscription) (replaced bool, err error) {
+func (m *Mesh) Subscribe(ctx context.Context, boot string, s runtime.Subscription) (replaced bool, err error) {
 	if m.cfg.Topics != nil {
 		start, end, err := m.cfg.Topics.Bounds(ctx, s.Topic)
 		var e *runtime.Error
@@ -143,7 +143,7 @@ func (m *Mesh) Subscribe(ctx context.Context, s runtime.Subscription) (replaced 
 			return false, err
 		}
 	}
-	v, err := m.ofActor(ctx, s.Actor, &Op{Subscribe: &s})
+	v, err := m.ofActor(ctx, s.Actor, &Op{Subscribe: &s, Boot: boot})
 	replaced, _ = v.(bool)
 	return replaced, err
 }
@@ -156,8 +156,8 @@ func (m *Mesh) Subscriptions(ctx context.Context, a runtime.Actor, id string) ([
 }
 
 // Unsubscribe removes one subscription, or all when id is "".
-func (m *Mesh) Unsubscribe(ctx context.Context, a runtime.Actor, id string) (int, error) {
-	v, err := m.ofActor(ctx, a, &Op{Unsubscribe: &runtime.Unsubscribe{Actor: a, ID: id}})
+func (m *Mesh) Unsubscribe(ctx context.Context, boot string, a runtime.Actor, id string) (int, error) {
+	v, err := m.ofActor(ctx, a, &Op{Unsubscribe: &runtime.Unsubscribe{Actor: a, ID: id, Boot: boot}})
 	n, _ := v.(int)
 	return n, err
 }

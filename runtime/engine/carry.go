@@ -64,6 +64,15 @@ func (p *partition) carryOut(e *runtime.Effect) {
 		p.m.tell(e.Partition, &InputNote{FenceAsk: &runtime.FenceAsk{From: p.n, Epoch: e.Epoch}})
 	case runtime.FenceAnswer:
 		p.m.tell(e.Partition, &InputNote{FenceAnswered: &runtime.FenceAnswered{From: p.n, Epoch: e.Epoch, Pending: e.Pending}})
+	case runtime.ToOwner:
+		note := &InputNote{}
+		switch in := e.Value.(type) {
+		case *runtime.GroupAsk:
+			note.GroupAsk = in
+		case *runtime.GroupOpen:
+			note.GroupOpen = in
+		}
+		p.m.tell(e.Partition, note)
 	case runtime.WatchChild:
 		p.watch(e.ID, e.Value.(runtime.ID))
 	case runtime.AppError:

@@ -144,7 +144,7 @@ func (op *Op) input(w *waiter) runtime.Input {
 		in.Waiter = w
 		return &in
 	case op.Subscribe != nil:
-		return &runtime.Subscribe{Subscription: *op.Subscribe, Waiter: w}
+		return &runtime.Subscribe{Subscription: *op.Subscribe, Boot: op.Boot, Waiter: w}
 	case op.Unsubscribe != nil:
 		in := *op.Unsubscribe
 		in.Waiter = w

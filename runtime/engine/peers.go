@@ -43,12 +43,14 @@ type PeerHandler interface {
 	PeerKnocked(node string)
 }
 
-// An Op is a question to the owner of a partition. One of the fields below Epoch is set.
+// An Op is a question to the owner of a partition. One of the fields below Boot is set.
 type Op struct {
 	Partition uint16
 	// Epoch is the highest term of the partition that the asker knows of; an
 	// owner of an earlier one has been deposed.
 	Epoch uint64
+	// Boot is the host that asks, for Subscribe.
+	Boot string
 
 	Submit          *SubmitOp
 	Await           *runtime.Await // Waiter and View unused
@@ -128,6 +130,8 @@ type InputNote struct {
 	FenceAsk      *runtime.FenceAsk
 	FenceAnswered *runtime.FenceAnswered
 	Release       *runtime.Release
+	GroupAsk      *runtime.GroupAsk
+	GroupOpen     *runtime.GroupOpen
 }
 
 // HostNote is about one host. One field beside Boot is set.

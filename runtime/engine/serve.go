@@ -140,6 +140,10 @@ func (m *Mesh) heardInput(n *InputNote) {
 		p.push(n.FenceAnswered)
 	case n.Release != nil:
 		p.push(n.Release)
+	case n.GroupAsk != nil:
+		p.push(n.GroupAsk)
+	case n.GroupOpen != nil:
+		p.push(n.GroupOpen)
 	}
 }
 

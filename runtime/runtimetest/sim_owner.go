@@ -241,6 +241,8 @@ func (o *simOwner) carry(e *runtime.Effect) {
 		to(e.Partition, &runtime.FenceAsk{From: o.log.n, Epoch: e.Epoch})
 	case runtime.FenceAnswer:
 		to(e.Partition, &runtime.FenceAnswered{From: o.log.n, Epoch: e.Epoch, Pending: e.Pending})
+	case runtime.ToOwner:
+		to(e.Partition, e.Value.(runtime.Input))
 	case runtime.WatchChild:
 		o.watch(e.ID, e.Value.(runtime.ID))
 	case runtime.LostHost:

@@ -1,0 +1,396 @@
+package runtime
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+// A pump hands batches to a group until it has to wait.
+type pump struct {
+	s    *solo
+	key  string
+	next int64
+}
+
+// deliver hands over one batch; false when the pump has to wait.
+func (p *pump) deliver() bool {
+	in := &DeliverEvents{Group: p.key, From: p.next, Waiter: "pump"}
+	for i := range int64(100) {
+		in.Events = append(in.Events, Event{Offset: p.next + i, Body: []byte("1")})
+	}
+	e := p.s.answer(in)
+	if e == nil {
+		return false
+	}
+	next, ok := e.Value.(int64)
+	if !ok {
+		p.s.t.Fatalf("deliver: %+v", e)
+	}
+	p.next = next
+	return true
+}
+
+func (p *pump) fill() {
+	p.s.t.Helper()
+	for p.deliver() {
+		if p.next > 5*groupLimit {
+			p.s.t.Fatal("the group takes events without end")
+		}
+	}
+}
+
+// told is how the waiting pump was answered by effects, "" when it was not.
+func (p *pump) told(effects []Effect) Code {
+	for i := range effects {
+		if effects[i].Kind == Reply && effects[i].Waiter == "pump" {
+			return codeOf(&effects[i])
+		}
+	}
+	return ""
+}
+
+func subscribed1(s *solo, a Actor) *pump {
+	sub := Subscription{Actor: a, ID: "s", Path: "/e", Topic: "t"}
+	s.do(&Subscribe{Subscription: sub, Waiter: "w"})
+	return &pump{s: s, key: groupKey(&sub)}
+}
+
+// end answers one running request; false when there is none.
+func (s *solo) end(o Outcome) ([]Effect, bool) {
+	for _, e := range s.c.openEntries() {
+		if e.phase == running {
+			return s.do(&Answered{Boot: "h1", Answer: Answer{Attempt: s.c.attemptOf(e), Outcome: &o}}), true
+		}
+	}
+	return nil, false
+}
+
+// A full group goes on when its work ends, also when it ends in another partition.
+func TestFullGroupGoesOn(t *testing.T) {
+	for _, away := range []bool{false, true} {
+		s := newSolo(t, Config{Partitions: 4})
+		s.host("h1")
+		p := subscribed1(s, actorIn(0, 4, "A"))
+		p.fill()
+		if p.next != groupLimit {
+			t.Fatalf("the group is full after %d events", p.next)
+		}
+		o := Outcome{Status: 204}
+		if away {
+			o = Outcome{Status: 200, Body: tailCallBody(actorIn(1, 4, "B").target(), "/x", false), Header: Header{"Content-Type": {"application/kar+json"}}}
+		}
+		told, n := Code(""), 0
+		for range groupLimit {
+			effects, ok := s.end(o)
+			if !ok {
+				break
+			}
+			n++
+			if told == "" {
+				told = p.told(effects)
+			}
+		}
+		if n != groupLimit {
+			t.Fatalf("%d of the handlers ran", n)
+		}
+		if away && told != "" {
+			t.Error("chains that go on elsewhere count as finished")
+		}
+		for i, id := range sortedIDs(s.c.homes) {
+			if i == groupLimit/2 {
+				// The next owner counts what is open by itself.
+				s.reown()
+				if got := s.c.unfinished(s.c.groups[p.key]); got != groupLimit/2 {
+					t.Errorf("the next owner counts %d of %d", got, groupLimit/2)
+				}
+				s.c.blocked[p.key] = []any{"pump"}
+			}
+			m := &parcel{kind: msgOutcome, id: id, outcome: Outcome{Status: 204}}
+			effects := s.do(&Deliver{From: 1, N: uint64(i + 1), Payload: encode(nil, m)})
+			if told == "" {
+				told = p.told(effects)
+			}
+		}
+		if told != CodeAskAgain {
+			t.Errorf("away %v: the pump was told %q when there was room again", away, told)
+		}
+		if got := s.c.unfinished(s.c.groups[p.key]); got != 0 {
+			t.Errorf("away %v: %d unfinished at the end", away, got)
+		}
+		if !p.deliver() {
+			t.Error("the group takes nothing although all has ended")
+		}
+	}
+}
+
+// The work of an earlier life of a group is not counted in a later one.
+func TestUnsubscribeWhileTheGroupIsFull(t *testing.T) {
+	s := newSolo(t, Config{})
+	s.host("h1")
+	a := actorIn(0, 1, "A")
+	p := subscribed1(s, a)
+	p.fill()
+	if got := p.told(s.do(&Unsubscribe{Actor: a, Waiter: "u"})); got != CodeAskAgain {
+		t.Errorf("the pump of a group that is gone was told %q", got)
+	}
+	if got := codeOf(s.answer(&DeliverEvents{Group: p.key, Waiter: "pump"})); got != CodeNotFound {
+		t.Errorf("and then %q", got)
+	}
+	p = subscribed1(s, a)
+	count := func(want int) {
+		t.Helper()
+		if got := s.c.unfinished(s.c.groups[p.key]); got != want {
+			t.Errorf("%d unfinished, want %d", got, want)
+		}
+	}
+	count(0)
+	for range 700 {
+		s.end(Outcome{Status: 204})
+	}
+	count(0)
+	if !p.deliver() {
+		t.Fatal("the new life starts full")
+	}
+	count(100)
+	s.reown()
+	count(100)
+	s.host("h1")
+	for range groupLimit {
+		s.end(Outcome{Status: 204})
+	}
+	count(0)
+}
+
+// Events that were fetched for an earlier life of a group, and lie behind the
+// cursor of this one, are not delivered: the pump is told where to go on.
+func TestEventsOfAnEarlierLife(t *testing.T) {
+	s := newSolo(t, Config{})
+	s.host("h1")
+	a := actorIn(0, 1, "A")
+	p := subscribed1(s, a)
+	p.next = 500
+	if !p.deliver() || p.next != 0 {
+		t.Errorf("the pump goes on at %d", p.next)
+	}
+	if n := len(s.c.entries); n != 0 {
+		t.Errorf("%d events of an earlier life were delivered", n)
+	}
+	if p.deliver(); len(s.c.entries) != 100 {
+		t.Errorf("then %d events were delivered", len(s.c.entries))
+	}
+}
+
+// across plays two partitions: messages from one to the other arrive when asked for.
+type across struct {
+	parts [2]*solo
+	queue [2][]Input // for each
+	lost  bool       // what is on its way does not arrive
+	sent  int
+}
+
+func newAcross(t *testing.T) *across {
+	x := &across{}
+	for i := range x.parts {
+		x.parts[i] = newSolo(t, Config{Partitions: 2, Partition: uint16(i)})
+	}
+	return x
+}
+
+func (x *across) do(n int, in Input) []Effect {
+	effects := x.parts[n].do(in)
+	for _, e := range effects {
+		var msg Input
+		switch e.Kind {
+		case ToPartition:
+			x.sent++
+			msg = &Deliver{From: uint16(n), N: e.N, Payload: e.Payload}
+		case AckPartition:
+			msg = &Acked{Partition: uint16(n), N: e.N}
+		case ToOwner:
+			msg = e.Value.(Input)
+		default:
+			continue
+		}
+		if !x.lost {
+			x.queue[e.Partition] = append(x.queue[e.Partition], msg)
+		}
+	}
+	return effects
+}
+
+// settle lets everything arrive that is on its way.
+func (x *across) settle() (effects []Effect) {
+	for len(x.queue[0])+len(x.queue[1]) > 0 {
+		for n := range x.queue {
+			ins := x.queue[n]
+			x.queue[n] = nil
+			for _, in := range ins {
+				effects = append(effects, x.do(n, in)...)
+			}
+		}
+	}
+	return effects
+}
+
+func (x *across) tick(d time.Duration) (effects []Effect) {
+	for n, s := range x.parts {
+		s.pass(d)
+		effects = append(effects, x.do(n, &Tick{})...)
+	}
+	return effects
+}
+
+// A group whose members are in another partition waits for them too.
+func TestGroupWaitsForMembersElsewhere(t *testing.T) {
+	x := newAcross(t)
+	group, far := x.parts[0], x.parts[1]
+	sub := Subscription{Actor: actorIn(1, 2, "A"), ID: "s", Path: "/e", Topic: "t"}
+	for i := 0; ; i++ {
+		sub.Group = fmt.Sprint("g", i)
+		if GroupPartition(&sub, 2) == 0 {
+			break
+		}
+	}
+	far.host("h1")
+	x.do(1, &Subscribe{Subscription: sub, Waiter: "w"})
+	x.settle()
+	p := &pump{s: group, key: groupKey(&sub)}
+
+	x.lost = true
+	p.fill()
+	if p.next != groupLimit {
+		t.Errorf("%d events were handed over although none has arrived", p.next)
+	}
+	x.sent = 0
+	x.tick(1100 * time.Millisecond)
+	if x.sent > outWindow {
+		t.Errorf("one tick repeats %d messages", x.sent)
+	}
+
+	x.lost = false
+	x.tick(1100 * time.Millisecond)
+	if told := p.told(x.settle()); told != "" {
+		t.Errorf("the pump was told %q although nothing has ended", told)
+	}
+	if n := len(far.c.entries); n != groupLimit {
+		t.Fatalf("%d of %d events have arrived", n, groupLimit)
+	}
+	x.tick(200 * time.Millisecond) // the group asks again
+	x.settle()
+	told := Code("")
+	for range groupLimit {
+		if effects, ok := far.end(Outcome{Status: 204}); ok {
+			for _, e := range effects {
+				if e.Kind == ToOwner {
+					x.queue[0] = append(x.queue[0], e.Value.(Input))
+				}
+			}
+			if told == "" {
+				told = p.told(x.settle())
+			}
+		}
+	}
+	if told != CodeAskAgain {
+		t.Errorf("the pump was told %q when the members had worked", told)
+	}
+	if !p.deliver() {
+		t.Error("the group takes nothing although all has ended")
+	}
+}
+
+// An outbox sends no more than its window, and goes on as it is confirmed.
+func TestOutboxWindow(t *testing.T) {
+	x := newAcross(t)
+	to := actorIn(1, 2, "B").target()
+	from := actorIn(0, 2, "A")
+	x.parts[0].host("h1")
+	x.lost = true
+	for range 3 * outWindow {
+		t := from.target()
+		id := x.parts[0].id(t)
+		x.do(0, &Submit{Request: Request{ID: id, Kind: Tell, Target: t, Method: "POST", Path: "/m"}})
+		x.do(0, &Answered{Boot: "h1", Answer: Answer{Attempt: Attempt{ID: id, Number: 1}, Outcome: &Outcome{
+			Status: 200, Body: tailCallBody(to, "/x", false),
+		}}})
+	}
+	if x.sent != outWindow {
+		t.Errorf("%d messages were sent at once", x.sent)
+	}
+	x.lost = false
+	x.tick(1100 * time.Millisecond)
+	x.settle()
+	if n := len(x.parts[1].c.entries); n != 3*outWindow {
+		t.Errorf("%d of %d messages have arrived", n, 3*outWindow)
+	}
+}
+
+// Twenty thousand subscriptions are no burden: not to make, to read back from
+// the log, to drop one by one or all at once. The bounds are wide; before the
+// index the same took minutes.
+func TestManySubscriptions(t *testing.T) {
+	for _, group := range []string{"", "g"} {
+		s := newSolo(t, Config{})
+		const n = 20_000
+		slow := time.Duration(0)
+		step := func(in Input) {
+			began := time.Now()
+			s.do(in)
+			slow = max(slow, time.Since(began))
+		}
+		actor := func(i int) Actor { return Actor{"dp", "A", fmt.Sprint(i / 10_000)} }
+		began := time.Now()
+		for i := range n {
+			step(&Subscribe{Subscription: Subscription{Actor: actor(i), ID: fmt.Sprint(i), Path: "/e", Topic: "t", Group: group}, Waiter: 1})
+		}
+		for i := range 10_000 {
+			step(&Unsubscribe{Actor: actor(i), ID: fmt.Sprint(i), Waiter: 1})
+		}
+		in := &Unsubscribe{Actor: actor(10_000), Waiter: 1}
+		if s.answer(in) != nil {
+			t.Error("ten thousand subscriptions were removed in one step")
+		}
+		for steps := 0; s.c.Due(s.now) == 0; steps++ {
+			if steps == 100 {
+				t.Fatal("the removal does not end")
+			}
+			step(&Tick{})
+		}
+		made := time.Since(began)
+		if len(s.c.groups) != 0 || len(s.c.memberOf) != 0 || len(s.c.groupOrder) != 0 {
+			t.Error("something is left")
+		}
+		began = time.Now()
+		s.reown()
+		read := time.Since(began)
+		t.Logf("group %q: all in %v, the slowest step %v, read back in %v", group, made, slow, read)
+		if made > 10*time.Second || read > 5*time.Second || slow > time.Second {
+			t.Error("too slow")
+		}
+	}
+}
+
+// A group of many members is kept in several records, none of them large, and
+// is the same after a cut.
+func TestKeptGroupOfMany(t *testing.T) {
+	s := newSolo(t, Config{})
+	for i := range 5000 {
+		s.do(&Subscribe{Subscription: Subscription{Actor: Actor{"dp", "A", fmt.Sprint(i)}, ID: "s", Path: "/e", Topic: "t", Group: "g"}, Waiter: 1})
+	}
+	before := s.c.Describe()
+	s.do(&Mark{})
+	cut, seq := len(s.log)-1, s.c.Seq()
+	for s.c.OldestLive() < seq {
+		s.do(&Keep{Before: seq, Limit: 10})
+	}
+	for _, b := range s.log[cut:] {
+		if len(b) > 2*keptGroupBytes {
+			t.Errorf("a record of %d bytes", len(b))
+		}
+	}
+	s.log = s.log[cut:]
+	s.reown()
+	if got := s.c.Describe(); got != before {
+		t.Error("the trimmed log tells otherwise:", firstDifference(before, got))
+	}
+}
