@@ -4,9 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"regexp"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -356,4 +360,97 @@ func TestPlainOutcomeIsReleasedOnceDelivered(t *testing.T) {
 	for range 3 {
 		w.expect("POST", "/await", id.String(), 200, `{"value":1}`)
 	}
+}
+
+// TestHeaderOfAHostIsNoFraming: field names arrive as a host wrote them, and
+// those of the connection and of KAR do not go on to the client, however written.
+func TestHeaderOfAHostIsNoFraming(t *testing.T) {
+	w := newWorld(t)
+	w.host("a", "svc", nil, func(*runtime.Invoke) runtime.Outcome {
+		return runtime.Outcome{Status: 200, Body: []byte("four"), Header: runtime.Header{
+			"transfer-encoding": {"chunked"}, "content-length": {"999"}, "CONTENT-LENGTH": {"3"}, "connection": {"close"}, "keep-alive": {"x"},
+			"kar-error": {"unauthorized"}, "KAR-REQUEST-ID": {"spoof"}, "kar_request_id": {"spoof"}, "Kar_Error": {"x"},
+			"bad name": {"x"}, "x:y": {"x"}, "": {"x"}, "x\r\ny": {"x"}, "x-good": {"1"}, "X-Good": {"2"}, "content-type": {"a/b"},
+		}}
+	})
+	conn, err := net.Dial("tcp", w.serve())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_, _ = io.WriteString(conn, "GET /apps/a/kar/v1/service/svc/call/x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+	raw, err := io.ReadAll(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, body, _ := strings.Cut(string(raw), "\r\n\r\n")
+	lines := strings.Split(head, "\r\n")
+	fields := lines[1:]
+	slices.Sort(fields)
+	got := regexp.MustCompile(`(Date|Kar-Request-Id): [^|]*`).ReplaceAllString(strings.Join(fields, "|"), "$1")
+	if want := "Connection: close|Content-Length: 4|Content-Type: a/b|Date|Kar-Request-Id|X-Good: 1|X-Good: 2"; lines[0] != "HTTP/1.1 200 OK" || got != want && got != strings.Replace(want, "1|X-Good: 2", "2|X-Good: 1", 1) || body != "four" || strings.Contains(string(raw), "spoof") {
+		t.Errorf("%s", raw)
+	}
+}
+
+// TestImpossibleStatusIsNoSuccess: neither an answer nor KAR's own error may
+// have a status that there is not, and what fails in the middle is no 200.
+func TestImpossibleStatusIsNoSuccess(t *testing.T) {
+	w := newWorld(t)
+	var answer runtime.Outcome
+	w.host("a", "svc", nil, func(*runtime.Invoke) runtime.Outcome { return answer })
+	for _, c := range []struct {
+		answer runtime.Outcome
+		status int
+		code   string
+	}{
+		{runtime.Outcome{Status: 99}, 502, "bad_answer"},
+		{runtime.Outcome{Status: 101}, 502, "bad_answer"},
+		{runtime.Outcome{Status: 600}, 502, "bad_answer"},
+		{runtime.Outcome{Status: 1000}, 502, "bad_answer"},
+		{runtime.Outcome{Status: 99, Code: runtime.CodeBadTailCall, Body: []byte("x")}, 500, "bad_tail_call"},
+		{runtime.Outcome{Status: -1, Code: runtime.CodeBadTailCall}, 500, "bad_tail_call"},
+		{runtime.Outcome{Status: 599, Body: []byte("x")}, 599, ""},
+	} {
+		answer = c.answer
+		if status, text, h := w.send("GET", "/service/svc/call/x", ""); status != c.status || h.Get("Kar-Error") != c.code {
+			t.Errorf("%+v: %d %q %s", c.answer, status, h.Get("Kar-Error"), text)
+		}
+	}
+
+	x := &exchange{Gateway: w.gw, w: httptest.NewRecorder(), r: httptest.NewRequest("GET", "/", nil)}
+	x.relay(nil, runtime.ID{1})
+	if x.status != 504 {
+		t.Errorf("no outcome: %d", x.status)
+	}
+}
+
+func TestPanicIsNoSuccess(t *testing.T) {
+	w := newWorld(t)
+	routes := []*route{
+		{pattern: "/before", name: "before", methods: []method{{"GET", func(x *exchange) error { x.header(99); return nil }}}},
+		{pattern: "/after", name: "after", methods: []method{{"GET", func(x *exchange) error {
+			x.header(200)
+			_, _ = x.w.Write([]byte("half"))
+			panic("in the middle")
+		}}}},
+	}
+	w.gw.router = newRouter(routes)
+	w.gw.metrics = requestMetrics(routes)
+	addr := w.serve()
+	resp, err := http.Get("http://" + addr + "/before")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := readAll(t, resp); resp.StatusCode != 500 || resp.Header.Get("Kar-Error") != "internal" {
+		t.Errorf("%d %s", resp.StatusCode, text)
+	}
+	_ = resp.Body.Close()
+	if resp, err = http.Get("http://" + addr + "/after"); err != nil {
+		return // cut before anything arrived
+	}
+	if text, err := io.ReadAll(resp.Body); err == nil {
+		t.Errorf("a complete answer: %d %q", resp.StatusCode, text)
+	}
+	_ = resp.Body.Close()
 }

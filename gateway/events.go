@@ -8,9 +8,6 @@ import (
 	"github.com/karmesh/kar/runtime"
 )
 
-// reservedTopics is the prefix of the topics that belong to the mesh itself.
-const reservedTopics = "_kar."
-
 // A subscriptionAnswer is a subscription as KAR 1.x writes it; note the small
 // letter of actor, unlike in reminders, and the names without capitals.
 type subscriptionAnswer struct {
@@ -33,7 +30,7 @@ func (x *exchange) subscribe() error {
 	if !ok {
 		return runtime.Errorf(runtime.CodeBadSubscription, "the path of a subscription must start with a slash and name a method, not %q", clip(ask["path"], 60))
 	}
-	if err := topicName(ask["topic"]); err != nil {
+	if err := runtime.CheckTopicName(ask["topic"]); err != nil {
 		return err
 	}
 	replaced, err := x.mesh.Subscribe(x.r.Context(), x.caller.Boot, runtime.Subscription{
@@ -49,23 +46,6 @@ func (x *exchange) subscribe() error {
 		return err
 	}
 	return x.replaced(replaced)
-}
-
-// topicName accepts the names that Kafka accepts, so that a program may move
-// between local and shared mode as it is.
-func topicName(name string) error {
-	legal := name != "" && len(name) <= 249 && name != "." && name != ".."
-	for i := 0; legal && i < len(name); i++ {
-		c := name[i]
-		legal = c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '.' || c == '_' || c == '-'
-	}
-	if !legal {
-		return runtime.Errorf(runtime.CodeBadRequest, "a topic name has 1 to 249 letters, digits, dots, underscores or hyphens; %q is none", clip(name, 60))
-	}
-	if strings.HasPrefix(name, reservedTopics) {
-		return runtime.Errorf(runtime.CodeBadRequest, "topic names that start with %s are reserved", reservedTopics)
-	}
-	return nil
 }
 
 func answerSubscription(s runtime.Subscription) subscriptionAnswer {
@@ -126,7 +106,7 @@ func (x *exchange) unsubscribe() error {
 // backend that has none.
 func (x *exchange) createTopic() error {
 	topic := x.names[1]
-	if err := topicName(topic); err != nil {
+	if err := runtime.CheckTopicName(topic); err != nil {
 		return err
 	}
 	body, err := x.body()
@@ -156,7 +136,7 @@ func (x *exchange) createTopic() error {
 
 // deleteTopic serves DELETE /event/{topic}; an unknown topic is deleted already.
 func (x *exchange) deleteTopic() error {
-	if err := topicName(x.names[1]); err != nil {
+	if err := runtime.CheckTopicName(x.names[1]); err != nil {
 		return err
 	}
 	if _, err := x.cfg.Topics.Delete(x.r.Context(), x.names[1]); err != nil {
@@ -168,7 +148,7 @@ func (x *exchange) deleteTopic() error {
 // publish serves POST /event/{topic}/publish: any bytes, kept with their
 // content type and the attributes of a CloudEvent in binary mode.
 func (x *exchange) publish() error {
-	if err := topicName(x.names[1]); err != nil {
+	if err := runtime.CheckTopicName(x.names[1]); err != nil {
 		return err
 	}
 	body, err := x.body()

@@ -40,8 +40,8 @@ func (x *exchange) actor() runtime.Actor {
 
 // header writes the status line; everything that is answered goes through it.
 func (x *exchange) header(status int) {
+	x.w.WriteHeader(status) // panics at a status that there is not
 	x.status = status
-	x.w.WriteHeader(status)
 }
 
 // empty answers without a body and without a Content-Type.

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -106,27 +107,49 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) {
 		x.fail(err)
 		return
 	}
-	x.route = route
+	x.route, x.caller = route, runtime.CallerOf(r.Context())
+	if err := x.allowed(); err != nil {
+		x.fail(err)
+		return
+	}
 	h := route.handler(r.Method)
 	if h == nil {
 		w.Header().Set("Allow", route.allow)
 		x.fail(runtime.Errorf(runtime.CodeMethodNotAllowed, "%s is not a method of this path", clip(r.Method, 20)))
 		return
 	}
-	x.caller = runtime.CallerOf(r.Context())
 	if err := h(x); err != nil {
 		x.fail(err)
 	}
 }
 
-// panicked answers what no client should be able to cause.
+// allowed compares the caller's app with the one of the path, whatever door the
+// request came through and however the path was made.
+func (x *exchange) allowed() error {
+	switch {
+	case x.route.open:
+		return nil
+	case strings.HasPrefix(x.route.pattern, api):
+		if x.caller.MayActFor(x.app()) {
+			return nil
+		}
+		return runtime.Errorf(runtime.CodeForbidden, "the caller is of another app than the path")
+	case x.caller.App != "":
+		return runtime.Errorf(runtime.CodeForbidden, "this path is for operators, and the caller is of one app")
+	}
+	return nil
+}
+
+// panicked answers what no client should be able to cause. When an answer has
+// begun the connection breaks, so that nobody takes what came for the whole.
 func (x *exchange) panicked(p any) {
 	if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 		panic(p)
 	}
 	x.cfg.Logger.Error("panic in a request", "method", x.r.Method, "route", x.routeName(), "panic", p, "stack", string(debug.Stack()))
-	if x.status == 0 {
-		clear(x.w.Header())
-		x.fail(runtime.Errorf(runtime.CodeInternal, "the gateway failed while it served this request"))
+	if x.status != 0 {
+		panic(http.ErrAbortHandler)
 	}
+	clear(x.w.Header())
+	x.fail(runtime.Errorf(runtime.CodeInternal, "the gateway failed while it served this request"))
 }

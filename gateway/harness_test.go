@@ -85,7 +85,7 @@ func (w *world) do(a ask) *http.Response {
 	for name, values := range a.header {
 		r.Header[http.CanonicalHeaderKey(name)] = values
 	}
-	if a.caller.Boot != "" {
+	if a.caller != (runtime.Caller{}) {
 		r = r.WithContext(runtime.WithCaller(r.Context(), a.caller))
 	}
 	rec := httptest.NewRecorder()

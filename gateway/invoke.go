@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -107,21 +108,32 @@ func kindOf(pragma []string) runtime.Kind {
 // relay answers with the outcome of a request: status, header and body as the
 // app gave them, or KAR's own error.
 func (x *exchange) relay(out *runtime.Outcome, id runtime.ID) {
-	if out.Code != "" {
-		detail := strings.TrimRight(string(out.Body), "\n")
-		x.failWith(&runtime.Error{Code: out.Code, Detail: detail, ID: id}, out.Status)
+	switch {
+	case out == nil: // a defect, but the caller must not take it for an end
+		x.fail(&runtime.Error{Code: runtime.CodeUnknownOutcome, Detail: "the request was accepted, and its outcome did not come with the answer", ID: id})
 		return
-	}
-	if out.Status < 200 || out.Status > 999 {
+	case out.Code != "":
+		detail, status := strings.TrimRight(string(out.Body), "\n"), out.Status
+		if !final(status) {
+			status = 0
+		}
+		x.failWith(&runtime.Error{Code: out.Code, Detail: detail, ID: id}, status)
+		return
+	case !final(out.Status):
 		x.fail(&runtime.Error{Code: runtime.CodeBadAnswer, Detail: "the component answered with status " + strconv.Itoa(out.Status), ID: id})
 		return
 	}
 	h := x.w.Header()
 	h["Content-Type"] = nil // nothing is guessed when the app gave none
 	for name, values := range out.Header {
-		if !runtime.HopByHop(name) && !runtime.ReservedField(name) && name != "Content-Length" {
-			h[name] = values
+		name, ok := runtime.FieldName(name)
+		if !ok || !passes(name) {
+			continue
 		}
+		if before := h[name]; before != nil {
+			values = slices.Concat(before, values)
+		}
+		h[name] = values
 	}
 	h["Kar-Request-Id"] = []string{id.String()}
 	switch {
@@ -140,12 +152,16 @@ func (x *exchange) relay(out *runtime.Outcome, id runtime.ID) {
 	}
 }
 
+// final tells whether an answer may have this status: the first digit says what
+// it means, and of 1xx another one follows.
+func final(status int) bool { return status >= 200 && status < 600 }
+
 // forwarded is what a service gets of the caller's header: all of it but the
 // fields of this connection and those that speak to KAR.
 func forwarded(h http.Header) runtime.Header {
 	out := make(runtime.Header, len(h))
 	for name, values := range h {
-		if !runtime.HopByHop(name) && !runtime.ReservedField(name) && name != "Content-Length" && name != "Expect" {
+		if passes(name) && name != "Expect" {
 			out[name] = values
 		}
 	}
@@ -155,4 +171,10 @@ func forwarded(h http.Header) runtime.Header {
 		}
 	}
 	return out
+}
+
+// passes tells whether a field, by its canonical name, goes through KAR from one
+// end to the other.
+func passes(name string) bool {
+	return !runtime.HopByHop(name) && !runtime.ReservedField(name) && name != "Content-Length"
 }

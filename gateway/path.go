@@ -23,7 +23,10 @@ type route struct {
 	pattern string // as in the API document, e.g. /kar/v1/actor/{type}/{id}
 	name    string // class of requests in metrics
 	// kar1 routes existed in KAR 1.x: errors are plain text unless problem JSON is asked for.
-	kar1    bool
+	kar1 bool
+	// open routes are for everybody. Of the others those below an app's path are
+	// for callers of that app, the rest for those who may act for all.
+	open    bool
 	methods []method
 	allow   string // value of the Allow header
 }

@@ -55,12 +55,15 @@ func (x *exchange) setReminder() error {
 	return x.replaced(replaced)
 }
 
-// replaced answers a PUT as KAR 1.x does: 204 for new, 200 OK for replaced.
+// replaced answers a PUT as KAR 1.x does: 200 OK for replaced, 204 for new. Its
+// SDK for Python takes an answer with a type for text, one without for itself.
 func (x *exchange) replaced(yes bool) error {
 	if yes {
 		return x.text(http.StatusOK, "OK")
 	}
-	return x.empty(http.StatusNoContent)
+	x.w.Header()["Content-Type"] = []string{"text/plain"}
+	x.header(http.StatusNoContent)
+	return nil
 }
 
 func (ask *reminderAsk) reminder(now time.Time) (runtime.Reminder, error) {

@@ -17,6 +17,10 @@ func (g *Gateway) routes() []*route {
 	added := func(name, pattern string, m ...method) *route {
 		return &route{pattern: pattern, name: name, methods: m}
 	}
+	public := func(r *route) *route {
+		r.open = true
+		return r
+	}
 	return []*route{
 		// As in KAR 1.x.
 		old("service_call", api+"/service/{service}/call/{path*}", allVerbs((*exchange).callService)...),
@@ -55,8 +59,8 @@ func (g *Gateway) routes() []*route {
 		added("service", api+"/services/{service}", method{put, (*exchange).addService}, method{del, (*exchange).removeService}),
 
 		// For operators.
-		added("health", "/kar/health", method{get, (*exchange).health}, method{head, (*exchange).health}),
-		added("ready", "/kar/ready", method{get, (*exchange).ready}, method{head, (*exchange).ready}),
+		public(added("health", "/kar/health", method{get, (*exchange).health}, method{head, (*exchange).health})),
+		public(added("ready", "/kar/ready", method{get, (*exchange).ready}, method{head, (*exchange).ready})),
 		added("status", "/kar/status", method{get, (*exchange).gatewayStatus}),
 		added("openapi", "/kar/openapi.json", method{get, (*exchange).openapi}),
 		added("metrics", "/metrics", method{get, (*exchange).scrape}),

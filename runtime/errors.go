@@ -148,8 +148,10 @@ func (c Code) facts() codeFacts {
 		return codeFacts{504, "The request may have been accepted; ask for its outcome with its id."}
 	case CodeShutdown:
 		return codeFacts{503, "The gateway is stopping; nothing was accepted. Try again."}
-	case CodeAskAgain, CodeNotOwner:
-		return codeFacts{503, "Try again."}
+	case CodeAskAgain:
+		return codeFacts{503, "Ask again, under the same Idempotency-Key or id: whether it was accepted is not known."}
+	case CodeNotOwner:
+		return codeFacts{503, "Nothing was accepted; try again."}
 	case CodeStateLost:
 		return codeFacts{500, "The store lost state that the log no longer holds. Restore the store from a backup; see docs/operations.md."}
 	case CodeUnauthorized:

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -276,21 +277,21 @@ func (in *DeliverEvents) decide(c *Core) {
 	c.replyValue(in.Waiter, g.next)
 }
 
-// eventBody is the argument array for an event: JSON as it is, anything else
-// as a JSON string (kar-compat 5.11).
+// eventBody is the argument array for an event: JSON as it is, other text as a
+// JSON string, as KAR 1.x did, and bytes that are no text, which no JSON string
+// can hold, in base64 under the name that CloudEvents has for such data.
 func eventBody(contentType string, body []byte) []byte {
 	ct := strings.TrimSpace(strings.ToLower(strings.SplitN(contentType, ";", 2)[0]))
 	isJSON := ct == "" || ct == "text/json" || ct == "application/json" || strings.HasSuffix(ct, "+json")
-	if isJSON && json.Valid(body) {
-		return append(append([]byte("["), body...), ']')
+	if !utf8.Valid(body) {
+		return []byte(`[{"data_base64":"` + base64.StdEncoding.EncodeToString(body) + `"}]`)
 	}
-	text := string(body)
-	if !utf8.ValidString(text) {
-		text = strings.ToValidUTF8(text, "\uFFFD")
+	if !isJSON || !json.Valid(body) {
+		text, err := json.Marshal(string(body))
+		if err != nil { // a string: cannot happen
+			text = []byte(`""`)
+		}
+		body = text
 	}
-	b, err := json.Marshal(text)
-	if err != nil {
-		b = []byte(`""`)
-	}
-	return append(append([]byte("["), b...), ']')
+	return slices.Concat([]byte("["), body, []byte("]"))
 }

@@ -1,7 +1,6 @@
 package doors
 
 import (
-	"context"
 	"net"
 	"net/http"
 	"net/url"
@@ -25,8 +24,8 @@ func (k *Keys) Guard(next http.Handler, refuse func(http.ResponseWriter, *http.R
 			refuse(w, r, err)
 			return
 		}
-		if sender != "" {
-			r = r.WithContext(context.WithValue(r.Context(), senderKey{}, sender))
+		if sender != "" && sender != Operator {
+			r = r.WithContext(runtime.WithCaller(r.Context(), runtime.Caller{App: sender}))
 		}
 		next.ServeHTTP(w, r)
 	})
@@ -99,17 +98,10 @@ func wants(r *http.Request) (app string, open bool) {
 	return name, false
 }
 
-type senderKey struct{}
-
 // SenderApp is the only app for which the sender of a request may act; "" when
 // it may act for all: an operator, this user on the Unix socket, everybody
 // where there is no secret.
-func SenderApp(r *http.Request) string {
-	if app, _ := r.Context().Value(senderKey{}).(string); app != Operator {
-		return app
-	}
-	return ""
-}
+func SenderApp(r *http.Request) string { return runtime.CallerOf(r.Context()).App }
 
 // MayListen refuses an address that others can reach when nobody can be told
 // from anybody.

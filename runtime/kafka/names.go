@@ -19,8 +19,8 @@ const longest = 249
 func (c *Config) kafkaName(topic string) (string, error) {
 	name := c.TopicPrefix + topic
 	switch {
-	case strings.HasPrefix(topic, reserved) || strings.HasPrefix(topic, "__"):
-		return "", runtime.Errorf(runtime.CodeBadRequest, "topic names that begin with %s or with two underscores are reserved", reserved)
+	case runtime.ReservedTopic(topic):
+		return "", runtime.CheckTopicName(topic)
 	case !legal(topic):
 		name = c.TopicPrefix + escaped + escape(topic)
 	}
@@ -39,7 +39,7 @@ func (c *Config) eventName(name string) (topic string, ok bool) {
 	if e, ok := strings.CutPrefix(topic, escaped); ok {
 		return unescape(e)
 	}
-	return topic, !strings.HasPrefix(topic, reserved) && !strings.HasPrefix(topic, "__")
+	return topic, !runtime.ReservedTopic(topic)
 }
 
 func legal(name string) bool {
