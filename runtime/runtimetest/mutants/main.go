@@ -16,6 +16,7 @@ import (
 func main() {
 	rules := flag.Int("rules", 150, "how many bugs to plant in runtime/, beside the named ones")
 	engine := flag.Int("engine", 30, "how many to plant in runtime/engine")
+	hand := flag.Bool("named", true, "plant the bugs that are written by hand")
 	seed := flag.String("seed", "1", "another seed plants other bugs")
 	procs := flag.Int("p", 2, "how many to test at once")
 	limit := flag.Duration("for", 24*time.Hour, "plant no further bug after this long")
@@ -23,20 +24,22 @@ func main() {
 	sim := flag.Bool("sim", false, "ask the simulator alone, which tells what it sees of the rules")
 	list := flag.Bool("list", false, "print the bugs and plant none")
 	flag.Parse()
-	if err := run(*rules, *engine, *seed, *procs, *limit, *only, *sim, *list); err != nil {
+	if err := run(*hand, *rules, *engine, *seed, *procs, *limit, *only, *sim, *list); err != nil {
 		fmt.Fprintln(os.Stderr, "mutants:", err)
 		os.Exit(1)
 	}
 }
 
-func run(rules, engine int, seed string, procs int, limit time.Duration, only string, sim, list bool) error {
+func run(hand bool, rules, engine int, seed string, procs int, limit time.Duration, only string, sim, list bool) error {
 	root, err := moduleRoot()
 	if err != nil {
 		return err
 	}
-	bugs, err := named(root)
-	if err != nil {
-		return err
+	var bugs []mutant
+	if hand {
+		if bugs, err = named(root); err != nil {
+			return err
+		}
 	}
 	match, err := regexp.Compile(only)
 	if err != nil {

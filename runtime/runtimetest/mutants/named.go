@@ -45,7 +45,7 @@ func byHands() []byHand {
 			`flow: o.flow, home: c.cfg.Partition, at: o.at}`},
 		{"M19 groups are never unblocked", "runtime/subscribe.go",
 			`len(ws) > 0 && (g == nil || g.pending < groupLimit/2)`,
-			`false`},
+			`len(ws) > 0 && g == nil && false`},
 		{"M43 kept requests forget that they were cancelled", "runtime/keep.go",
 			`phase: uint64(e.phase), cancelled: e.cancelled,`,
 			`phase: uint64(e.phase),`},
