@@ -46,6 +46,7 @@ type sim struct {
 	order  int
 	parts  []*simLog
 	nodes  []*simNode
+	apps   []string
 	hosts  []*simHost
 	boots  int
 	asks   int
@@ -78,17 +79,18 @@ func (q *simQueue) Pop() any {
 }
 
 const (
-	simApp      = "dp"
+	simApp      = "dp" // the one that operators purge and drain
+	simOther    = "eb" // its neighbour
 	simActors   = 6
 	simStart    = 1767225600000
 	simFirstDue = 6000    // ms, of the reminder
 	simQuiet    = 180_000 // ms without faults at the end, in which everything must end
+	simRest     = 40_000  // the end of it, in which nothing new begins
 )
 
 // Simulate plays one run. A rule that panics has broken its promise.
 func Simulate(opt SimOptions) (report SimReport) {
-	s := &sim{opt: opt, rng: rand.New(rand.NewSource(opt.Seed)), faults: true}
-	s.wit = newWitness(s)
+	s := newSim(opt)
 	defer func() {
 		if r := recover(); r != nil {
 			s.wit.fail("panic: %v\n%s", r, debug.Stack())
@@ -100,8 +102,10 @@ func Simulate(opt SimOptions) (report SimReport) {
 	return
 }
 
-func (s *sim) play() {
-	opt := s.opt
+// newSim is a mesh with hosts, clients and faults that wait for run.
+func newSim(opt SimOptions) *sim {
+	s := &sim{opt: opt, rng: rand.New(rand.NewSource(opt.Seed)), faults: true}
+	s.wit = newWitness(s)
 	for p := range opt.Partitions {
 		s.parts = append(s.parts, &simLog{s: s, n: uint16(p)})
 	}
@@ -111,19 +115,32 @@ func (s *sim) play() {
 	for _, n := range s.nodes {
 		n.boot()
 	}
-	for range 3 {
-		s.spawn()
+	s.apps = []string{simApp}
+	if opt.Purge {
+		s.apps = append(s.apps, simOther)
 	}
-	s.startClients()
+	for _, app := range s.apps {
+		for range 3 {
+			s.spawn(app)
+		}
+		s.startClients(app)
+	}
+	s.after(500, s.publish)
 	s.after(s.between(300, 1500), s.fault)
 	if opt.Purge {
 		s.after(s.between(1000, opt.Millis*2/3), s.operate)
 	}
-	s.run(opt.Millis)
+	return s
+}
+
+func (s *sim) play() {
+	s.run(s.opt.Millis)
 	s.faults = false
 	s.trace("faults end")
 	s.calm()
-	s.run(opt.Millis + simQuiet)
+	s.run(s.opt.Millis + simQuiet - simRest)
+	s.endReminders()
+	s.run(s.opt.Millis + simQuiet)
 	s.wit.atEnd()
 	for _, l := range s.parts {
 		l.check()
@@ -194,9 +211,11 @@ func (s *sim) newID(t runtime.Target, key string) runtime.ID {
 	return runtime.NewID(simStart+s.now, runtime.PartitionOf(t, key, id, s.opt.Partitions), t.App, rnd)
 }
 
-func simActor(i int) runtime.Target {
-	return runtime.Target{App: simApp, Type: "A", ID: fmt.Sprint(i)}
+func simActor(app string, i int) runtime.Target {
+	return runtime.Target{App: app, Type: "A", ID: fmt.Sprint(i)}
 }
+
+func simService(app string) runtime.Target { return runtime.Target{App: app, Service: "s"} }
 
 // fault lets something go wrong, again and again.
 func (s *sim) fault() {
@@ -241,43 +260,49 @@ func (s *sim) fault() {
 	case 11:
 		s.wit.flaky = s.now + s.between(200, 2000)
 	}
-	if s.liveHosts() < 3 {
-		s.after(s.between(0, 2000), s.spawn)
+	for _, app := range s.apps {
+		if s.liveHosts(app) < 3 {
+			s.after(s.between(0, 2000), func() { s.spawn(app) })
+		}
 	}
 	s.after(s.between(100, 2500), s.fault)
 }
 
-// operate purges or drains the app, and purges it for good in the end.
+// operate purges or drains an app, again and again.
 func (s *sim) operate() {
 	s.wit.operates++
-	s.wit.forgive()
-	done := func(what string) func() {
-		return func() {
-			s.trace("%s is done", what)
-			if what == "purge" {
-				s.wit.purged()
-			}
-			s.wit.forgive()
-			s.wit.operates--
-			if s.faults && s.chance(50) {
-				s.after(s.between(500, 4000), s.operate)
-			}
+	again := func() {
+		s.wit.operates--
+		if s.faults && s.chance(50) {
+			s.after(s.between(500, 4000), s.operate)
 		}
 	}
 	if s.chance(40) {
 		s.trace("drain")
+		began := s.now
+		s.wit.withdrawn(simApp)
 		left := len(s.parts)
 		for _, p := range s.parts {
 			s.settled(p.n, func(w any) runtime.Input { return &runtime.Drain{App: simApp, Waiter: w} }, func() {
 				if left--; left == 0 {
-					done("drain")()
+					s.trace("drain is done")
+					s.wit.drained(simApp, began)
+					again()
 				}
 			})
 		}
 		return
 	}
 	s.trace("purge")
-	s.settled(runtime.AppPartition(simApp, s.opt.Partitions), func(w any) runtime.Input { return &runtime.Purge{App: simApp, Waiter: w} }, done("purge"))
+	s.wit.purges++
+	s.wit.forgive(simApp)
+	s.settled(runtime.AppPartition(simApp, s.opt.Partitions), func(w any) runtime.Input { return &runtime.Purge{App: simApp, Waiter: w} }, func() {
+		s.trace("purge is done")
+		s.wit.purged(simApp)
+		s.wit.forgive(simApp)
+		s.wit.purges--
+		again()
+	})
 }
 
 // calm repairs everything: what is left must end.
@@ -292,16 +317,18 @@ func (s *sim) calm() {
 
 // keepHosts: those that were stopped when the faults ended may still die of it.
 func (s *sim) keepHosts() {
-	for s.liveHosts() < 2 {
-		s.spawn()
+	for _, app := range s.apps {
+		for s.liveHosts(app) < 2 {
+			s.spawn(app)
+		}
 	}
 	s.after(2000, s.keepHosts)
 }
 
-func (s *sim) liveHosts() int {
+func (s *sim) liveHosts(app string) int {
 	n := 0
 	for _, h := range s.hosts {
-		if !h.dead && !h.draining {
+		if h.name == app && !h.dead && !h.draining {
 			n++
 		}
 	}

@@ -150,19 +150,19 @@ func (x *simAttempt) act() {
 func (x *simAttempt) target(held []int) (runtime.Target, bool) {
 	s := x.h.s
 	if x.body.Bare {
-		return runtime.Target{App: simApp, Service: "s"}, true
+		return simService(x.h.name), true
 	}
 	if len(held) > 0 && s.chance(30) {
-		return simActor(held[s.rng.Intn(len(held))]), true
+		return simActor(x.h.name, held[s.rng.Intn(len(held))]), true
 	}
 	low := 0
 	if len(held) > 0 {
 		low = slices.Max(held) + 1
 	}
 	if low >= simActors || s.chance(20) {
-		return runtime.Target{App: simApp, Service: "s"}, true
+		return simService(x.h.name), true
 	}
-	return simActor(low + s.rng.Intn(simActors-low)), true
+	return simActor(x.h.name, low+s.rng.Intn(simActors-low)), true
 }
 
 func (x *simAttempt) call(then func()) {
@@ -173,7 +173,7 @@ func (x *simAttempt) call(then func()) {
 	}
 	t, _ := x.target(held)
 	if x.m.Session == "" { // services have no session
-		t = runtime.Target{App: simApp, Service: "s"}
+		t = simService(x.h.name)
 		held = nil
 	}
 	x.body.Depth++

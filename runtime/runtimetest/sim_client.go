@@ -110,33 +110,45 @@ func (s *sim) vouch(q, p uint16, r runtime.Request, reply func(*runtime.Effect))
 	})
 }
 
-func (s *sim) startClients() {
+func (s *sim) startClients(app string) {
 	for range 4 {
-		s.after(s.between(100, 900), s.client)
+		s.after(s.between(100, 900), func() { s.client(app) })
 	}
-	a := simActor(1).Actor()
-	for i, group := range []string{"", "g", "g"} {
-		t := simActor(i + 2).Actor()
+	first := len(s.subs)
+	for i, group := range []string{"", "g" + app, "g" + app} {
+		t := simActor(app, i+2).Actor()
 		s.subs = append(s.subs, runtime.Subscription{Actor: t, ID: fmt.Sprint("s", i), Path: "/event", Topic: "t", Group: group})
 	}
-	for i := range s.subs {
-		sub := s.subs[i]
+	for _, sub := range s.subs[first:] {
 		s.settled(runtime.ActorPartition(sub.Actor, s.opt.Partitions), func(w any) runtime.Input {
 			return &runtime.Subscribe{Subscription: sub, Waiter: w}
 		}, func() { s.trace("subscribed %s", sub.ID) })
 	}
-	s.settled(runtime.ActorPartition(a, s.opt.Partitions), func(w any) runtime.Input {
-		s.wit.lateSet = s.wit.lateSet || s.now >= simFirstDue
+	a := simActor(app, 1).Actor()
+	set := func(w any) runtime.Input {
 		return &runtime.SetReminder{Reminder: runtime.Reminder{Actor: a, ID: "r", Path: "/tick", Due: simStart + simFirstDue, Period: 1_500_000_000}, Waiter: w}
+	}
+	s.settled(runtime.ActorPartition(a, s.opt.Partitions), func(w any) runtime.Input {
+		if s.now >= simFirstDue {
+			s.wit.lateSet[app] = true
+		}
+		return set(w)
 	}, func() { s.trace("reminder set") })
 	if s.opt.Bug == "reminder-again" { // a repeated PUT that is taken for a new one
 		s.after(9000, func() {
-			s.settled(runtime.ActorPartition(a, s.opt.Partitions), func(w any) runtime.Input {
-				return &runtime.SetReminder{Reminder: runtime.Reminder{Actor: a, ID: "r", Path: "/tick", Due: simStart + simFirstDue, Period: 1_500_000_000}, Waiter: w}
-			}, func() {})
+			s.settled(runtime.ActorPartition(a, s.opt.Partitions), set, func() {})
 		})
 	}
-	s.after(500, s.publish)
+}
+
+// endReminders: what comes again and again has to end before the run can be judged.
+func (s *sim) endReminders() {
+	for _, app := range s.apps {
+		a := simActor(app, 1).Actor()
+		s.settled(runtime.ActorPartition(a, s.opt.Partitions), func(w any) runtime.Input {
+			return &runtime.CancelReminders{Actor: a, Waiter: w}
+		}, func() { s.trace("reminders of %s end", app) })
+	}
 }
 
 func (s *sim) publish() {
@@ -193,14 +205,15 @@ func (o *simOwner) pump() {
 }
 
 // client sends one request after the other from outside.
-func (s *sim) client() {
+func (s *sim) client(app string) {
 	if !s.faults {
 		return
 	}
-	t := simActor(s.rng.Intn(simActors))
+	t := simActor(app, s.rng.Intn(simActors))
 	if s.chance(15) {
-		t = runtime.Target{App: simApp, Service: "s"}
+		t = simService(app)
 	}
+	next := func() { s.client(app) }
 	r := runtime.Request{Kind: runtime.Call, Target: t, Method: "POST", Path: "/m", Body: simBody{}.encode()}
 	switch s.rng.Intn(10) {
 	case 0, 1, 2:
@@ -224,19 +237,19 @@ func (s *sim) client() {
 		s.after(s.between(0, 500), func() {
 			if o := s.ownerOf(r.ID.Partition()); o != nil {
 				s.wit.cancelled(r.ID)
-				o.push(&runtime.Cancel{App: simApp, ID: r.ID})
+				o.push(&runtime.Cancel{App: app, ID: r.ID})
 			}
 		})
 	}
 	s.submit(r, nil, func(e *runtime.Effect) {
 		if r.Kind == runtime.Promise && e.Err == nil {
-			s.await(r, s.client)
+			s.await(r, next)
 			return
 		}
 		if s.chance(20) && e.Err == nil { // somebody asks again, later
 			s.submit(r, nil, func(*runtime.Effect) {})
 		}
-		s.after(s.between(0, 400), s.client)
+		s.after(s.between(0, 400), next)
 	})
 }
 
@@ -249,7 +262,7 @@ func (s *sim) await(r runtime.Request, then func()) {
 		}
 		if o := s.ownerOf(r.ID.Partition()); o != nil {
 			o.ask(func(w any) runtime.Input {
-				return &runtime.Await{App: simApp, ID: r.ID, Waiter: w, View: o.log.view()}
+				return &runtime.Await{App: r.Target.App, ID: r.ID, Waiter: w, View: o.log.view()}
 			}, func(e *runtime.Effect) {
 				if answered || e.Err != nil && e.Err.Code == runtime.CodeAskAgain {
 					return

@@ -12,6 +12,7 @@ const simLease = 6000
 type simHost struct {
 	s         *sim
 	boot      string
+	name      string // of its app
 	dead      bool
 	drift     int64 // its clock runs this much faster, in percent
 	stopped   int64 // SIGSTOP until
@@ -36,15 +37,15 @@ type simLink struct {
 	last [2]int64 // last delivery in each direction
 }
 
-func (s *sim) spawn() {
+func (s *sim) spawn(app string) {
 	s.boots++
 	h := &simHost{
-		s: s, boot: fmt.Sprintf("h%02d", s.boots), drift: s.between(-4, 4), links: make([]*simLink, len(s.nodes)),
+		s: s, name: app, boot: fmt.Sprintf("h%02d", s.boots), drift: s.between(-4, 4), links: make([]*simLink, len(s.nodes)),
 		fences: map[uint16]uint64{}, attempts: map[runtime.Attempt]*simAttempt{}, instances: map[runtime.Actor]bool{},
 		busy: map[runtime.Actor][]func(){}, ending: map[runtime.Actor]*runtime.Deactivate{}, kept: map[uint16]int64{},
 	}
 	s.hosts = append(s.hosts, h)
-	s.trace("host %s boots", h.boot)
+	s.trace("host %s of %s boots", h.boot, app)
 	for p := range s.parts {
 		h.kept[uint16(p)] = s.now
 	}
@@ -53,7 +54,7 @@ func (s *sim) spawn() {
 }
 
 func (h *simHost) info() runtime.HostInfo {
-	return runtime.HostInfo{Boot: h.boot, App: simApp, Service: "s", Actors: []string{"A"}, Grace: simLease, Idle: 3000, Draining: h.draining}
+	return runtime.HostInfo{Boot: h.boot, App: h.name, Service: "s", Actors: []string{"A"}, Grace: simLease, Idle: 3000, Draining: h.draining}
 }
 
 // at runs in the host's own process: not when dead, later when stopped.
@@ -161,7 +162,7 @@ func (h *simHost) joinAsked(n *simNode, p uint16) {
 			}
 		}
 		for i := range simActors {
-			a := simActor(i).Actor()
+			a := simActor(h.name, i).Actor()
 			if h.instances[a] && runtime.ActorPartition(a, len(h.s.parts)) == p {
 				j.Instances = append(j.Instances, a)
 			}

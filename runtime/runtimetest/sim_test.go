@@ -42,7 +42,7 @@ func explain(o SimOptions) string {
 		return fmt.Sprintf("%+v: it does not fail again", o)
 	}
 	text := r.Violations[0]
-	words := append(idInText.FindAllString(text, -1), "node", "host ")
+	words := append(idInText.FindAllString(text, -1), "node", "host ", "drain", "purge", "faults")
 	return fmt.Sprintf("%+v\n%s\n%s", o, text, r.About(int(env("KAR_SIM_LINES", 60)), words...))
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"sort"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/karmesh/kar/runtime"
@@ -15,16 +16,18 @@ type witness struct {
 	s          *sim
 	violations []string
 	flaky      int64 // appends are unreliable until then
-	operates   int   // purges and drains under way
+	operates   int   // purges and drains of simApp under way
+	purges     int   // purges of it alone
 	wasPurged  bool
-	purgedAt   int64 // when the last purge was done
-	lateSet    bool  // the reminder may have been set anew after its first due time
+	purgedAt   int64           // when its last purge was done
+	drains     [][2]int64      // when its drains began and were done
+	lateSet    map[string]bool // app → its reminder may have been set anew after the first due time
 
 	reqs     map[runtime.ID]*seen
 	byActor  map[runtime.Actor][]*simAttempt // in order of start
 	state    map[runtime.Actor]*stateModel
 	tells    map[runtime.Actor][]*seen // acknowledged, not started, in order of acknowledgement
-	firings  map[runtime.ID][2]int64   // request of a firing → due, count
+	firings  map[runtime.ID]simFiring
 	events   map[string]map[runtime.ID]bool
 	keyed    map[string]string
 	keyStart map[string]runtime.ID
@@ -33,9 +36,11 @@ type witness struct {
 // seen is what is known of one request.
 type seen struct {
 	id        runtime.ID
+	app       string
 	kind      runtime.Kind
 	target    runtime.Target
-	submitted int64
+	submitted int64 // by a client
+	made      int64 // by an attempt
 	acked     int64
 	refused   bool // its actor's activation was
 	cancelled bool
@@ -55,7 +60,7 @@ type stateModel struct {
 
 func newWitness(s *sim) *witness {
 	return &witness{s: s, reqs: map[runtime.ID]*seen{}, byActor: map[runtime.Actor][]*simAttempt{}, state: map[runtime.Actor]*stateModel{},
-		tells: map[runtime.Actor][]*seen{}, firings: map[runtime.ID][2]int64{}, events: map[string]map[runtime.ID]bool{},
+		tells: map[runtime.Actor][]*seen{}, firings: map[runtime.ID]simFiring{}, lateSet: map[string]bool{}, events: map[string]map[runtime.ID]bool{},
 		keyed: map[string]string{}, keyStart: map[string]runtime.ID{}}
 }
 
@@ -76,7 +81,7 @@ func (w *witness) req(id runtime.ID) *seen {
 
 func (w *witness) submitted(r *runtime.Request) {
 	x := w.req(r.ID)
-	x.kind, x.target, x.submitted = r.Kind, r.Target, w.s.now
+	x.kind, x.target, x.submitted, x.app = r.Kind, r.Target, w.s.now, r.Target.App
 	w.s.trace("client submits %s kind %d to %s%s key %q", r.ID, r.Kind, r.Target.ID, r.Target.Service, r.Key)
 	if r.Kind == runtime.Remove {
 		w.model(r.Target.Actor()).loose = true
@@ -85,14 +90,22 @@ func (w *witness) submitted(r *runtime.Request) {
 
 func (w *witness) cancelled(id runtime.ID) { w.req(id).cancelled = true }
 
-// forgive: what is there may be withdrawn by the operator.
-func (w *witness) forgive() {
+// operated: an operator withdraws requests of the app right now.
+func (w *witness) operated(app string) bool { return app == simApp && w.operates > 0 }
+
+// purging: what is told of the app may be of two generations.
+func (w *witness) purging(app string) bool { return app == simApp && w.purges > 0 }
+
+// forgive: what is there may be withdrawn by a purge.
+func (w *witness) forgive(app string) {
 	for _, r := range w.reqs {
-		r.cancelled = true
+		if r.app == app {
+			r.cancelled = true
+		}
 	}
 	w.wasPurged = true
 	for i := range simActors {
-		m := w.model(simActor(i).Actor())
+		m := w.model(simActor(app, i).Actor())
 		m.loose, m.old = true, map[string]bool{m.acked: true}
 		for token := range m.maybe {
 			m.old[token] = true
@@ -100,11 +113,38 @@ func (w *witness) forgive() {
 	}
 }
 
+// withdrawn: what has not started may be withdrawn by a drain; the rest must end.
+func (w *witness) withdrawn(app string) {
+	for _, r := range w.reqs {
+		if r.app == app && len(r.starts) == 0 {
+			r.cancelled = true
+		}
+	}
+}
+
+// drained: nothing goes on that was there when the drain began.
+func (w *witness) drained(app string, began int64) {
+	w.withdrawn(app)
+	w.drains = append(w.drains, [2]int64{began, w.s.now})
+}
+
+// afterDrain: a drain waits for what runs, and for where that leads.
+func (w *witness) afterDrain(x *simAttempt, r *seen) {
+	if r.app != simApp || len(r.starts) == 0 {
+		return
+	}
+	for _, d := range w.drains {
+		if r.starts[0].began < d[0] && x.began > d[1] {
+			w.fail("P1: %s begins after a drain that began at %d was done at %d", x.token(), d[0], d[1])
+		}
+	}
+}
+
 // purged: nothing is left of the state that was there when it began.
-func (w *witness) purged() {
+func (w *witness) purged(app string) {
 	w.purgedAt = w.s.now
 	for i := range simActors {
-		m := w.model(simActor(i).Actor())
+		m := w.model(simActor(app, i).Actor())
 		if m.old[m.acked] {
 			m.acked = ""
 		}
@@ -112,11 +152,16 @@ func (w *witness) purged() {
 			delete(m.maybe, token)
 		}
 	}
-	w.keyed = map[string]string{}
+	for k := range w.keyed {
+		if strings.HasPrefix(k, app+"|") {
+			delete(w.keyed, k)
+		}
+	}
 }
 
 func (w *witness) called(x *simAttempt, id runtime.ID) {
 	r := w.req(id)
+	r.app, r.made = x.h.name, w.s.now
 	if x.m.Session != "" { // a service has none: its calls have no known parent
 		r.parent = x
 	}
@@ -127,7 +172,7 @@ func (w *witness) called(x *simAttempt, id runtime.ID) {
 func (w *witness) answered(r *runtime.Request, e *runtime.Effect) {
 	x := w.req(r.ID)
 	switch {
-	case e.Err != nil && (x.cancelled || w.operates > 0):
+	case e.Err != nil && (x.cancelled || w.operated(x.app)):
 	case e.Err != nil:
 		w.s.trace("%s is refused: %v", r.ID, e.Err)
 		switch e.Err.Code {
@@ -152,7 +197,7 @@ func (w *witness) answered(r *runtime.Request, e *runtime.Effect) {
 }
 
 func (w *witness) awaited(r *runtime.Request, e *runtime.Effect) {
-	if e.Err != nil && (w.operates > 0 || w.req(r.ID).cancelled) {
+	if e.Err != nil && (w.operated(r.Target.App) || w.req(r.ID).cancelled) {
 		return
 	}
 	if e.Err != nil {
@@ -170,7 +215,7 @@ func (w *witness) outcome(r *runtime.Request, e *runtime.Effect) {
 		return
 	}
 	if c := e.Outcome.Code; c == runtime.CodeCancelled || c == runtime.CodeDrained || c == runtime.CodePurged {
-		if !x.cancelled && r.Key == "" && w.operates == 0 {
+		if !x.cancelled && r.Key == "" && !w.operated(x.app) {
 			w.fail("P1: %s ended as %s", r.ID, c)
 		}
 		return // an answer, perhaps not the outcome
@@ -182,8 +227,8 @@ func (w *witness) outcome(r *runtime.Request, e *runtime.Effect) {
 	}
 	x.over, x.outcome = true, got
 	if r.Key != "" {
-		k := r.Key + "|" + r.Target.ID + r.Target.Service
-		if old, ok := w.keyed[k]; ok && old != got && w.operates == 0 {
+		k := x.app + "|" + r.Key + "|" + r.Target.ID + r.Target.Service
+		if old, ok := w.keyed[k]; ok && old != got && !w.purging(x.app) {
 			w.fail("P2: key %s has two outcomes, %s and %s", k, old, got)
 		}
 		w.keyed[k] = got
@@ -195,6 +240,7 @@ func (w *witness) began(x *simAttempt) {
 	w.s.report.Attempts++
 	at := x.m.Attempt
 	r := w.req(at.ID)
+	r.app = x.h.name
 	w.s.trace("begin %s on %s session %s", x.token(), x.m.Target.ID+x.m.Target.Service, x.m.Session)
 	if r.over && x.h.running() {
 		w.fail("P2: %s runs again after its outcome was told", x.token())
@@ -211,6 +257,7 @@ func (w *witness) began(x *simAttempt) {
 		}
 	}
 	w.happensBefore(x, r)
+	w.afterDrain(x, r)
 	w.step(x, r)
 	if x.m.Target.IsActor() {
 		w.oneFlow(x, r)
@@ -225,7 +272,7 @@ func (w *witness) made(x *simAttempt) {
 	if due := x.m.Header.Get("Kar-Reminder-Due"); due != "" {
 		t, _ := time.Parse(time.RFC3339Nano, due)
 		n, _ := strconv.ParseInt(x.m.Header.Get("Kar-Reminder-Count"), 10, 64)
-		w.firings[x.m.Attempt.ID] = [2]int64{t.UnixMilli(), n}
+		w.firings[x.m.Attempt.ID] = simFiring{x.m.Target.App, t.UnixMilli(), n}
 	}
 	if x.m.Path != "/event" || x.m.Attempt.Step > 0 {
 		return
@@ -243,7 +290,7 @@ func (w *witness) made(x *simAttempt) {
 func (w *witness) groupOf(t runtime.Target) string {
 	for _, s := range w.s.subs {
 		if s.Actor == t.Actor() {
-			return s.Group + "|"
+			return t.App + "/" + s.Group + "|"
 		}
 	}
 	return "?"
@@ -251,7 +298,7 @@ func (w *witness) groupOf(t runtime.Target) string {
 
 // happensBefore is P4, seen from both ends.
 func (w *witness) happensBefore(x *simAttempt, r *seen) {
-	if w.operates > 0 {
+	if w.purging(r.app) {
 		return // a purge tells callers before it has reached every partition
 	}
 	if p := r.parent; p != nil && len(r.starts) == 0 {
@@ -323,7 +370,7 @@ func (w *witness) oneFlow(x *simAttempt, r *seen) {
 		if t == r || len(t.starts) > 0 || t.cancelled || t.refused {
 			continue
 		}
-		if r.submitted > t.acked && r.kind == runtime.Tell && w.operates == 0 {
+		if r.submitted > t.acked && r.kind == runtime.Tell && !w.operated(r.app) {
 			w.fail("P5: %s begins before %s, which was acknowledged before it was sent", x.token(), t.id)
 		}
 		keep = append(keep, t)
@@ -361,7 +408,7 @@ func (w *witness) deactivating(h *simHost, a runtime.Actor) {
 // thawed: what was frozen goes on; nobody may have taken its place.
 func (w *witness) thawed(h *simHost) {
 	for i := range simActors {
-		a := simActor(i).Actor()
+		a := simActor(h.name, i).Actor()
 		for _, o := range w.s.hosts {
 			if h.instances[a] && o != h && o.instances[a] && o.running() {
 				w.fail("P6: %s thaws with %s, which is active on %s", h.boot, a.ID, o.boot)
@@ -390,7 +437,7 @@ func (w *witness) model(a runtime.Actor) *stateModel {
 
 // read is P10: the last acknowledged write, or one that was under way.
 func (w *witness) read(x *simAttempt, a runtime.Actor, value string) {
-	if x.began <= w.purgedAt {
+	if a.App == simApp && x.began <= w.purgedAt {
 		return // asked before the purge; a process that was stopped sees the answer after it
 	}
 	m := w.model(a)
@@ -421,6 +468,12 @@ func (w *witness) wrote(x *simAttempt, a runtime.Actor, token string, refused bo
 	}
 }
 
+// A simFiring is what a method was told of its due time.
+type simFiring struct {
+	app        string
+	due, count int64
+}
+
 // atEnd: after a long calm everything accepted has ended (P1), each due time
 // was fired once (P8), each event became one request (P9).
 func (w *witness) atEnd() {
@@ -428,23 +481,13 @@ func (w *witness) atEnd() {
 		return
 	}
 	for _, id := range w.ids() {
-		r := w.reqs[id]
-		if r.submitted > 0 && r.acked == 0 && !r.cancelled {
-			w.fail("P1: nobody answered the caller of %s", id)
-		}
-		if r.kind == runtime.Tell && r.acked > 0 && len(r.starts) == 0 && !r.cancelled && !r.refused {
-			w.fail("P1: tell %s was acknowledged and never ran", id)
-		}
+		w.ofRequest(w.reqs[id])
 	}
 	for _, n := range w.s.nodes {
 		for _, p := range w.s.parts {
 			if o := n.owners[p.n]; n.alive && o != nil && o.core.Owned() {
-				o.core.Step(w.s.clock(n), &runtime.Query{Kind: runtime.QueryGauges, Waiter: "end"})
-				_, effects := o.core.Take()
-				for _, e := range effects {
-					if g, ok := e.Value.(runtime.Gauges); ok && g.Open > 3 || g.Open > 0 && len(w.violations) > 0 {
-						w.fail("P1: %d requests of partition %d are still open\n%.2500s", g.Open, p.n, o.core.Describe())
-					}
+				if g, _ := w.query(o, runtime.Query{Kind: runtime.QueryGauges}).(runtime.Gauges); g.Open > 0 {
+					w.fail("P1: %d requests of partition %d are still open\n%.2500s", g.Open, p.n, o.core.Describe())
 				}
 			}
 		}
@@ -453,38 +496,100 @@ func (w *witness) atEnd() {
 		w.fail("P1: a purge or drain has not come to an end")
 	}
 	w.s.report.Fires, w.s.report.Events = len(w.firings), len(w.events)
-	if w.wasPurged {
-		return
-	}
-	if !w.lateSet {
-		w.reminders()
-	}
-	for i := range w.s.topic {
-		for _, g := range []string{"|", "g|"} {
-			if k := fmt.Sprintf("%s[%s]", g, w.s.topic[i]); len(w.events[k]) != 1 {
-				w.fail("P9: event %d of group %q became %d requests", i, g, len(w.events[k]))
+	for _, app := range w.s.apps {
+		if app == simApp && w.wasPurged {
+			continue
+		}
+		if !w.lateSet[app] {
+			w.reminders(app)
+		}
+		for i := range w.s.topic {
+			for _, g := range []string{app + "/|", app + "/g" + app + "|"} {
+				n := len(w.events[fmt.Sprintf("%s[%s]", g, w.s.topic[i])])
+				if n > 1 || n == 0 && (app != simApp || len(w.drains) == 0) {
+					w.fail("P9: event %d of group %q became %d requests", i, g, n)
+				}
 			}
 		}
 	}
 }
 
-func (w *witness) reminders() {
-	var fs [][2]int64
-	for _, f := range w.firings {
-		fs = append(fs, f)
+// ofRequest judges one request when all is over.
+func (w *witness) ofRequest(r *seen) {
+	switch {
+	case r.cancelled || r.refused:
+		return
+	case r.submitted > 0 && r.acked == 0:
+		w.fail("P1: nobody answered the caller of %s", r.id)
+	case r.acked == 0:
+		return
+	case len(r.starts) == 0 && r.kind == runtime.Tell:
+		w.fail("P1: tell %s was acknowledged and never ran", r.id)
+	case len(r.starts) > 0 && !r.answeredOnce():
+		w.fail("P1: %s was acknowledged and no attempt of it was answered", r.id)
 	}
-	sort.Slice(fs, func(i, j int) bool { return fs[i][0] < fs[j][0] })
+	for _, n := range w.s.nodes {
+		o := n.owners[r.id.Partition()]
+		if !n.alive || o == nil || !o.core.Owned() {
+			continue
+		}
+		if f, _ := w.query(o, runtime.Query{Kind: runtime.QueryRequest, App: r.app, Request: r.id}).(runtime.RequestFacts); f.State != "" && f.State != "completed" {
+			w.fail("P1: %s is still %s: %+v", r.id, f.State, f)
+		}
+	}
+}
+
+func (r *seen) answeredOnce() bool {
+	for _, x := range r.starts {
+		if x.done && x.answer.Outcome != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// query asks a core when the run is over.
+func (w *witness) query(o *simOwner, q runtime.Query) any {
+	q.Waiter = "end"
+	o.core.Step(w.s.clock(o.n), &q)
+	_, effects := o.core.Take()
+	for _, e := range effects {
+		if e.Waiter == "end" {
+			return e.Value
+		}
+	}
+	return nil
+}
+
+func (w *witness) reminders(app string) {
+	var fs []simFiring
+	for _, f := range w.firings {
+		if f.app == app {
+			fs = append(fs, f)
+		}
+	}
+	sort.Slice(fs, func(i, j int) bool { return fs[i].due < fs[j].due })
 	last := int64(simStart + simFirstDue - 1500)
 	for _, f := range fs {
-		if f[0]-last != f[1]*1500 {
-			w.fail("P8: the firing due at %d counts %d, the one before was due at %d", f[0]-simStart, f[1], last-simStart)
+		if gap := f.due - last; gap != f.count*1500 && (gap < f.count*1500 || !w.drainedAround(app, f.due-gap, f.due)) {
+			w.fail("P8: the firing due at %d counts %d, the one before was due at %d", f.due-simStart, f.count, last-simStart)
 			return
 		}
-		last = f[0]
+		last = f.due
 	}
-	if end := w.s.now + simStart; end-last > 30_000 {
+	if end := w.s.now + simStart - simRest; end-last > 30_000 {
 		w.fail("P8: the last firing was due %d ms before the end", end-last)
 	}
+}
+
+// drainedAround: a firing that was due in that time may have been withdrawn.
+func (w *witness) drainedAround(app string, from, to int64) bool {
+	for _, d := range w.drains {
+		if app == simApp && simStart+d[0] <= to+2000 && simStart+d[1] >= from-2000 {
+			return true
+		}
+	}
+	return false
 }
 
 func (w *witness) ids() []runtime.ID {

@@ -8,7 +8,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"math/rand"
 	"os"
 	"path/filepath"
 	"testing"
@@ -31,7 +30,7 @@ func TestStoredLogsOfEveryLevel(t *testing.T) {
 		if len(records) < 100 {
 			t.Fatalf("%s holds %d records", path, len(records))
 		}
-		cfg := storedSim().config(0, "reader")
+		cfg := newSim(storedRun()).config(0, "reader")
 		core := runtime.New(cfg)
 		for i, b := range records {
 			if _, err := core.Fold(b); err != nil {
@@ -48,28 +47,9 @@ func TestStoredLogsOfEveryLevel(t *testing.T) {
 	}
 }
 
-// storedSim is the run whose log is stored, cut short so that work is open.
-func storedSim() *sim {
-	return &sim{opt: SimOptions{Seed: 11, Partitions: 4, Nodes: 2, Millis: 30_000}, rng: rand.New(rand.NewSource(11)), faults: true}
-}
-
+// store plays the run whose log is stored, cut short so that work is open.
 func store(t *testing.T, path string) {
-	s := storedSim()
-	s.wit = newWitness(s)
-	for p := range s.opt.Partitions {
-		s.parts = append(s.parts, &simLog{s: s, n: uint16(p)})
-	}
-	for n := range s.opt.Nodes {
-		s.nodes = append(s.nodes, &simNode{s: s, n: n, alive: true})
-	}
-	for _, n := range s.nodes {
-		n.boot()
-	}
-	for range 3 {
-		s.spawn()
-	}
-	s.startClients()
-	s.after(500, s.fault)
+	s := newSim(storedRun())
 	s.run(s.opt.Millis)
 	var raw bytes.Buffer
 	core := runtime.New(s.config(0, "reader"))
@@ -122,4 +102,8 @@ func stored(t *testing.T, path string) (records [][]byte) {
 		}
 		records = append(records, b)
 	}
+}
+
+func storedRun() SimOptions {
+	return SimOptions{Seed: 11, Partitions: 4, Nodes: 2, Millis: 30_000}
 }
