@@ -127,6 +127,11 @@ func (c *Core) Own(now Now, storeSeq uint64) bool {
 			old = true
 		}
 	}
+	for _, boot := range sortedKeys(c.cancels) {
+		if _, lost := c.lost[boot]; lost { // the owner before did not come to it
+			c.withdrawCallsOf(boot)
+		}
+	}
 	if old {
 		for p := range c.cfg.Partitions {
 			if uint16(p) != c.cfg.Partition {

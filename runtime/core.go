@@ -74,7 +74,8 @@ type Core struct {
 	endSize    int
 
 	// memory of the owner
-	timers     timerHeap
+	timers     timerHeap // by the clock that does not jump
+	walls      timerHeap // by the wall clock
 	dirty      []*actorEntry
 	dirtyParks []component
 	drains     []*drain

@@ -34,6 +34,11 @@ func (c *Core) Describe() string {
 			add("actor %s at %q%s", actorText(a.actor), a.host, s)
 		}
 	}
+	for boot, h := range c.hosts {
+		if len(h.running) > 0 {
+			add("host %s runs %d, bytes %d", boot, len(h.running), h.bytes)
+		}
+	}
 	for a, byID := range c.reminders {
 		for _, r := range byID {
 			firing := "-"

@@ -42,7 +42,8 @@ type entry struct {
 	waiters  []any
 	children map[ID]struct{}
 	retryAt  int64 // monotonic ms before which no retry starts
-	timer    timer
+	timer    timer // by the clock that does not jump
+	wall     timer // by the wall clock, for times that the caller has named
 	since    int64 // monotonic ms from which the limits count
 	answered bool  // waiters were told a limit; later askers wait for the outcome
 }
@@ -90,6 +91,7 @@ type actorEntry struct {
 	deactivating bool
 	dirty        bool
 	idleSince    int64
+	idleTurn     uint64
 	idle         bool
 	parked       bool
 }
@@ -161,16 +163,32 @@ type hostEntry struct {
 	linked  bool
 	contact int64 // monotonic ms of the last sign of life
 	grace   int64
-	running map[ID]*entry
-	bytes   int  // of the bodies of running
-	full    bool // memory: something waits for room
+	running map[ID]*entry // changed by take and release alone
+	bytes   int           // of the bodies of running
+	full    bool          // memory: something waits for room
 	actors  map[Actor]*actorEntry
 	idle    []idleActor // by since; actors that were busy again are skipped
 }
 
+// take and release are the one account of what a host is given.
+func (h *hostEntry) take(e *entry) {
+	h.running[e.req.ID] = e
+	h.bytes += len(e.req.Body)
+}
+
+func (h *hostEntry) release(e *entry) bool {
+	if h.running[e.req.ID] != e {
+		return false
+	}
+	delete(h.running, e.req.ID)
+	h.bytes -= len(e.req.Body)
+	return true
+}
+
+// An idleActor is void once the actor has fallen idle anew, or was needed.
 type idleActor struct {
-	a     *actorEntry
-	since int64
+	a    *actorEntry
+	turn uint64
 }
 
 // A reminderEntry is one reminder and the firing that is under way.

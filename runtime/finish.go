@@ -3,6 +3,7 @@ package runtime
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"strings"
 )
 
@@ -11,7 +12,7 @@ import (
 func (c *Core) finish(e *entry, a *Answer) {
 	o := *a.Outcome
 	if a.ActivationFailed {
-		c.endOn(e, &o, true)
+		c.endOn(e, &o, c.onlyAttemptOn(e))
 		return
 	}
 	if tc, ok, err := tailCallOf(e, &o); err != nil {
@@ -29,6 +30,16 @@ func (c *Core) finish(e *entry, a *Answer) {
 		wrap(&o)
 	}
 	c.end(e, &o)
+}
+
+// onlyAttemptOn tells that no other request was given to the host for this
+// actor. One that was may have activated it after the app had refused this one.
+func (c *Core) onlyAttemptOn(e *entry) bool {
+	a := c.actors[e.req.Target.Actor()]
+	if a == nil || a.running > 1 {
+		return a == nil
+	}
+	return !slices.ContainsFunc(a.resting.es, func(x *entry) bool { return x.attempt > 0 })
 }
 
 // wrap makes an actor's result of a service's answer at the end of a chain, as KAR 1.x did.

@@ -299,6 +299,7 @@ func (c *Core) dropEntry(e *entry) {
 	delete(c.entries, e.req.ID)
 	c.keep.remove(&e.node)
 	c.timers.remove(&e.timer)
+	c.walls.remove(&e.wall)
 	fl := c.flows[e.flow]
 	last := fl[len(fl)-1]
 	fl[e.flowAt], last.flowAt = last, e.flowAt
@@ -330,8 +331,7 @@ func (c *Core) applyStarted(r *Record, b *started) {
 	e.attempt, e.host, e.grace, e.epoch, e.phase = b.attempt, b.host, b.grace, r.Epoch, running
 	c.timers.remove(&e.timer)
 	h := c.host(b.host)
-	h.running[e.req.ID] = e
-	h.bytes += len(e.req.Body)
+	h.take(e)
 	h.grace = max(h.grace, b.grace)
 	c.Counts.Running++
 	if e.req.Target.IsActor() {
@@ -490,12 +490,7 @@ func (c *Core) exorcised(a *actorEntry) {
 // takeOff takes a running entry off its host, which may have room again.
 func (c *Core) takeOff(e *entry) {
 	h := c.hosts[e.host]
-	if h == nil || h.running[e.req.ID] != e {
-		return
-	}
-	delete(h.running, e.req.ID)
-	h.bytes -= len(e.req.Body)
-	if h.full {
+	if h != nil && h.release(e) && h.full {
 		h.full = false
 		c.touchOffers(h)
 	}

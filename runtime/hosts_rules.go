@@ -215,7 +215,12 @@ func (c *Core) loseHost(boot, reason string) {
 	if h == nil {
 		// Nothing here was ever given to it: remembering it in the log is not
 		// needed for safety, but a late join must be refused all the same.
-		c.lost[boot] = c.now.Wall
+		if len(c.cancels[boot]) == 0 {
+			c.lost[boot] = c.now.Wall
+			return
+		}
+		c.emit(&hostLost{boot, reason, c.now.Wall}) // it is why they end
+		c.withdrawCallsOf(boot)
 		return
 	}
 	ids := sortedIDs(h.running)
@@ -302,8 +307,9 @@ func (c *Core) giveUp(e *entry) bool {
 	return true
 }
 
-// checkHosts counts hosts lost whose last contact is too long ago.
-func (c *Core) checkHosts() {
+// checkHosts counts hosts lost whose last contact is too long ago. Hearing is
+// the part of that time in which signs of life may still wait to be heard.
+func (c *Core) checkHosts(hearing int64) {
 	for _, boot := range sortedKeys(c.hosts) {
 		h := c.hosts[boot]
 		if len(h.running) == 0 && len(h.actors) == 0 && !h.known {
@@ -314,7 +320,7 @@ func (c *Core) checkHosts() {
 		if !h.known {
 			grace += lostMargin // counted from the claim of this owner
 		}
-		if c.now.Mono-h.contact > grace+lostMargin {
+		if c.now.Mono-h.contact > grace+lostMargin+hearing {
 			c.loseHost(boot, "no sign of life")
 			continue
 		}
@@ -408,18 +414,16 @@ func (c *Core) hostForActor(comp component, a Actor, nested bool) *hostEntry {
 	return best
 }
 
-// hostForService chooses the host with the least running work.
+// hostForService chooses, of the hosts that take it, the one with the least running work.
 func (c *Core) hostForService(comp component, id ID, nested bool) *hostEntry {
 	var best *hostEntry
 	hs := c.takers(comp)
 	for i := range hs {
 		h := hs[(i+int(id[15]))%len(hs)]
-		if best == nil || len(h.running) < len(best.running) {
-			best = h
+		if best != nil && len(h.running) >= len(best.running) || !nested && !c.room(h) {
+			continue
 		}
-	}
-	if best != nil && !nested && !c.room(best) {
-		return nil
+		best = h
 	}
 	return best
 }

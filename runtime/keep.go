@@ -228,8 +228,7 @@ func (c *Core) applyKeptRequest(seq uint64, k *keptRequest) {
 		c.addEntry(seq, e)
 		if e.phase == running {
 			h := c.host(e.host)
-			h.running[id] = e
-			h.bytes += len(e.req.Body)
+			h.take(e)
 			h.grace = max(h.grace, e.grace)
 			c.Counts.Running++
 		} else if e.phase == stopped && !e.req.Target.IsActor() {
@@ -243,9 +242,7 @@ func (c *Core) applyKeptRequest(seq uint64, k *keptRequest) {
 func (c *Core) catchUp(e *entry, p phase) {
 	switch {
 	case e.phase == running && p == stopped:
-		if h := c.hosts[e.host]; h != nil {
-			delete(h.running, e.req.ID)
-		}
+		c.takeOff(e)
 		c.stop(e)
 	case e.phase == delayed && p == queued:
 		e.phase = queued

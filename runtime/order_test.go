@@ -128,3 +128,113 @@ func TestManyCallsOfOneFlow(t *testing.T) {
 		t.Error(fmt.Sprint("running calls are looked at again: ", a.resting.len(), a.queue.len(), len(a.nested)))
 	}
 }
+
+// A host's account is even once its attempts have ended, whoever folds the log.
+func TestHostIsChargedForWhatItRuns(t *testing.T) {
+	b := newBench(t, Config{HostBytes: 100})
+	b.host("h1")
+	s := Target{App: "dp", Service: "s"}
+	e := b.submit(Request{Target: s, Body: make([]byte, 500)})
+	for range 3 {
+		b.answer(e, nil)
+	}
+	b.step(&Mark{})
+	b.step(&Keep{Before: b.c.Seq(), Limit: 100})
+	b.restart()
+	if h := b.c.hosts["h1"]; h == nil || h.bytes != 0 || len(h.running) != 0 {
+		t.Fatalf("after a restart: %+v", h)
+	}
+	b.host("h1")
+	b.pass(2 * time.Second)
+	e = b.c.entries[e.req.ID]
+	if e.phase != running || b.c.hosts["h1"].bytes != 500 {
+		t.Errorf("%v, the host is charged %d", e.phase, b.c.hosts["h1"].bytes)
+	}
+	b.answer(e, &Outcome{Status: 200})
+	if next := b.submit(Request{Target: s, Body: []byte("small")}); next.phase != running {
+		t.Errorf("a small request is %v", next.phase)
+	}
+}
+
+// A host that is full by bytes does not hide one that has room.
+func TestFullHostHidesNoOther(t *testing.T) {
+	b := newBench(t, Config{HostBytes: 1000})
+	b.host("h1")
+	b.host("h2")
+	s := Target{App: "dp", Service: "s"}
+	big := b.submit(Request{Target: s, Body: make([]byte, 2000)})
+	for range 5 {
+		if e := b.submit(Request{Target: s, Body: []byte("small")}); e.phase != running || e.host == big.host {
+			t.Errorf("%v on %q, the big one is on %q", e.phase, e.host, big.host)
+		}
+	}
+}
+
+// A log whose appends take more than a second delays the loss of a silent host
+// and does not prevent it; an owner that was away blames nobody.
+func TestSlowTicksFindTheLostHost(t *testing.T) {
+	for _, gap := range []time.Duration{200 * time.Millisecond, 1100 * time.Millisecond, 5 * time.Second} {
+		b := newBench(t, Config{})
+		b.host("h1")
+		b.submit(Request{Target: Target{App: "dp", Service: "s"}})
+		ticks := 0
+		for ; b.c.hosts["h1"] != nil && ticks < 100; ticks++ {
+			b.now.Wall, b.now.Mono = b.now.Wall+gap.Milliseconds(), b.now.Mono+gap.Milliseconds()
+			b.step(&Tick{})
+		}
+		if want := map[bool]int{true: 36, false: 9}[gap < time.Second]; ticks != want {
+			t.Errorf("ticks every %v: lost after %d, want %d", gap, ticks, want)
+		}
+	}
+	b := newBench(t, Config{})
+	b.host("h1")
+	b.submit(Request{Target: Target{App: "dp", Service: "s"}})
+	b.now.Wall, b.now.Mono = b.now.Wall+3_600_000, b.now.Mono+3_600_000
+	b.step(&Tick{})
+	if b.c.hosts["h1"] == nil {
+		t.Error("an owner that was away for an hour counts a host as lost")
+	}
+}
+
+// A refused activation leaves the place of an actor on which another call of
+// the flow runs: that one may have activated it.
+func TestRefusedActivationBesideRunningCalls(t *testing.T) {
+	b := newBench(t, Config{})
+	b.host("h1")
+	b.host("h2")
+	root := b.submit(Request{Target: Target{App: "dp", Type: "A", ID: "root"}})
+	x := Target{App: "dp", Type: "B", ID: "b"}
+	call := func() *entry {
+		return b.submit(Request{Target: x, Session: b.c.sessionOf(root), Boot: root.host})
+	}
+	refuse := func(e *entry) {
+		b.step(&Answered{Boot: e.host, Answer: Answer{Attempt: b.c.attemptOf(e), ActivationFailed: true, Outcome: &Outcome{Status: 404}}})
+	}
+	first, second := call(), call()
+	refuse(first)
+	info := HostInfo{Boot: second.host, App: "dp", Service: "s", Actors: []string{"A", "B"}, Grace: 6000, Draining: true}
+	b.step(&HostChanged{Info: info})
+	third := call()
+	if third.host != second.host {
+		t.Errorf("the actor runs on %s and on %s", second.host, third.host)
+	}
+	b.answer(second, nil) // waits for its next attempt, and may have left an instance
+	refuse(third)
+	if a := b.c.actors[Actor{"dp", "B", "b"}]; a.host == "" {
+		t.Error("the place is forgotten although an attempt was there")
+	}
+}
+
+// Many short turns of an actor leave no trace each in the list of idle actors.
+func TestIdleListHoldsOnlyWhoIsIdle(t *testing.T) {
+	b := newBench(t, Config{})
+	b.step(&HostJoined{Info: HostInfo{Boot: "h1", App: "dp", Actors: []string{"A"}, Grace: 6000, Idle: 3_600_000}})
+	for _, id := range []string{"quiet", "busy"} {
+		for range map[string]int{"quiet": 1, "busy": 5000}[id] {
+			b.answer(b.submit(Request{Target: Target{App: "dp", Type: "A", ID: id}}), &Outcome{Status: 200})
+		}
+	}
+	if n := len(b.c.hosts["h1"].idle); n > 200 {
+		t.Errorf("%d places for two idle actors", n)
+	}
+}

@@ -405,9 +405,18 @@ func (c *Core) becomeIdle(a *actorEntry) {
 		return
 	}
 	a.idle, a.idleSince = true, c.now.Mono
+	a.idleTurn++
 	if h.info.Idle > 0 {
-		h.idle = append(h.idle, idleActor{a, c.now.Mono})
+		if len(h.idle) > 2*len(h.actors)+64 {
+			h.idle = slices.DeleteFunc(h.idle, func(i idleActor) bool { return !i.still(c, h) })
+		}
+		h.idle = append(h.idle, idleActor{a, a.idleTurn})
 	}
+}
+
+// still tells that the actor has been idle on h ever since.
+func (i idleActor) still(c *Core, h *hostEntry) bool {
+	return i.a.idle && i.a.idleTurn == i.turn && i.a.host == h.boot && c.actors[i.a.actor] == i.a
 }
 
 // idleBatch bounds how many actors of a host one look (each 200 ms) deactivates:
@@ -418,7 +427,7 @@ const idleBatch = 200
 func (c *Core) collectIdle(h *hostEntry) {
 	for n := 0; len(h.idle) > 0 && n < idleBatch; {
 		a := h.idle[0].a
-		if a.idle && a.idleSince == h.idle[0].since && a.host == h.boot && c.actors[a.actor] == a {
+		if h.idle[0].still(c, h) {
 			if !h.linked || a.idleSince+h.info.Idle > c.now.Mono {
 				return
 			}

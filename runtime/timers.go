@@ -2,7 +2,9 @@ package runtime
 
 import "container/heap"
 
-// A timer wakes an entry at a monotonic time; an entry has at most one.
+// A timer wakes an entry; an entry has at most one by each clock. A time that a
+// caller has named is compared with the wall clock itself, so that it comes when
+// that clock shows it, whatever was set meanwhile.
 type timer struct {
 	e     *entry
 	at    int64
@@ -57,15 +59,14 @@ func (h *timerHeap) next(now int64) *timer {
 	return heap.Pop(h).(*timer)
 }
 
-// arm sets the entry's timer for the first thing that time can do to it.
+// arm sets the entry's timers for the first things that time can do to it.
 func (c *Core) arm(e *entry) {
-	at := int64(-1)
-	first := func(t int64) {
-		if at < 0 || t < at {
-			at = t
+	mono, wall := int64(-1), int64(-1)
+	first := func(at *int64, t int64) {
+		if *at < 0 || t < *at {
+			*at = t
 		}
 	}
-	wall := func(w int64) { first(c.now.Mono + max(w-c.now.Wall, 0)) }
 	again := func(t int64) int64 { // a limit that has passed but does not apply now
 		if t <= c.now.Mono {
 			return c.now.Mono + 1000
@@ -76,25 +77,28 @@ func (c *Core) arm(e *entry) {
 	case e.phase == gone:
 		return
 	case e.phase == delayed:
-		wall(e.req.NotBefore)
+		first(&wall, e.req.NotBefore)
 	case e.phase == stopped && e.retryAt > c.now.Mono:
-		first(e.retryAt)
+		first(&mono, e.retryAt)
 	}
 	if !e.answered {
 		if e.req.Deadline != 0 {
-			wall(e.req.Deadline)
+			first(&wall, e.req.Deadline)
 		}
 		if !e.hasStarted() && e.phase == queued {
 			if e.req.NoHost > 0 {
-				first(again(e.since + e.req.NoHost))
+				first(&mono, again(e.since+e.req.NoHost))
 			}
 			if e.req.Busy > 0 {
-				first(again(e.since + e.req.Busy))
+				first(&mono, again(e.since+e.req.Busy))
 			}
 		}
 	}
-	if at >= 0 {
-		c.timers.set(&e.timer, e, at)
+	if mono >= 0 {
+		c.timers.set(&e.timer, e, mono)
+	}
+	if wall >= 0 {
+		c.walls.set(&e.wall, e, wall)
 	}
 }
 
@@ -153,27 +157,30 @@ type Tick struct{}
 // fireBatch bounds how many reminders one Tick fires, so that other inputs get their turn.
 const fireBatch = 1000
 
+// timerBatch bounds how many timers one Tick takes; the next one follows at once.
+const timerBatch = 1000
+
+// tickGap is the longest time between two ticks in which silence is a host's.
+const tickGap = 1000
+
 func (in *Tick) decide(c *Core) {
-	if c.now.Mono-c.lastTick > 1000 && c.lastTick != 0 {
-		// This owner itself was away: it cannot say who was silent.
+	hearing := int64(0)
+	if away := c.now.Mono - c.lastTick - tickGap; away > 0 {
+		hearing = tickGap
+		// This owner itself was away: it cannot say who was silent meanwhile. The
+		// rest of the time counts, so a log that is slow at each append delays the
+		// loss of a host and does not prevent it.
 		for _, h := range c.hosts {
-			h.contact = c.now.Mono
+			h.contact = min(h.contact+away, c.now.Mono)
 		}
 	}
 	slow := c.now.Mono/200 != c.lastTick/200
 	c.lastTick = c.now.Mono
-	for {
-		t := c.timers.next(c.now.Mono)
-		if t == nil {
-			break
-		}
-		c.rung(t.e)
-		c.settle()
-	}
+	c.ring()
 	c.fireReminders(fireBatch)
 	c.unsubscribeSome()
 	if slow {
-		c.checkHosts()
+		c.checkHosts(hearing)
 		c.resend()
 		c.askBlocked()
 		if len(c.fenceWait) > 0 && c.now.Mono-c.fenceAsked >= 1000 {
@@ -181,6 +188,21 @@ func (in *Tick) decide(c *Core) {
 		}
 		c.forget()
 	}
+}
+
+// ring takes the timers that are due in one go.
+func (c *Core) ring() {
+	for range timerBatch {
+		t := c.timers.next(c.now.Mono)
+		if t == nil {
+			t = c.walls.next(c.now.Wall)
+		}
+		if t == nil {
+			break
+		}
+		c.rung(t.e)
+	}
+	c.settle()
 }
 
 // lostMemory is how long a lost boot is known, in milliseconds. It outlasts
@@ -220,6 +242,9 @@ func (c *Core) Due(now Now) (inMillis int64) {
 	}
 	if len(c.timers.items) > 0 {
 		due = min(due, max(c.timers.items[0].at-now.Mono, 0))
+	}
+	if len(c.walls.items) > 0 {
+		due = min(due, max(c.walls.items[0].at-now.Wall, 0))
 	}
 	if r := c.due.first(); r != nil {
 		due = min(due, max(r.Due-now.Wall, 0))
