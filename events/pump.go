@@ -162,14 +162,25 @@ func (f *follower) step(ctx context.Context) error {
 		return err
 	}
 	if at := events[0].Offset; at > f.next {
-		f.pump.cfg.Logger.Warn("events are missing: the topic no longer holds them",
-			"topic", f.group.Topic, "from", f.next, "to", at-1)
+		f.gap(ctx, at)
 	}
 	next, err := f.pump.cfg.Mesh.Deliver(ctx, f.group.Key, f.next, events)
 	if err == nil {
 		f.reach(next)
 	}
 	return err
+}
+
+// gap reports events that are lost: those in front of where the topic begins.
+// Other offsets without an event were none: marks and aborted records of
+// transactions, and what compaction has replaced.
+func (f *follower) gap(ctx context.Context, found int64) {
+	start, _, err := f.pump.cfg.Topics.Bounds(ctx, f.group.Topic)
+	if err != nil || start <= f.next {
+		return
+	}
+	f.pump.cfg.Logger.Warn("events are missing: the topic no longer holds them",
+		"topic", f.group.Topic, "from", f.next, "to", min(start, found)-1)
 }
 
 // sleep is false when ctx ended first.

@@ -89,7 +89,7 @@ func (m *memory) read(ctx context.Context) error {
 	for err == nil {
 		var block *sarama.FetchResponseBlock
 		err = m.c.do(ctx, addr, func(b *sarama.Broker) (err error) {
-			block, err = fetchBlock(b, topic, 0, m.next, fetchBytes, 0)
+			block, err = fetchBlock(b, topic, 0, m.next, fetchBytes, sarama.ReadUncommitted)
 			return err
 		})
 		if err != nil {

@@ -190,7 +190,7 @@ func (l *log) fetch(ctx context.Context, from, end uint64, chunks chan<- chunk) 
 
 func (l *log) fetchOne(ctx context.Context, from uint64) (batches []*sarama.RecordBatch, err error) {
 	err = l.atLeader(ctx, func(b *sarama.Broker) error {
-		block, err := fetchBlock(b, l.c.topic, l.partition, int64(from), fetchBytes, 0)
+		block, err := fetchBlock(b, l.c.topic, l.partition, int64(from), fetchBytes, sarama.ReadUncommitted)
 		if err == nil {
 			batches = batchesOf(block)
 		}
@@ -214,10 +214,9 @@ func (l *log) follows(batches []*sarama.RecordBatch, from uint64) (uint64, error
 	return next, nil
 }
 
-// fetchBlock asks for the records of one partition; it waits up to wait
-// milliseconds for the first.
-func fetchBlock(b *sarama.Broker, topic string, partition int32, from int64, size int32, wait int32) (*sarama.FetchResponseBlock, error) {
-	r := &sarama.FetchRequest{Version: 11, MinBytes: 1, MaxBytes: size, MaxWaitTime: wait, SessionEpoch: -1}
+// fetchBlock asks for the records of one partition.
+func fetchBlock(b *sarama.Broker, topic string, partition int32, from int64, size int32, isolation sarama.IsolationLevel) (*sarama.FetchResponseBlock, error) {
+	r := &sarama.FetchRequest{Version: 11, MinBytes: 1, MaxBytes: size, SessionEpoch: -1, Isolation: isolation}
 	r.AddBlock(topic, partition, from, size, -1)
 	answer, err := b.Fetch(r)
 	if err != nil {

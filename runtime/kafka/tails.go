@@ -157,7 +157,7 @@ func (t *tails) request(b *tail) (_ *sarama.FetchRequest, more bool) {
 	if len(b.watches) == 0 {
 		return nil, true
 	}
-	r := &sarama.FetchRequest{Version: 11, MinBytes: 1, MaxBytes: 1, MaxWaitTime: int32(tailWait.Milliseconds()), SessionEpoch: -1}
+	r := &sarama.FetchRequest{Version: 11, MinBytes: 1, MaxBytes: 1, MaxWaitTime: int32(tailWait.Milliseconds()), SessionEpoch: -1, Isolation: sarama.ReadCommitted}
 	for topic, w := range b.watches {
 		r.AddBlock(topic, 0, w.end, 1, -1)
 	}
@@ -183,8 +183,8 @@ func (t *tails) take(b *tail, answer *sarama.FetchResponse, err error) {
 		case block == nil: // came later
 		case block.Err != sarama.ErrNoError:
 			b.drop(topic)
-		case block.HighWaterMarkOffset > w.end:
-			w.end = block.HighWaterMarkOffset
+		case block.LastStableOffset > w.end:
+			w.end = block.LastStableOffset
 			close(w.changed)
 			w.changed = make(chan struct{})
 		}

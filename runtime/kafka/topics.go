@@ -328,7 +328,7 @@ func (t *topics) look(ctx context.Context, at *eventTopic, offset int64, limit i
 	for {
 		var block *sarama.FetchResponseBlock
 		err := t.c.do(ctx, at.addr, func(b *sarama.Broker) (err error) {
-			block, err = fetchBlock(b, at.name, 0, from, eventBytes, 0)
+			block, err = fetchBlock(b, at.name, 0, from, eventBytes, sarama.ReadCommitted)
 			return err
 		})
 		if errors.Is(err, sarama.ErrOffsetOutOfRange) {
@@ -350,7 +350,7 @@ func (t *topics) look(ctx context.Context, at *eventTopic, offset int64, limit i
 			return got, err
 		}
 		next := from
-		for _, b := range batchesOf(block) {
+		for _, b := range committedOf(block) {
 			for _, r := range b.Records {
 				if at := b.FirstOffset + r.OffsetDelta; at >= from && len(got.events) < max(limit, 1) {
 					got.events = append(got.events, eventOf(r, at))
@@ -361,14 +361,14 @@ func (t *topics) look(ctx context.Context, at *eventTopic, offset int64, limit i
 		for i := range got.events {
 			got.events[i].Offset += at.base
 		}
-		if len(got.events) > 0 || next >= block.HighWaterMarkOffset {
+		if len(got.events) > 0 || next >= block.LastStableOffset {
 			got.end = next
 			return got, nil
 		}
 		if next == from {
 			return got, runtime.Errorf(runtime.CodeUnsupported, "record %d of the topic %s is in a format that KAR does not read", from, at.name)
 		}
-		from = next // marks of transactions only
+		from = next // nothing but marks of transactions, and what was aborted
 	}
 }
 

@@ -1,0 +1,92 @@
+package kafka_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/IBM/sarama"
+)
+
+// transaction writes events in a transaction of their own, and leaves its end to the caller.
+func transaction(t *testing.T, client sarama.Client, id, topic string, bodies ...string) sarama.SyncProducer {
+	t.Helper()
+	c := *client.Config()
+	c.Producer.Transaction.ID, c.Producer.Idempotent, c.Producer.RequiredAcks, c.Net.MaxOpenRequests = id, true, sarama.WaitForAll, 1
+	own, err := sarama.NewClient([]string{client.Brokers()[0].Addr()}, &c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { own.Close() })
+	p, err := sarama.NewSyncProducerFromClient(own)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.BeginTxn(); err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range bodies {
+		if _, _, err := p.SendMessage(&sarama.ProducerMessage{Topic: topic, Value: sarama.StringEncoder(b)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return p
+}
+
+// Events of aborted transactions are none, and those of an open one wait for its end.
+func TestReadCommitted(t *testing.T) {
+	k := broker.Need(t)
+	cfg := config(t, k)
+	name := cfg.TopicPrefix + "orders"
+	cfg.TopicPrefix = ""
+	ts := open(t, cfg).Topics()
+	if _, err := ts.Create(t.Context(), name); err != nil {
+		t.Fatal(err)
+	}
+	c := client(t, k)
+	end := func(how func() error) {
+		t.Helper()
+		if err := how(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	one := transaction(t, c, name+"-1", name, "a", "b")
+	end(one.CommitTxn) // a 0, b 1, its mark 2
+	two := transaction(t, c, name+"-2", name, "x", "y")
+	end(two.AbortTxn) // 3, 4, mark 5
+	end(two.BeginTxn)
+	if _, _, err := two.SendMessage(&sarama.ProducerMessage{Topic: name, Value: sarama.StringEncoder("c")}); err != nil {
+		t.Fatal(err)
+	}
+	end(two.CommitTxn) // 6, mark 7
+	fetch := func(from int64, patience time.Duration) (got string, err error) {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		events, err := ts.Fetch(ctx, name, from, 100)
+		for _, e := range events {
+			got += fmt.Sprintf("%s%d ", e.Body, e.Offset)
+		}
+		return got, err
+	}
+	for from, want := range map[int64]string{0: "a0 b1 c6 ", 2: "c6 ", 4: "c6 "} {
+		if got, err := fetch(from, 20*time.Second); err != nil || got != want {
+			t.Errorf("from %d: %q, %v; want %q", from, got, err, want)
+		}
+	}
+	open := transaction(t, c, name+"-3", name, "d") // 8
+	transaction(t, c, name+"-4", name, "z")         // 9
+	if got, err := fetch(8, time.Second); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("of an open transaction: %q, %v", got, err)
+	}
+	waiting := make(chan string, 1)
+	go func() {
+		got, err := fetch(8, 20*time.Second)
+		waiting <- fmt.Sprint(got, err)
+	}()
+	end(open.CommitTxn)
+	if got := <-waiting; got != "d8 <nil>" {
+		t.Errorf("when it has ended: %q", got)
+	}
+}
