@@ -15,6 +15,7 @@ type header struct {
 	at         int64 // wall clock, ms; 0 in logs of before this field
 	level      int   // 0 means 1
 	changed    uint64
+	floor      uint64 // the log may be cut in front of this record; 0 in logs of before this field
 }
 
 type counter struct {
@@ -38,13 +39,18 @@ func (m *header) fields(c *codec) {
 	c.i64(8, &m.at)
 	c.int(9, &m.level)
 	c.u64(10, &m.changed)
+	c.u64(11, &m.floor)
 }
 
-// Mark appends a header.
-type Mark struct{}
+// Mark appends a header. It says that the log may be cut in front of the record
+// Floor, which must be true: see [Core.OldestLive].
+type Mark struct{ Floor uint64 }
 
-func (*Mark) decide(c *Core) {
-	h := &header{mesh: c.cfg.Mesh, partitions: c.cfg.Partitions, at: c.now.Wall, level: c.level, changed: c.changed}
+func (in *Mark) decide(c *Core) {
+	h := &header{
+		mesh: c.cfg.Mesh, partitions: c.cfg.Partitions, at: c.now.Wall, level: c.level, changed: c.changed,
+		floor: max(in.Floor, c.floor, c.head, 1),
+	}
 	for p := range c.cfg.Partitions {
 		q := uint16(p)
 		if o := c.out[q]; o != nil {
@@ -69,7 +75,7 @@ func (*Mark) decide(c *Core) {
 }
 
 func (m *header) restore(c *Core) {
-	c.level, c.changed = m.level, m.changed
+	c.level, c.changed, c.floor = m.level, m.changed, m.floor
 	for _, x := range m.out {
 		c.outboxTo(x.partition).next = x.n
 	}

@@ -38,6 +38,8 @@ type Core struct {
 	seq     uint64
 	sawHead bool
 	skipped uint64 // highest epoch claimed in front of it
+	head    uint64 // position of the header with which the fold began, 0 for the first claim
+	floor   uint64 // up to which record the log may be cut, 0 when no header says so
 	changed uint64 // position of the last record that means something for the store
 	level   int    // of the records that may stand in this log; 0 means 1
 	owned   bool   // this core has applied the log up to its own valid claim
@@ -101,8 +103,8 @@ type Core struct {
 
 // Counts are for metrics.
 type Counts struct {
-	Accepted, Completed, Retried, HostsLost, RemindersFired, EventsDelivered, DeadLetters uint64
-	ActiveActors, Running                                                                 int
+	Accepted, Completed, Retried, RemindersFired, EventsDelivered, DeadLetters uint64
+	ActiveActors, Running                                                      int
 }
 
 type via struct {

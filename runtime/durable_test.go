@@ -13,7 +13,7 @@ import (
 // kept. Everything else is compared, so a new field is durable until it is
 // named here.
 var memoryOnly = map[string]bool{
-	"Core.cfg": true, "Core.me": true, "Core.now": true, "Core.sawHead": true, "Core.skipped": true, "Core.owned": true,
+	"Core.cfg": true, "Core.me": true, "Core.now": true, "Core.sawHead": true, "Core.skipped": true, "Core.head": true, "Core.floor": true, "Core.owned": true,
 	"Core.seq": true, "Core.parked": true, "Core.offers": true, "Core.remCount": true, "Core.due": true, "Core.view": true,
 	"Core.keep": true, "Core.endSize": true, "Core.timers": true, "Core.walls": true, "Core.dirty": true, "Core.dirtyParks": true,
 	"Core.drains": true, "Core.purges": true, "Core.fenceWait": true, "Core.fenceAsked": true, "Core.lastTick": true,

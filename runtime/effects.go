@@ -29,7 +29,7 @@ const (
 	// AppError: a tell ended with an error, or a promise with one of the app
 	// (Outcome); for the log.
 	AppError
-	// LostHost: Boot was counted lost; its link may be closed.
+	// LostHost: Boot was counted lost or has ended (Value is a [HostEnd]); its link may be closed.
 	LostHost
 	// GroupsChanged and ServicesChanged: lists that others follow have changed.
 	GroupsChanged
@@ -53,6 +53,14 @@ type Effect struct {
 	Payload   []byte
 	Pending   []PendingChild
 	Target    Target
+}
+
+// A HostEnd says why a host will not come back.
+type HostEnd struct {
+	App, Name string // "" when the partition never met it
+	Reason    string
+	// Proven: it was reported that the host has stopped, nobody lost it.
+	Proven bool
 }
 
 // A PendingChild is an open call whose parent lives in the partition that asked.

@@ -64,7 +64,7 @@ func (c *Core) Fold(b []byte) (valid bool, err error) {
 			if err := c.sameMesh(body.mesh, body.partitions); err != nil {
 				return false, err
 			}
-			c.epoch, c.owner, c.seq, c.sawHead = r.Epoch, r.Owner, r.Seq, true
+			c.epoch, c.owner, c.seq, c.sawHead, c.head = r.Epoch, r.Owner, r.Seq, true, r.Seq
 			body.restore(c)
 			return true, nil
 		}
@@ -188,7 +188,9 @@ func (c *Core) apply(r *Record) {
 		}
 	case *raised:
 		c.level = b.level
-	case *header, *received, *alive, *claimed:
+	case *header:
+		c.floor = max(c.floor, b.floor)
+	case *received, *alive, *claimed:
 	}
 }
 

@@ -205,12 +205,12 @@ type HostDown struct{ Boot, Reason string }
 
 func (in *HostDown) decide(c *Core) {
 	if _, lost := c.lost[in.Boot]; !lost {
-		c.loseHost(in.Boot, in.Reason)
+		c.loseHost(in.Boot, in.Reason, true)
 	}
 }
 
 // loseHost records the loss and lets the host's work be retried.
-func (c *Core) loseHost(boot, reason string) {
+func (c *Core) loseHost(boot, reason string, proven bool) {
 	h := c.hosts[boot]
 	if h == nil {
 		// Nothing here was ever given to it: remembering it in the log is not
@@ -229,8 +229,7 @@ func (c *Core) loseHost(boot, reason string) {
 		actors = append(actors, x)
 	}
 	c.emit(&hostLost{boot, reason, c.now.Wall})
-	c.Counts.HostsLost++
-	c.effect(Effect{Kind: LostHost, Boot: boot, Value: reason})
+	c.effect(Effect{Kind: LostHost, Boot: boot, Value: HostEnd{h.info.App, h.info.Name, reason, proven}})
 	for _, id := range ids {
 		if e := c.entries[id]; e != nil {
 			c.interrupted(e)
@@ -321,7 +320,7 @@ func (c *Core) checkHosts(hearing int64) {
 			grace += lostMargin // counted from the claim of this owner
 		}
 		if c.now.Mono-h.contact > grace+lostMargin+hearing {
-			c.loseHost(boot, "no sign of life")
+			c.loseHost(boot, "no sign of life", false)
 			continue
 		}
 		c.collectIdle(h)

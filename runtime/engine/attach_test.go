@@ -2,12 +2,16 @@ package engine_test
 
 import (
 	"context"
+	"log/slog"
 	"slices"
 	"strconv"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/karmesh/kar/runtime"
+	"github.com/karmesh/kar/runtime/engine"
 )
 
 // calls makes one call to an actor of each partition.
@@ -190,4 +194,45 @@ func TestJoinOfNoPartition(t *testing.T) {
 	a.Deactivated("h", runtime.Actor{}, 65535)
 	r.calls(t, a)
 	h.wg.Wait()
+}
+
+// An end that is reported is no loss: another line in the log, another counter,
+// and both name the component, also when its stream broke before.
+func TestEndsAndLossesAreToldApart(t *testing.T) {
+	r := newMeshRig(t, 4)
+	var lines logLines
+	m := r.open("a", func(c *engine.Config) { c.Logger = slog.New(slog.NewTextHandler(&lines, nil)) })
+	ended, lost := actorHost("ended"), actorHost("lost")
+	ended.Name, lost.Name = "one", "two"
+	attach(t, m, ended, echo)
+	h := attach(t, m, lost, echo)
+	m.LinkDown("lost", h)
+	m.HostDown("ended", "the process exited")
+	eventually(t, "both are gone", func() bool { s := m.Stats(); return s.HostsEnded == 1 && s.HostsLost == 1 })
+	for _, want := range []string{
+		`level=INFO msg="component ended" component=one app=app boot=ended reason="the process exited"`,
+		`level=WARN msg="component lost" component=two app=app boot=lost reason="no sign of life"`,
+	} {
+		if n := strings.Count(lines.String(), want); n != 1 {
+			t.Errorf("%d times %s in\n%s", n, want, lines.String())
+		}
+	}
+}
+
+// logLines is where a logger may write.
+type logLines struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *logLines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+func (l *logLines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }

@@ -79,7 +79,7 @@ func (p *partition) carryOut(e *runtime.Effect) {
 		p.logger.Warn("a request that nobody waits for ended with an error; it is not repeated", "request", e.ID.String(),
 			"app", e.Target.App, "component", e.Target.Component(), "actor", e.Target.ID, "status", e.Outcome.Status, "code", string(e.Outcome.Code))
 	case runtime.LostHost:
-		p.m.lost(e.Boot, e.Value.(string))
+		p.m.ended(e.Boot, e.Value.(runtime.HostEnd))
 	case runtime.GroupsChanged:
 		p.gens.Clear()
 		p.m.groups.fire()
@@ -100,7 +100,7 @@ func (p *partition) watch(child, parent runtime.ID) {
 	}
 	epoch := p.epoch.Load()
 	p.m.watches.Go(func() {
-		op := &Op{Partition: child.Partition(), Await: &runtime.Await{ID: child}}
+		op, began := &Op{Partition: child.Partition(), Await: &runtime.Await{ID: child}}, time.Now()
 		for p.epoch.Load() == epoch { // else the next owner watches
 			ctx, cancel := context.WithTimeout(p.m.life, watchTurn)
 			_, err := p.m.once(ctx, op)
@@ -113,7 +113,7 @@ func (p *partition) watch(child, parent runtime.ID) {
 			case runtime.CodeShutdown, runtime.CodeUnknownOutcome:
 				return
 			case runtime.CodeAskAgain, runtime.CodeNotOwner, runtime.CodeUnavailable, runtime.CodeStoreAway:
-				p.m.pause(p.m.life, child.Partition())
+				p.m.pause(p.m.life, child.Partition(), time.Since(began))
 				if p.m.life.Err() != nil {
 					return
 				}

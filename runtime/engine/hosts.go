@@ -23,8 +23,7 @@ type guests struct {
 	hosts map[string]runtime.HostInfo
 	// downs are boots whose end was proven here a short while ago; new owners are told.
 	downs map[string]down
-	// said are the boots whose loss stands in the log.
-	said map[string]struct{}
+	said  said
 	// asked are the notes that wait for an answer.
 	asked map[uint64]func(*HostTaken)
 	seq   uint64
@@ -36,6 +35,24 @@ type guest struct {
 	backlog backlog
 }
 
+// said remembers the boots of whose end the log of this node has spoken: each of
+// the partitions finds it, one of them says so.
+type said struct{ now, before map[string]struct{} }
+
+const saidAtOnce = 1000
+
+func (s *said) say(boot string, line func()) {
+	_, old := s.before[boot]
+	if _, known := s.now[boot]; known || old {
+		return
+	}
+	if s.now == nil || len(s.now) >= saidAtOnce {
+		s.before, s.now = s.now, map[string]struct{}{}
+	}
+	s.now[boot] = struct{}{}
+	line()
+}
+
 type down struct {
 	reason string
 	at     time.Time
@@ -44,7 +61,7 @@ type down struct {
 func newGuests() guests {
 	return guests{
 		mu: &sync.Mutex{}, attached: map[string]*guest{}, links: map[string]runtime.Link{}, hosts: map[string]runtime.HostInfo{},
-		downs: map[string]down{}, said: map[string]struct{}{}, asked: map[uint64]func(*HostTaken){},
+		downs: map[string]down{}, asked: map[uint64]func(*HostTaken){},
 	}
 }
 
@@ -168,7 +185,6 @@ func (m *Mesh) unlinked(boot string, link runtime.Link) {
 
 // HostDown implements runtime.Owners.
 func (m *Mesh) HostDown(boot, reason string) {
-	m.cfg.Logger.Info("host ended", "boot", boot, "reason", reason)
 	m.mu.Lock()
 	now := time.Now()
 	for b, d := range m.downs {
@@ -218,18 +234,21 @@ func (m *Mesh) resendDowns(news []runtime.PartitionEpoch) {
 	}
 }
 
-// lost tells a host that it was counted lost; it has to stop its app.
-func (m *Mesh) lost(boot, reason string) {
-	m.send(boot, &runtime.Verdict{Reason: reason})
+// ended takes what the log says now, that a host will not come back. One that
+// still lives has to stop its app.
+func (m *Mesh) ended(boot string, end runtime.HostEnd) {
+	m.send(boot, &runtime.Verdict{Reason: end.Reason})
 	m.mu.Lock()
-	if _, said := m.said[boot]; !said { // the first of the partitions that find so
-		if len(m.said) > 1000 {
-			clear(m.said)
+	m.said.say(boot, func() {
+		say, text := m.cfg.Logger.Warn, "component lost"
+		if end.Proven {
+			say, text = m.cfg.Logger.Info, "component ended"
+			m.tally.hostsEnded.Add(1)
+		} else {
+			m.tally.hostsLost.Add(1)
 		}
-		m.said[boot] = struct{}{}
-		h := m.hosts[boot]
-		defer m.cfg.Logger.Warn("host lost", "host", h.Name, "app", h.App, "boot", boot, "reason", reason)
-	}
+		say(text, "component", end.Name, "app", end.App, "boot", boot, "reason", end.Reason)
+	})
 	delete(m.links, boot)
 	delete(m.hosts, boot)
 	delete(m.attached, boot)

@@ -81,7 +81,7 @@ func (m *Mesh) Request(ctx context.Context, app string, id runtime.ID) (RequestI
 
 // Stats are counters for /metrics and status, since the start of the process.
 type Stats struct {
-	Accepted, Completed, Retried, HostsLost, RemindersFired, EventsDelivered uint64
+	Accepted, Completed, Retried, HostsLost, HostsEnded, RemindersFired, EventsDelivered uint64
 	// DeadLetters: tells that ended with an error, promises that ended with an error of the app.
 	DeadLetters                                                             uint64
 	Appends, AppendedRecords, AppendedBytes, Trims                          uint64
@@ -100,7 +100,7 @@ const statsPatience = time.Second
 func (m *Mesh) Stats() Stats {
 	ctx, cancel := context.WithTimeout(context.Background(), statsPatience)
 	defer cancel()
-	s := Stats{Hosts: len(m.Hosts(""))}
+	s := Stats{Hosts: len(m.Hosts("")), HostsLost: m.tally.hostsLost.Load(), HostsEnded: m.tally.hostsEnded.Load()}
 	_ = m.queryMine(ctx, runtime.Query{Kind: runtime.QueryGauges}, func(_ *partition, v any) {
 		g := v.(runtime.Gauges)
 		s.ActiveActors += g.ActiveActors
@@ -117,7 +117,6 @@ func (m *Mesh) Stats() Stats {
 		s.Accepted += c.Accepted
 		s.Completed += c.Completed
 		s.Retried += c.Retried
-		s.HostsLost += c.HostsLost
 		s.RemindersFired += c.RemindersFired
 		s.EventsDelivered += c.EventsDelivered
 		s.DeadLetters += c.DeadLetters
@@ -137,13 +136,15 @@ func (m *Mesh) Stats() Stats {
 
 // Healthy is nil while every partition of this node can append and the store answers.
 func (m *Mesh) Healthy(ctx context.Context) error {
-	if m.owned != nil && !m.owned.complete() {
-		return runtime.Errorf(runtime.CodeUnavailable, "the gateway has just begun and does not know the owners of all partitions yet")
-	}
 	for _, p := range m.parts {
 		if err := p.down.Load(); err != nil {
 			return err
 		}
+	}
+	if m.owned != nil && !m.owned.complete() {
+		return runtime.Errorf(runtime.CodeUnavailable, "the gateway has just begun and does not know the owners of all partitions yet")
+	}
+	for _, p := range m.parts {
 		if m.cfg.Shared != nil && m.dir.of(p.n).node != m.cfg.Node {
 			continue
 		}

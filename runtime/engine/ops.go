@@ -17,6 +17,8 @@ import (
 const (
 	// askPause is how long to wait before asking again when nothing says that it would help sooner.
 	askPause = 20 * time.Millisecond
+	// askOften is for how long it is asked that often.
+	askOften = 15 * time.Second
 	// ownerPatience is how long a request that was certainly not accepted waits
 	// for its partition to have an owner.
 	ownerPatience = 10 * time.Second
@@ -27,7 +29,7 @@ const (
 func (m *Mesh) do(ctx context.Context, op *Op) (reply, error) {
 	var giveUp time.Time
 	open := false // an earlier try may have been accepted
-	for {
+	for began := time.Now(); ; {
 		rep, err := m.once(ctx, op)
 		if err == nil || ctx.Err() != nil {
 			if err != nil {
@@ -40,6 +42,9 @@ func (m *Mesh) do(ctx context.Context, op *Op) (reply, error) {
 		case runtime.CodeAskAgain:
 			open, giveUp = true, time.Time{}
 		case runtime.CodeNotOwner:
+			if down := m.part(op.Partition).down.Load(); !open && down != nil && down.Code == runtime.CodeDamaged {
+				return reply{}, down
+			}
 			if giveUp.IsZero() {
 				giveUp = now.Add(ownerPatience)
 			} else if !open && now.After(giveUp) {
@@ -57,7 +62,7 @@ func (m *Mesh) do(ctx context.Context, op *Op) (reply, error) {
 		default:
 			return rep, err
 		}
-		m.pause(ctx, op.Partition)
+		m.pause(ctx, op.Partition, time.Since(began))
 	}
 }
 
@@ -68,9 +73,14 @@ func (op *Op) requestID() runtime.ID {
 	return runtime.ID{}
 }
 
-// pause waits a little, or until the partition has another owner.
-func (m *Mesh) pause(ctx context.Context, p uint16) {
-	ctx, cancel := context.WithTimeout(ctx, askPause)
+// pause waits a little, or until the partition has another owner. Who has waited
+// for long asks once a second.
+func (m *Mesh) pause(ctx context.Context, p uint16, waited time.Duration) {
+	wait := askPause
+	if waited > askOften {
+		wait = time.Second
+	}
+	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	m.dir.wait(ctx, p, m.dir.of(p))
 }
@@ -288,6 +298,7 @@ func (p *partition) submit(ctx context.Context, op *SubmitOp) (reply, error) {
 func (p *partition) passOn(ctx context.Context, r *runtime.Request, target uint16) (rep reply, err error) {
 	n := &nested{parent: p}
 	open := false // an earlier try may have been accepted
+	began := time.Now()
 	for again := true; again; {
 		var v *runtime.Vouched
 		if v, err = n.vouch(ctx, r); err != nil {
@@ -299,7 +310,7 @@ func (p *partition) passOn(ctx context.Context, r *runtime.Request, target uint1
 		open = open || is(err, runtime.CodeAskAgain)
 		again = is(err, runtime.CodeAskAgain) || is(err, runtime.CodeNotOwner)
 		if again {
-			p.m.pause(ctx, target)
+			p.m.pause(ctx, target, time.Since(began))
 			again = ctx.Err() == nil
 		}
 	}

@@ -39,6 +39,7 @@ type Shares struct {
 type tally struct {
 	forwarded, served, unknown   atomic.Uint64
 	takenOver, handedOver, given atomic.Uint64
+	hostsLost, hostsEnded        atomic.Uint64
 	takeNanos                    atomic.Int64
 }
 
@@ -63,7 +64,6 @@ func (s *partStats) totals() runtime.Counts {
 	t.Accepted += c.Accepted - r.Accepted
 	t.Completed += c.Completed - r.Completed
 	t.Retried += c.Retried - r.Retried
-	t.HostsLost += c.HostsLost - r.HostsLost
 	t.RemindersFired += c.RemindersFired - r.RemindersFired
 	t.EventsDelivered += c.EventsDelivered - r.EventsDelivered
 	t.DeadLetters += c.DeadLetters - r.DeadLetters

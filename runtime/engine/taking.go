@@ -68,8 +68,24 @@ func (o *ownerLoop) try(ctx context.Context, p uint16) {
 			o.setUnfit(err)
 		}
 		free()
+		if is(err, runtime.CodeDamaged) {
+			o.m.part(p).damaged(err)
+			pauseFor(ctx, damagedPause)
+		}
 		pauseFor(ctx, o.m.cfg.Shared.Lease/16)
 	}
+}
+
+// damagedPause is how long a log that has lost something is left alone: only an
+// operator can mend it.
+const damagedPause = 10 * time.Second
+
+// damaged says by name that nobody can own the partition.
+func (p *partition) damaged(err error) {
+	if old := p.down.Load(); old == nil || old.Detail != asError(err).Detail {
+		p.logger.Error("the partition has no owner until its log is restored", "error", err)
+	}
+	p.down.Store(asError(err))
 }
 
 // take reads the log of a partition, has its owner hand it over when there is a

@@ -73,7 +73,11 @@ func (m *Mesh) learn(node string, owns []runtime.PartitionEpoch) {
 	for _, e := range owns {
 		if m.dir.learn(e.Partition, node, e.Epoch) {
 			news = append(news, e)
-			if p := m.part(e.Partition); node != m.cfg.Node && p.owning.Load() && e.Epoch > p.epoch.Load() {
+			switch p := m.part(e.Partition); {
+			case node == m.cfg.Node:
+			case !p.owning.Load():
+				p.down.Store(nil) // whatever was wrong with it here
+			case e.Epoch > p.epoch.Load():
 				p.push(&runtime.Prove{}) // finds out that the term is over
 			}
 		}

@@ -45,8 +45,42 @@ func (p *partition) newTerm() *term {
 	})}
 }
 
-// read folds the log up to its end.
+// read folds the log up to its end. One that has lost its front is not believed
+// before it has been read without being cut meanwhile.
 func (p *partition) read(ctx context.Context) (*term, error) {
+	for {
+		start, _, err := p.log.Bounds(ctx)
+		if err != nil {
+			return nil, err
+		}
+		t, err := p.readOnce(ctx)
+		if err != nil {
+			return nil, err
+		}
+		damage := t.front(start)
+		if damage == nil {
+			return t, nil
+		}
+		if now, _, err := p.log.Bounds(ctx); err != nil || now == start {
+			return nil, damage
+		}
+	}
+}
+
+// front refuses a log that lacks what it has held once.
+func (t *term) front(start uint64) error {
+	e := t.core.Front(start > 0 || t.next > 0)
+	if e == nil && t.stored && t.applied > t.core.Seq() {
+		e = runtime.Errorf(runtime.CodeDamaged, "the log has lost records: it ends at record %d, and the store holds what was decided up to record %d", t.core.Seq(), t.applied)
+	}
+	if e == nil {
+		return nil // not a nil *Error
+	}
+	e.Detail += fmt.Sprintf(" (partition %d, the log begins at offset %d)", t.p.n, start)
+	return e
+}
+
+func (p *partition) readOnce(ctx context.Context) (*term, error) {
 	t := p.newTerm()
 	ask, cancel := context.WithTimeout(ctx, storePatience)
 	defer cancel()

@@ -65,7 +65,10 @@ func (t *trimmer) decide(now runtime.Now) {
 	// context is cut off can still be applied to the partition, but not to the
 	// store.
 	if t.wait == 0 {
+		c.Step(now, &runtime.Mark{Floor: cut.seq}) // who reads the log knows that this part may be missing
 		t.wait = c.Seq()
+		t.nudge()
+		return // it is true once this round has landed
 	}
 	if t.p.applier.Load().durable(t.wait) {
 		t.cut(cut)

@@ -246,7 +246,7 @@ func (o *simOwner) carry(e *runtime.Effect) {
 	case runtime.WatchChild:
 		o.watch(e.ID, e.Value.(runtime.ID))
 	case runtime.LostHost:
-		s.trace("node %d counts %s lost: %v", o.n.n, e.Boot, e.Value)
+		s.trace("node %d counts %s lost: %s", o.n.n, e.Boot, e.Value.(runtime.HostEnd).Reason)
 		s.report.Losses++
 	}
 }

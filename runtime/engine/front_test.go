@@ -1,0 +1,71 @@
+package engine_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/karmesh/kar/runtime"
+	"github.com/karmesh/kar/runtime/engine"
+)
+
+// A log whose front was deleted by somebody else is refused by name. It is never
+// taken for an empty one: what was accepted would be gone without a word.
+func TestLogWithoutItsFront(t *testing.T) {
+	headers := func(l *memLog) (at []int) {
+		for o := l.start; o < len(l.records); o++ {
+			if runtime.IsHeader(l.records[o]) {
+				at = append(at, o)
+			}
+		}
+		return at
+	}
+	for name, damage := range map[string]func(l *memLog) int{
+		"all of it":              func(l *memLog) int { return len(l.records) },
+		"up to behind a header":  func(l *memLog) int { return headers(l)[1] + 1 },
+		"up to the first header": func(l *memLog) int { return headers(l)[0] },
+		"up to the last header":  func(l *memLog) int { h := headers(l); return h[len(h)-1] },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newMeshRig(t, 1)
+			first := r.open("a", func(c *engine.Config) { c.TrimAt = 1 << 10 })
+			for range 3 { // a header each eighth of the threshold
+				tell := call("app", "A", "1", "m")
+				tell.Kind, tell.Body = runtime.Tell, make([]byte, 300)
+				if _, err := first.Call(within(t), tell); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := first.Close(); err != nil {
+				t.Fatal(err)
+			}
+			delete(r.nodes, "a")
+			l := r.logs[0]
+			l.start = damage(l)
+			r.store.applied[0] = 0
+			records := len(l.records)
+			second := r.start("b")
+			var e *runtime.Error
+			eventually(t, "the damage is said", func() bool {
+				return errors.As(second.Healthy(within(t)), &e) && e.Code == runtime.CodeDamaged
+			})
+			if _, err := second.Call(within(t), call("app", "A", "1", "m")); !errors.As(err, &e) || e.Code != runtime.CodeDamaged {
+				t.Errorf("a call: %v", err)
+			}
+			if l.mu.Lock(); len(l.records) != records {
+				t.Error("the partition was claimed")
+			}
+			l.mu.Unlock()
+		})
+	}
+}
+
+// A log that is empty, or that ends earlier, while the store holds what was decided.
+func TestStoreThatIsAheadOfTheLog(t *testing.T) {
+	r := newMeshRig(t, 1)
+	r.store.applied[0] = 100
+	m := r.start("a")
+	var e *runtime.Error
+	eventually(t, "the damage is said", func() bool {
+		return errors.As(m.Healthy(within(t)), &e) && e.Code == runtime.CodeDamaged
+	})
+}
