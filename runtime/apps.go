@@ -217,6 +217,11 @@ func (in *Drain) decide(c *Core) {
 	for _, e := range c.entriesOf(in.App) {
 		d.waiting[e.req.ID] = struct{}{}
 	}
+	for id, h := range c.homes {
+		if h.req.Target.App == in.App {
+			d.waiting[id] = struct{}{}
+		}
+	}
 	c.drains = append(c.drains, d)
 }
 
@@ -224,7 +229,7 @@ func (c *Core) checkDrains() {
 	left := c.drains[:0]
 	for _, d := range c.drains {
 		for id := range d.waiting {
-			if c.entries[id] == nil {
+			if c.entries[id] == nil && c.homes[id] == nil {
 				delete(d.waiting, id)
 			} else {
 				break

@@ -146,6 +146,12 @@ func (c *Core) Own(now Now, storeSeq uint64) bool {
 		}
 		c.askFences()
 	}
+	for _, id := range sortedIDs(c.homes) {
+		c.armAway(c.homes[id])
+	}
+	for _, w := range c.wishes {
+		w.at = now.Mono
+	}
 	for _, a := range sortedActors(c.actors) {
 		c.touch(c.actors[a])
 	}

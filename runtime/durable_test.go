@@ -22,7 +22,7 @@ var memoryOnly = map[string]bool{
 
 	"entry.node": true, "entry.waiters": true, "entry.children": true, "entry.retryAt": true, "entry.timer": true, "entry.wall": true,
 	"entry.since": true, "entry.answered": true, "entry.flowAt": true,
-	"homeEntry.node": true, "homeEntry.waiters": true,
+	"homeEntry.node": true, "homeEntry.waiters": true, "homeEntry.timer": true, "homeEntry.answered": true, "wish.node": true, "wish.at": true,
 	"ending.node":     true,
 	"actorEntry.node": true, "actorEntry.flow": true, "actorEntry.nested": true, "actorEntry.deactivating": true, "actorEntry.dirty": true,
 	"actorEntry.idleSince": true, "actorEntry.idleTurn": true, "actorEntry.idle": true, "actorEntry.parked": true,
@@ -35,7 +35,7 @@ var memoryOnly = map[string]bool{
 }
 
 // What may be forgotten without a record: a fold may know more than the owner.
-var forgettable = []string{"endings", "ended", "out.", "lost", "apps"}
+var forgettable = []string{"endings", "ended", "out.", "lost", "apps", "wishes"}
 
 // A lister writes down what is durable, and notes the fields that it met with a value.
 type lister struct{ seen map[string]bool }

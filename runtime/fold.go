@@ -164,6 +164,11 @@ func (c *Core) apply(r *Record) {
 		if e := c.entries[b.id]; e != nil {
 			e.cancelled = true
 		}
+		if h := c.homes[b.id]; h != nil {
+			h.cancelled = true
+		}
+	case *wished:
+		c.applyWished(r.Seq, b.id)
 	case *delivered:
 		if g := c.groups[b.group]; g != nil {
 			g.next = b.next
@@ -426,7 +431,7 @@ func (c *Core) applyContinued(seq uint64, b *continued) {
 	if b.away {
 		t := e.req.Target
 		waiters := e.waiters
-		h := &homeEntry{req: e.req, flow: e.flow, parents: e.parents, at: e.at, from: e.from, waiters: waiters}
+		h := &homeEntry{req: e.req, flow: e.flow, parents: e.parents, at: e.at, from: e.from, cancelled: e.cancelled, waiters: waiters, answered: e.answered}
 		isHome := e.home == c.cfg.Partition && c.homes[b.id] == nil
 		if isHome {
 			c.keep.replace(&e.node, &h.node, h) // the record of acceptance stays needed

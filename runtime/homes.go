@@ -9,7 +9,13 @@ type homeEntry struct {
 	parents []ID
 	at      int64
 	from    groupLife // of the event that began it
-	waiters []any
+	// Wherever the chain is, it is to end.
+	cancelled bool
+
+	// memory
+	waiters  []any
+	timer    timer
+	answered bool // waiters were told a limit; later askers wait for the outcome
 }
 
 func (c *Core) addHome(h *homeEntry) {
@@ -21,6 +27,9 @@ func (c *Core) addHome(h *homeEntry) {
 		c.keys[keyOf(&h.req)] = h.req.ID
 	}
 	c.tellBegun(h.from)
+	if c.owned {
+		c.armAway(h)
+	}
 }
 
 // dropHome forgets that a chain is away; its waiters are the caller's business.
@@ -28,9 +37,90 @@ func (c *Core) dropHome(h *homeEntry) {
 	id := h.req.ID
 	delete(c.homes, id)
 	c.keep.remove(&h.node)
+	c.walls.remove(&h.timer)
 	if h.req.Key != "" {
 		delete(c.keys, keyOf(&h.req))
 	}
 	c.childEnded(h.parents, id)
 	c.tellEnded(h.from)
+}
+
+// armAway sets the timer for the deadline. Of the limits it is the only one that
+// a request which has started knows.
+func (c *Core) armAway(h *homeEntry) {
+	if d := h.req.Deadline; d != 0 && !h.answered {
+		h.timer.home = h
+		c.walls.start(&h.timer, d)
+	}
+}
+
+// rungAway: the deadline has passed.
+func (c *Core) rungAway(h *homeEntry) {
+	h.answered = true
+	c.tellWaiters(h.req.ID, &h.waiters, &Error{CodeDeadline, "the deadline of the request has passed", h.req.ID})
+}
+
+// withdrawAway asks all other partitions to end a chain: which one it is in, or
+// will be by then, nobody knows.
+func (c *Core) withdrawAway(h *homeEntry) {
+	var out []OutMessage
+	if c.LogLevel() >= 2 {
+		m := parcel{kind: msgCancel, id: h.req.ID, gen: c.generation(h.req.Target.App), req: Request{Target: Target{App: h.req.Target.App}}}
+		for p := range c.cfg.Partitions {
+			if uint16(p) != c.cfg.Partition {
+				out = append(out, OutMessage{To: uint16(p), Payload: encode(nil, &m)})
+			}
+		}
+	}
+	c.emit(&cancelled{h.req.ID}, out...)
+}
+
+// A wish is that of a home elsewhere to end a chain that may still come here.
+type wish struct {
+	node
+	id ID
+	at int64 // memory: monotonic ms
+}
+
+// wished records a wish.
+type wished struct{ id ID }
+
+func (m *wished) fields(c *codec) { c.id(1, &m.id) }
+
+func (c *Core) applyWished(seq uint64, id ID) {
+	w := c.wishes[id]
+	if w == nil {
+		w = &wish{id: id, at: c.now.Mono}
+		c.wishes[id] = w
+	}
+	c.keep.place(&w.node, seq, w)
+}
+
+// cancelStep takes the wish of a home, for the step that is here or for one
+// that is on its way.
+func (c *Core) cancelStep(id ID) {
+	if e := c.entries[id]; e != nil {
+		c.withdraw(e, &Error{CodeCancelled, "the request was cancelled", id})
+		return
+	}
+	c.emit(&wished{id})
+}
+
+// cancelArrived ends a step that its home has cancelled while it was on its way.
+func (c *Core) cancelArrived(e *entry) {
+	h := c.homes[e.req.ID]
+	if c.wishes[e.req.ID] != nil || h != nil && h.cancelled {
+		c.withdraw(e, &Error{CodeCancelled, "the request was cancelled", e.req.ID})
+	}
+}
+
+// forgetWishes drops those that are older than any message should be: a wish is
+// no promise.
+func (c *Core) forgetWishes() {
+	for id, w := range c.wishes {
+		if c.now.Mono-w.at > c.cfg.IDWindow {
+			c.keep.remove(&w.node)
+			delete(c.wishes, id)
+		}
+	}
 }

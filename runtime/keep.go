@@ -130,7 +130,7 @@ func (c *Core) keepOne(n *node) {
 	case *entry:
 		c.emit(c.keptOf(o))
 	case *homeEntry:
-		c.emit(&keptRequest{accepted: accepted{req: o.req, flow: o.flow, home: c.cfg.Partition, parents: o.parents, at: o.at}.of(o.from, c.cfg.Partition), phase: uint64(gone), away: true})
+		c.emit(&keptRequest{accepted: accepted{req: o.req, flow: o.flow, home: c.cfg.Partition, parents: o.parents, at: o.at}.of(o.from, c.cfg.Partition), phase: uint64(gone), away: true, cancelled: o.cancelled})
 	case *ending:
 		c.emit(&keptRequest{accepted: accepted{req: Request{ID: o.id, Target: Target{App: o.app}}, at: o.at}, phase: uint64(gone), ended: true, outcome: *o.outcome})
 	case *actorEntry:
@@ -145,6 +145,8 @@ func (c *Core) keepOne(n *node) {
 		if !o.listed() {
 			c.keep.place(&o.node, c.seq, o)
 		}
+	case *wish:
+		c.emit(&wished{o.id})
 	case *outEntry:
 		c.emit(&keptOut{o.to, o.n, o.payload})
 	}
@@ -210,6 +212,7 @@ func (c *Core) applyKeptRequest(seq uint64, k *keptRequest) {
 		// first one, and has neither key nor parents.
 		before := h.from
 		h.req, h.flow, h.parents, h.at, h.from = k.req, k.flow, k.parents, k.at, k.life(c.cfg.Partition)
+		h.cancelled = k.cancelled
 		c.addHome(h)
 		c.tellEnded(before)
 		c.keep.place(&h.node, seq, h)

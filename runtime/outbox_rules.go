@@ -12,6 +12,7 @@ const (
 	msgApp     = 4 // a fact about an app
 	msgJoin    = 5 // a subscription joins its group
 	msgLeave   = 6 // a subscription leaves its group
+	msgCancel  = 7 // a chain is to end, wherever it is
 )
 
 // A parcel is the payload of an outbox message.
@@ -33,7 +34,7 @@ type parcel struct {
 // about is the app whose generation the message carries, "" when it carries none.
 func (m *parcel) about() string {
 	switch m.kind {
-	case msgStep, msgTell:
+	case msgStep, msgTell, msgCancel:
 		return m.req.Target.App
 	case msgJoin, msgLeave:
 		return m.sub.Actor.App
@@ -47,7 +48,7 @@ func (m *parcel) fields(c *codec) {
 	c.u16(3, &m.home)
 	c.u32(4, &m.step)
 	c.id(5, &m.flow)
-	has := m.kind == msgStep || m.kind == msgTell
+	has := m.kind == msgStep || m.kind == msgTell || m.kind == msgCancel
 	c.msg(6, &has, &m.req)
 	has = m.kind == msgOutcome
 	c.msg(7, &has, &m.outcome)
@@ -165,7 +166,8 @@ func (c *Core) deliver(m *parcel) {
 	}
 	switch m.kind {
 	case msgStep:
-		c.accept(&accepted{req: m.req, flow: m.flow, home: m.home, step: m.step, at: c.now.Wall}, nil)
+		e := c.accept(&accepted{req: m.req, flow: m.flow, home: m.home, step: m.step, at: c.now.Wall}, nil)
+		c.cancelArrived(e)
 	case msgTell:
 		b := accepted{req: m.req, flow: m.flow, home: c.cfg.Partition, at: c.now.Wall}.of(groupLife{m.group, m.life, c.via.from}, c.cfg.Partition)
 		c.accept(&b, nil)
@@ -173,6 +175,8 @@ func (c *Core) deliver(m *parcel) {
 		if h := c.homes[m.id]; h != nil {
 			c.emitOutcome(m.id, &h.req, &m.outcome, Actor{}, false)
 		}
+	case msgCancel:
+		c.cancelStep(m.id)
 	case msgApp:
 		c.changeApp(&m.app)
 	case msgJoin:

@@ -58,6 +58,7 @@ const (
 	kindKeptOut      = 25
 	kindReleased     = 26
 	kindRaised       = 27
+	kindWished       = 40
 )
 
 func newBody(kind uint64) message {
@@ -116,6 +117,8 @@ func newBody(kind uint64) message {
 		return &released{}
 	case kindRaised:
 		return &raised{}
+	case kindWished:
+		return &wished{}
 	}
 	return nil
 }
@@ -176,6 +179,8 @@ func kindOf(m message) uint64 {
 		return kindReleased
 	case *raised:
 		return kindRaised
+	case *wished:
+		return kindWished
 	}
 	return 0
 }

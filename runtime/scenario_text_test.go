@@ -92,6 +92,8 @@ func (w *world) bodyText(m message) string {
 		return fmt.Sprintf("app %s generation %d", b.app, b.generation)
 	case *fenced:
 		return fmt.Sprintf("fenced p%d below %d", b.partition, b.below)
+	case *wished:
+		return "wished the end of " + w.name(b.id)
 	case *cancelled:
 		return "cancelled " + w.name(b.id)
 	case *received:

@@ -291,45 +291,58 @@ type Cancel struct {
 }
 
 func (in *Cancel) decide(c *Core) {
-	e := c.entries[in.ID]
-	if e == nil || e.req.Target.App != in.App {
-		switch {
-		case c.homes[in.ID] != nil && c.homes[in.ID].req.Target.App == in.App:
-			c.replyValue(in.Waiter, "running")
-		case c.ended.has(in.ID) && in.ID.OfApp(in.App):
-			c.replyValue(in.Waiter, "completed")
-		default:
-			c.refuse(in.Waiter, &Error{CodeUnknownRequest, "no open request of app " + in.App + " has this id", in.ID})
-		}
-		return
+	switch first, _ := c.open(in.ID); {
+	case first != nil && first.Target.App == in.App:
+		c.replyValue(in.Waiter, c.cancel(in.ID))
+	case c.ended.has(in.ID) && in.ID.OfApp(in.App):
+		c.replyValue(in.Waiter, "completed")
+	default:
+		c.refuse(in.Waiter, &Error{CodeUnknownRequest, "no open request of app " + in.App + " has this id", in.ID})
 	}
-	c.replyValue(in.Waiter, c.withdraw(e, &Error{CodeCancelled, "the request was cancelled", in.ID}))
 }
 
-// withdraw ends a request that has not started; one that has keeps its lock
-// until its attempt ends, gets no further attempt, and its waiters are told.
+// cancel withdraws a request that is open at its home, wherever its chain is.
+func (c *Core) cancel(id ID) string {
+	why := &Error{CodeCancelled, "the request was cancelled", id}
+	h, e := c.homes[id], c.entries[id]
+	if h != nil {
+		h.answered = true
+		c.tellWaiters(id, &h.waiters, why)
+	}
+	if e != nil {
+		return c.withdraw(e, why)
+	}
+	if !h.cancelled {
+		c.withdrawAway(h)
+	}
+	return "running"
+}
+
+// withdraw ends a request that has not started, or whose next step has not; one
+// that runs or was interrupted keeps its lock until its attempt ends, gets no
+// further attempt, and its waiters are told.
 func (c *Core) withdraw(e *entry, why *Error) string {
-	if !e.hasStarted() {
+	if e.attempt == 0 {
 		c.end(e, why.Outcome())
 		return "cancelled"
 	}
 	if !e.cancelled {
 		c.emit(&cancelled{e.req.ID})
 	}
-	c.tellWaiters(e, why)
+	e.answered = true
+	c.tellWaiters(e.req.ID, &e.waiters, why)
 	c.touchTarget(e)
 	return "running"
 }
 
 // tellWaiters answers those who wait now; the request goes on.
-func (c *Core) tellWaiters(e *entry, why *Error) {
-	for _, w := range e.waiters {
+func (c *Core) tellWaiters(id ID, waiters *[]any, why *Error) {
+	for _, w := range *waiters {
 		if w != nil {
-			c.effect(Effect{Kind: Reply, Waiter: w, Outcome: why.Outcome(), Open: true, ID: e.req.ID})
+			c.effect(Effect{Kind: Reply, Waiter: w, Outcome: why.Outcome(), Open: true, ID: id})
 		}
 	}
-	e.waiters = nil
-	e.answered = true
+	*waiters = nil
 }
 
 // CancelAll withdraws all requests of an app that have not started; the reply's Value is their number.

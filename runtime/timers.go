@@ -2,11 +2,12 @@ package runtime
 
 import "container/heap"
 
-// A timer wakes an entry; an entry has at most one by each clock. A time that a
+// A timer wakes an entry, or a chain that is away; each has at most one by each clock. A time that a
 // caller has named is compared with the wall clock itself, so that it comes when
 // that clock shows it, whatever was set meanwhile.
 type timer struct {
 	e     *entry
+	home  *homeEntry
 	at    int64
 	index int // position in the heap plus 1; 0 when not set
 }
@@ -34,6 +35,11 @@ func (h *timerHeap) Pop() any {
 }
 
 func (h *timerHeap) set(t *timer, e *entry, at int64) {
+	t.e = e
+	h.start(t, at)
+}
+
+func (h *timerHeap) start(t *timer, at int64) {
 	if t.index != 0 {
 		if at >= t.at {
 			return // the earlier one re-arms
@@ -42,7 +48,7 @@ func (h *timerHeap) set(t *timer, e *entry, at int64) {
 		heap.Fix(h, t.index-1)
 		return
 	}
-	t.e, t.at = e, at
+	t.at = at
 	heap.Push(h, t)
 }
 
@@ -129,7 +135,8 @@ func (c *Core) checkLimits(e *entry) {
 		if !e.hasStarted() {
 			c.end(e, err.Outcome())
 		} else {
-			c.tellWaiters(e, err)
+			e.answered = true
+			c.tellWaiters(e.req.ID, &e.waiters, err)
 		}
 		return
 	}
@@ -200,7 +207,11 @@ func (c *Core) ring() {
 		if t == nil {
 			break
 		}
-		c.rung(t.e)
+		if t.home != nil {
+			c.rungAway(t.home)
+		} else {
+			c.rung(t.e)
+		}
 	}
 	c.settle()
 }
@@ -213,6 +224,7 @@ const lostMemory = 7 * 86_400_000
 // forget drops what is older than the id window, and lost boots when nothing
 // of them can be alive any more; it needs no record.
 func (c *Core) forget() {
+	c.forgetWishes()
 	c.ended.prune(c, c.now.Wall-c.cfg.IDWindow)
 	for n := c.keep.oldestEnding(); n != nil && c.now.Wall-n.at > c.cfg.IDWindow; n = c.keep.oldestEnding() {
 		c.dropEnding(n.id)
