@@ -21,7 +21,9 @@ import (
 //
 // The rule of reuse: a connection that was idle over a second, or over half of
 // what the app's Keep-Alive field says, is not used again. So a reset never
-// means just that the app had closed an idle connection.
+// means just that the app had closed an idle connection. An app that was seen to
+// write more than it had announced gets a connection for each request: what is
+// left over would be the answer of another. See also leftovers.
 type http1 struct {
 	address string
 
@@ -29,7 +31,10 @@ type http1 struct {
 	idle   []*appConn // the last used last
 	open   map[*appConn]struct{}
 	most   time.Duration // longest idle time, learned downwards
-	reaper *time.Timer   // nil while nothing is idle
+	excess bool          // the app has written more than it announced
+	left   leftovers
+	warn   func(string)
+	reaper *time.Timer // nil while nothing is idle
 	closed bool
 }
 
@@ -50,8 +55,8 @@ const (
 	keepBuffer = 128 << 10
 )
 
-func newHTTP1(base *url.URL) *http1 {
-	return &http1{address: base.Host, open: map[*appConn]struct{}{}, most: longestIdle}
+func newHTTP1(base *url.URL, warn func(string)) *http1 {
+	return &http1{address: base.Host, warn: warn, open: map[*appConn]struct{}{}, most: longestIdle, left: leftovers{clean: map[string]int{}}}
 }
 
 func (c *http1) do(ctx context.Context, r *appRequest) (*runtime.Outcome, error) {
@@ -63,7 +68,9 @@ func (c *http1) do(ctx context.Context, r *appRequest) (*runtime.Outcome, error)
 		return nil, err
 	}
 	o, reuse, err := conn.exchange(c.address, r)
-	c.put(conn, reuse && err == nil)
+	if err != nil || !reuse || !c.mayHaveMore(conn, r, o.Status) {
+		c.put(conn, reuse && err == nil)
+	}
 	if err == nil && conn.endless(ctx, o, reuse) {
 		return nil, errors.New("the connection ended without saying how long the answer is")
 	}
@@ -96,19 +103,11 @@ func (c *http1) get(ctx context.Context) (*appConn, error) {
 		conn := c.idle[n]
 		c.idle[n] = nil
 		c.idle = c.idle[:n]
-		idle := time.Since(conn.since)
-		if idle > c.allowed(conn) {
-			c.drop(conn)
-			continue
+		if c.usable(conn) {
+			c.mu.Unlock()
+			return conn, nil
 		}
-		if idle > time.Millisecond && !alive(conn.Conn) {
-			// The app closes sooner than it said: stay well below from now on.
-			c.most = min(c.most, max(idle/2, time.Millisecond))
-			c.drop(conn)
-			continue
-		}
-		c.mu.Unlock()
-		return conn, nil
+		c.drop(conn)
 	}
 	closed := c.closed
 	c.mu.Unlock()
@@ -134,6 +133,24 @@ func (c *http1) get(ctx context.Context) (*appConn, error) {
 	return conn, nil
 }
 
+// usable looks at an idle connection and learns from it; c.mu is held.
+func (c *http1) usable(conn *appConn) bool {
+	idle := time.Since(conn.since)
+	if c.excess || idle > c.allowed(conn) {
+		return false
+	}
+	switch peek(conn.Conn) {
+	case silent:
+		return true
+	case talking:
+		c.exceeds()
+	case ended:
+		// The app closes sooner than it said: stay well below from now on.
+		c.most = min(c.most, max(idle/2, time.Millisecond))
+	}
+	return false
+}
+
 func (c *http1) allowed(conn *appConn) time.Duration {
 	if conn.most > 0 {
 		return min(c.most, conn.most)
@@ -149,7 +166,10 @@ func (c *http1) drop(conn *appConn) {
 func (c *http1) put(conn *appConn, reuse bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !reuse || c.closed || conn.in.Buffered() > 0 {
+	if reuse && conn.in.Buffered() > 0 {
+		c.exceeds()
+	}
+	if !reuse || c.closed || c.excess {
 		c.drop(conn)
 		return
 	}
@@ -167,7 +187,7 @@ func (c *http1) reap() {
 	defer c.mu.Unlock()
 	kept := c.idle[:0]
 	for _, conn := range c.idle {
-		if time.Since(conn.since) > c.allowed(conn) {
+		if c.excess || time.Since(conn.since) > c.allowed(conn) {
 			c.drop(conn)
 			continue
 		}
@@ -247,6 +267,9 @@ func (conn *appConn) answer(r *appRequest) (*runtime.Outcome, bool, error) {
 		conn.most = idleOf(res.Header.Get("Keep-Alive"))
 		open := res.ContentLength < 0 && len(res.TransferEncoding) == 0 && r.method != http.MethodHead
 		reuse := !res.Close && !open
+		if res.StatusCode == http.StatusNoContent && (res.Header.Get("Content-Length") > "0" || len(res.TransferEncoding) > 0) {
+			reuse = false // it announces what HTTP does not allow it to send
+		}
 		o, err := outcomeOf(res, r)
 		if err == nil && open {
 			o.Header[untilClose] = []string{"1"}

@@ -76,23 +76,39 @@ func appendValue(b []byte, v string) []byte {
 	return append(b, strings.NewReplacer("\r", " ", "\n", " ", "\x00", " ").Replace(v)...)
 }
 
-// alive asks without waiting whether the other end has closed.
-func alive(c net.Conn) bool {
+// What the other end does on a connection on which nothing is due.
+type condition int
+
+const (
+	silent  condition = iota
+	talking           // there is something to read
+	ended             // it has closed
+)
+
+// peek looks without waiting and takes nothing away.
+func peek(c net.Conn) condition {
 	sc, ok := c.(syscall.Conn)
 	if !ok {
-		return true
+		return silent
 	}
 	raw, err := sc.SyscallConn()
 	if err != nil {
-		return false
+		return ended
 	}
-	open := false
+	out := ended
 	err = raw.Read(func(fd uintptr) bool {
 		var one [1]byte
-		_, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		// No data and no end is what an idle connection has.
-		open = errors.Is(err, syscall.EAGAIN)
+		n, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		switch {
+		case errors.Is(err, syscall.EAGAIN):
+			out = silent
+		case err == nil && n > 0:
+			out = talking
+		}
 		return true
 	})
-	return err == nil && open
+	if err != nil {
+		return ended
+	}
+	return out
 }

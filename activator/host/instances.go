@@ -3,6 +3,8 @@ package host
 import (
 	"errors"
 	"net/http"
+	"sync"
+	"sync/atomic"
 
 	"github.com/karmesh/kar/runtime"
 )
@@ -17,6 +19,8 @@ type instance struct {
 	settled   chan struct{}    // closed when activating or deactivating has ended
 	refusal   *runtime.Outcome // the app refused to activate it
 	err       error            // activating ended without an answer
+	finding   sync.Mutex       // held while it is found out what a 404 means
+	made      atomic.Uint32    // how often the app was found to have made it anew
 }
 
 type instanceState uint8

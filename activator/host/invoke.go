@@ -117,42 +117,58 @@ func (h *Host) actorCall(m *runtime.Invoke) (o *runtime.Outcome, failed bool, er
 	if r.method == "" {
 		r.method = http.MethodPost
 	}
-	o, err = h.request(r, inst)
-	if err != nil || o.Status != http.StatusNotFound {
-		return o, false, err
+	for {
+		made := inst.made.Load()
+		o, err = h.request(r, inst)
+		if err != nil || o.Status != http.StatusNotFound {
+			return o, false, err
+		}
+		again, refused, err := h.unknown(inst, made, m.Session)
+		switch {
+		case err != nil || refused != nil:
+			return refused, refused != nil, err
+		case !again:
+			return o, false, nil
+		}
 	}
-	return h.unknown(inst, r, m.Session, o)
 }
 
-// unknown decides what a 404 for an active actor means. Either there is no
-// such method, or the app has restarted and knows no such actor: then
-// activating answers "created", and nothing has run. An app that says "created"
-// always is believed once for each type.
-func (h *Host) unknown(inst *instance, r *appRequest, session string, first *runtime.Outcome) (o *runtime.Outcome, failed bool, err error) {
-	actor := inst.actor
+// unknown decides what a 404 for an active actor means. Either there is no such
+// method, or the app has restarted and knows no such actor: then activating
+// answers "created", nothing has run, and the call is to be sent again. Asked once
+// more the app then says that the actor exists. One that answers "created" again
+// says so always, which means nothing: its 404 is believed, since it may have come
+// after effects. Made is inst.made from before the call: another call may have
+// found out meanwhile.
+func (h *Host) unknown(inst *instance, made uint32, session string) (again bool, refused *runtime.Outcome, err error) {
+	inst.finding.Lock()
+	defer inst.finding.Unlock()
+	if inst.made.Load() != made {
+		return true, nil, nil
+	}
 	h.mu.Lock()
-	pointless := h.created[actor.Type]
+	pointless := h.created[inst.actor.Type]
 	h.mu.Unlock()
 	if pointless {
-		return first, false, nil
+		return false, nil, nil
 	}
-	again, err := h.request(&appRequest{method: http.MethodGet, path: actorPath(actor) + withSession("", session)}, inst)
-	switch {
-	case err != nil:
-		return nil, false, err
-	case again.Status >= 400:
-		h.forget(inst)
-		return again, true, nil
-	case again.Status != http.StatusCreated:
-		return first, false, nil
+	for asked := range 2 {
+		o, err := h.request(&appRequest{method: http.MethodGet, path: actorPath(inst.actor) + withSession("", session)}, inst)
+		switch {
+		case err != nil:
+			return false, nil, err
+		case o.Status >= 400:
+			h.forget(inst)
+			return false, o, nil
+		case o.Status != http.StatusCreated:
+			inst.made.Add(uint32(asked))
+			return asked == 1, nil, nil
+		}
 	}
-	o, err = h.request(r, inst)
-	if err == nil && o.Status == http.StatusNotFound {
-		h.mu.Lock()
-		h.created[actor.Type] = true
-		h.mu.Unlock()
-	}
-	return o, false, err
+	h.mu.Lock()
+	h.created[inst.actor.Type] = true
+	h.mu.Unlock()
+	return false, nil, nil
 }
 
 // request sends r to the app and waits for a complete answer. Without one it
