@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -26,7 +27,9 @@ func playComponent(dir string) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("HEAD /kar/impl/v1/actor/T", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc("GET /kar/impl/v1/actor/T/{id}", func(http.ResponseWriter, *http.Request) {})
-	mux.HandleFunc("DELETE /kar/impl/v1/actor/T/{id}", func(http.ResponseWriter, *http.Request) {})
+	mux.HandleFunc("DELETE /kar/impl/v1/actor/T/{id}", func(_ http.ResponseWriter, r *http.Request) {
+		note(dir, "deactivated-"+url.PathEscape(r.PathValue("id")), "")
+	})
 	mux.HandleFunc("POST /kar/impl/v1/actor/T/{id}/{method}", func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		attempt := r.Header.Get("Kar-Attempt")

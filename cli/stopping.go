@@ -49,7 +49,9 @@ func (s *sidecar) serve(ctx context.Context) (int, error) {
 		err = s.stopOn(sig, child)
 	case <-s.shutdown:
 		s.drain()
-		if child != nil {
+		if child == nil {
+			s.outlast()
+		} else {
 			// As in KAR 1.x the component ends by itself; only for so long, though.
 			if !s.awaitEnd(child, s.spec.grace) {
 				s.end(child, syscall.SIGTERM)
@@ -66,7 +68,7 @@ func (s *sidecar) serve(ctx context.Context) (int, error) {
 		err = ctx.Err()
 	}
 	if child == nil {
-		s.report("the sidecar ended")
+		s.report("the sidecar ended, and nothing ran in the component")
 		if sig != 0 {
 			return 0, nil
 		}
@@ -85,10 +87,37 @@ func (s *sidecar) serve(ctx context.Context) (int, error) {
 func (s *sidecar) stopOn(sig syscall.Signal, child *guard.Child) error {
 	s.log.Warn("exiting...", "signal", sig)
 	s.drain()
-	if child != nil {
+	if child == nil {
+		s.outlast()
+	} else {
 		s.end(child, sig)
 	}
 	return nil
+}
+
+// outlast waits, without a limit, for what runs in a component that is somebody
+// else's process: after us nobody could say how it ended, and it would be tried
+// again beside itself. Another signal ends the wait.
+func (s *sidecar) outlast() {
+	ctx, cancel := context.WithCancel(s.ctx)
+	defer cancel()
+	drained := make(chan struct{})
+	s.wait.Go(func() {
+		defer close(drained)
+		_ = s.host.DrainAttempts(ctx) // its only error is the end of ctx
+	})
+	say := time.NewTimer(time.Second)
+	defer say.Stop()
+	for {
+		select {
+		case <-drained:
+			return
+		case <-s.signals.ch:
+			return
+		case <-say.C:
+			s.log.Warn("waiting for work that runs in the component, which this process cannot stop; another signal ends at once")
+		}
+	}
 }
 
 // drain returns when no work is left, the grace period is over, the component
@@ -145,6 +174,6 @@ func (s *sidecar) report(reason string) {
 	ctx, cancel := context.WithTimeout(context.Background(), reportLimit)
 	defer cancel()
 	if err := s.host.Exit(ctx, reason); err != nil {
-		s.log.Warn("the end of the component was not heard", "error", err)
+		s.log.Warn("the end of the component was not reported; it is counted lost when its lease has run out", "error", err)
 	}
 }

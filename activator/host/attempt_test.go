@@ -329,7 +329,7 @@ func TestJoinAfterStreamLoss(t *testing.T) {
 	r.owners.send(&runtime.Taken{Attempts: []runtime.Attempt{slow.Attempt, quick.Attempt, late.Attempt}})
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	if err := r.host.Drain(ctx); err != nil {
+	if err := r.host.DrainAttempts(ctx); err != nil {
 		t.Fatal(err)
 	}
 	r.proxy.cut(false)

@@ -15,16 +15,25 @@ import (
 )
 
 // Drain tells the owners that this host takes nothing new and waits until what
-// runs has ended and its answers are taken, or ctx ends. The app goes on being
-// served.
+// runs has ended, its answers are taken and they have had all actors deactivated,
+// or ctx ends. The app goes on being served.
 func (h *Host) Drain(ctx context.Context) error {
+	return h.drain(ctx, func() bool { return len(h.attempts.table) == 0 && len(h.instances) == 0 })
+}
+
+// DrainAttempts is the same without waiting for the actors.
+func (h *Host) DrainAttempts(ctx context.Context) error {
+	return h.drain(ctx, func() bool { return len(h.attempts.table) == 0 })
+}
+
+func (h *Host) drain(ctx context.Context, done func() bool) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !h.draining {
 		h.draining = true
 		h.tellCondition()
 	}
-	for len(h.attempts.table) > 0 {
+	for !done() {
 		changed := h.changed
 		h.mu.Unlock()
 		var err error
@@ -44,13 +53,19 @@ func (h *Host) Drain(ctx context.Context) error {
 }
 
 // Exit reports that the app's processes have ended: over the stream, or without
-// one in a request of its own. Nothing may follow; Run returns.
+// one in a request of its own. Nothing may follow; Run returns. A host without a
+// guard cannot know that the app has ended, so while anything runs or is active in
+// it the report is an error instead, and the owners wait for the lease.
 func (h *Host) Exit(ctx context.Context, reason string) error {
 	h.mu.Lock()
 	conn := h.conn
 	h.exited = true
+	left := h.left()
 	h.mu.Unlock()
 	defer h.stop()
+	if left != nil {
+		return left
+	}
 	if conn != nil {
 		// Answers that are on their way count: they must be read before the exit.
 		if err := conn.Flush(ctx); err == nil {
@@ -68,6 +83,21 @@ func (h *Host) Exit(ctx context.Context, reason string) error {
 	all := strings.Join(h.gateways.all(), ",")
 	h.mu.Unlock()
 	return ReportExit(ctx, all, h.cfg.Access, h.cfg.Info.Boot, reason)
+}
+
+// left is what speaks against an exit report; h.mu is held.
+func (h *Host) left() *runtime.Error {
+	if h.cfg.Guard != nil {
+		return nil
+	}
+	running := 0
+	for _, p := range h.parts {
+		running += p.running
+	}
+	if running == 0 && len(h.instances) == 0 {
+		return nil
+	}
+	return runtime.Errorf(runtime.CodeHostLost, "%d requests run and %d actors are active in an app that is not ours to stop", running, len(h.instances))
 }
 
 // ReportExit tells one of the gateways, a list as in [Config], that a boot has
