@@ -69,3 +69,29 @@ func TestStoreThatIsAheadOfTheLog(t *testing.T) {
 		return errors.As(m.Healthy(within(t)), &e) && e.Code == runtime.CodeDamaged
 	})
 }
+
+// An owner that lives sees that somebody has deleted the front of its log: it
+// says so, and writes anew what its memory still holds, for the next owner.
+func TestOwnerWritesAnewWhatSomebodyDeleted(t *testing.T) {
+	r := newMeshRig(t, 1)
+	m := r.open("a")
+	for range 5 {
+		tell := call("app", "A", "1", "m")
+		tell.Kind = runtime.Tell
+		if _, err := m.Call(within(t), tell); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l := r.logs[0]
+	l.mu.Lock()
+	l.start = len(l.records) - 1
+	l.mu.Unlock()
+	eventually(t, "it is said", func() bool { return m.Stats().LogsTorn == 1 })
+	eventually(t, "all is written anew", func() bool { return m.Stats().Trims == 1 })
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	delete(r.nodes, "a")
+	next := r.open("b")
+	eventually(t, "the next owner has them", func() bool { return next.Stats().Pending == 5 })
+}

@@ -84,6 +84,7 @@ type Stats struct {
 	Accepted, Completed, Retried, HostsLost, HostsEnded, RemindersFired, EventsDelivered uint64
 	// DeadLetters: tells that ended with an error, promises that ended with an error of the app.
 	DeadLetters                                                             uint64
+	LogsTorn                                                                uint64 // times that somebody else had deleted the front of a log
 	Appends, AppendedRecords, AppendedBytes, Trims                          uint64
 	Hosts, ActiveActors, Pending, Parked, Running, Reminders, Subscriptions int
 	LogBytes                                                                int64
@@ -100,7 +101,7 @@ const statsPatience = time.Second
 func (m *Mesh) Stats() Stats {
 	ctx, cancel := context.WithTimeout(context.Background(), statsPatience)
 	defer cancel()
-	s := Stats{Hosts: len(m.Hosts("")), HostsLost: m.tally.hostsLost.Load(), HostsEnded: m.tally.hostsEnded.Load()}
+	s := Stats{Hosts: len(m.Hosts("")), HostsLost: m.tally.hostsLost.Load(), HostsEnded: m.tally.hostsEnded.Load(), LogsTorn: m.tally.torn.Load()}
 	_ = m.queryMine(ctx, runtime.Query{Kind: runtime.QueryGauges}, func(_ *partition, v any) {
 		g := v.(runtime.Gauges)
 		s.ActiveActors += g.ActiveActors

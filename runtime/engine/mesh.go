@@ -185,6 +185,7 @@ func Open(ctx context.Context, cfg Config) (*Mesh, error) {
 		m.running.Go(func() { m.owned.run(run) })
 	}
 	m.running.Go(func() { m.beats.run(run) })
+	m.running.Go(func() { m.watchFronts(run) })
 	return m, nil
 }
 

@@ -49,7 +49,8 @@ type partition struct {
 	count  partStats
 	// oldest is since when everything is in the log, Unix ms; 0 when that is not known.
 	oldest    atomic.Int64
-	appending atomic.Int64 // when the append in flight was first sent, Unix ms; 0 when there is none
+	front     atomic.Uint64 // up to which offset this node knows the log to be cut
+	appending atomic.Int64  // when the append in flight was first sent, Unix ms; 0 when there is none
 }
 
 type partStats struct {

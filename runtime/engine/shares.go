@@ -39,7 +39,7 @@ type Shares struct {
 type tally struct {
 	forwarded, served, unknown   atomic.Uint64
 	takenOver, handedOver, given atomic.Uint64
-	hostsLost, hostsEnded        atomic.Uint64
+	hostsLost, hostsEnded, torn  atomic.Uint64
 	takeNanos                    atomic.Int64
 }
 

@@ -24,6 +24,7 @@ type term struct {
 	next    uint64 // offset to read from
 	first   uint64 // seq of the first valid record
 	needs   uint64 // up to where the store has to be complete, as the log begins behind it
+	start   uint64 // offset at which the log begins
 	marks   []mark
 	changes []runtime.StoreChange
 }
@@ -57,6 +58,7 @@ func (p *partition) read(ctx context.Context) (*term, error) {
 		if err != nil {
 			return nil, err
 		}
+		t.start = start
 		damage := t.front(start)
 		if damage == nil {
 			return t, nil
@@ -169,6 +171,7 @@ func (p *partition) begin(ctx context.Context, t *term, began time.Time) error {
 	p.core, p.next = t.core, t.next
 	p.proof = p.m.stamp(t.claimed)
 	p.trim.reset(t.marks, t.core)
+	p.front.Store(t.start)
 	p.startApplier(ctx, t)
 	p.epoch.Store(t.core.Epoch())
 	p.owning.Store(true)

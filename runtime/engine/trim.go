@@ -30,6 +30,7 @@ type trimmer struct {
 	keptSize int64 // bytes appended while keeping for the current cut
 	wait     uint64
 	cutting  bool // the log is being cut, beside the loop
+	torn     bool // somebody else has deleted the front of the log
 	lastMark int64
 }
 
@@ -43,15 +44,15 @@ const keepBatch = 512
 // decide adds what trimming needs to the round.
 func (t *trimmer) decide(now runtime.Now) {
 	c := t.p.core
-	if t.sinceMark > t.threshold/8 || t.older(now, t.lastMark, 8) {
+	if t.sinceMark > t.threshold/8 || t.older(now, t.lastMark, 8) || t.torn && len(t.marks) == 0 {
 		t.sinceMark, t.lastMark = 0, now.Wall
 		c.Step(now, &runtime.Mark{})
 		t.marked, t.markSeq, t.markIdx, t.markAt = true, c.Seq(), c.Pending()-1, now.Wall
 	}
-	if len(t.marks) < 2 || t.cutting || t.p.log.Size() < t.threshold && !t.older(now, t.marks[0].at, 4) {
+	cut, due := t.nextCut(now)
+	if !due {
 		return
 	}
-	cut := t.marks[1]
 	if c.OldestLive() < cut.seq {
 		t.keeping = true
 		c.Step(now, &runtime.Keep{Before: cut.seq, Limit: keepBatch})
@@ -95,6 +96,7 @@ func (t *trimmer) older(now runtime.Now, at int64, part int64) bool {
 func (t *trimmer) cut(m mark) {
 	p, core := t.p, t.p.core
 	t.cutting = true
+	p.front.Store(max(m.offset, p.front.Load()))
 	p.m.watches.Go(func() {
 		before := p.log.Size()
 		ctx, cancel := context.WithTimeout(p.m.life, 10*time.Second)
@@ -103,13 +105,13 @@ func (t *trimmer) cut(m mark) {
 		freed := before - p.log.Size()
 		p.order(p.m.life, func(context.Context) {
 			if p.core == core { // else another term has begun
-				t.cutDone(err, freed)
+				t.cutDone(m, err, freed)
 			}
 		})
 	})
 }
 
-func (t *trimmer) cutDone(err error, freed int64) {
+func (t *trimmer) cutDone(m mark, err error, freed int64) {
 	t.cutting = false
 	if err != nil {
 		t.p.logger.Warn("the log could not be trimmed", "error", err)
@@ -122,7 +124,13 @@ func (t *trimmer) cutDone(err error, freed int64) {
 		t.threshold = max(t.p.m.cfg.TrimAt, t.threshold*7/8)
 	}
 	t.p.count.trims++
-	t.marks = t.marks[1:]
+	for len(t.marks) > 0 && t.marks[0].offset < m.offset {
+		t.marks = t.marks[1:]
+	}
+	if t.torn && len(t.marks) > 0 && t.marks[0] == m {
+		t.torn = false
+		t.p.logger.Info("everything that is live was written anew", "begins", m.offset)
+	}
 	t.reachesBack()
 	t.keeping, t.keptSize, t.wait = false, 0, 0
 	t.nudge()
