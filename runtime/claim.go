@@ -112,7 +112,7 @@ func (c *Core) Own(now Now, storeSeq uint64) bool {
 	if c.owner != c.me {
 		return false
 	}
-	c.now, c.owned, c.lastTick = now, true, now.Mono
+	c.now, c.owned, c.lastTick, c.budget = now, true, now.Mono, stepBudget
 	c.view.applied, c.view.agedAt = storeSeq, now.Mono
 	for _, h := range c.hosts {
 		h.contact = now.Mono

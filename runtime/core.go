@@ -81,6 +81,9 @@ type Core struct {
 	walls      timerHeap // by the wall clock
 	dirty      []*actorEntry
 	dirtyParks []component
+	woken      []*entry // interrupted requests of services to look at
+	turns      uint64   // of suspects
+	budget     int      // what this step may still start
 	drains     []*drain
 	purges     []*purge
 	fenceWait  map[uint16]bool // partitions that have not answered the fence question
@@ -134,7 +137,7 @@ func New(cfg Config) *Core {
 
 // Step decides one input. What it decided is in Take.
 func (c *Core) Step(now Now, in Input) {
-	c.now = now
+	c.now, c.budget = now, stepBudget
 	in.decide(c)
 	c.settle()
 }
@@ -237,28 +240,40 @@ func (c *Core) generation(app string) uint64 {
 	return 0
 }
 
-// settle starts whatever the input made startable, until nothing changes.
+// stepBudget bounds what one step starts; the rest follows with the next input.
+const stepBudget = 500
+
+// settle starts whatever the input made startable, until nothing changes or the
+// step has done its share.
 func (c *Core) settle() {
 	if !c.owned {
 		return
 	}
-	for len(c.dirty) > 0 || len(c.dirtyParks) > 0 {
-		for len(c.dirty) > 0 {
+	for c.budget > 0 && c.unsettled() {
+		for len(c.dirty) > 0 && c.budget > 0 {
 			a := c.dirty[0]
 			c.dirty = c.dirty[1:]
 			a.dirty = false
 			c.pumpActor(a)
 		}
-		for len(c.dirtyParks) > 0 {
+		for len(c.woken) > 0 && c.budget > 0 {
+			e := c.woken[0]
+			c.woken[0] = nil
+			c.woken = c.woken[1:]
+			c.wake(e)
+		}
+		for len(c.dirtyParks) > 0 && c.budget > 0 {
 			comp := c.dirtyParks[0]
 			c.dirtyParks = c.dirtyParks[1:]
 			c.pumpParked(comp)
 		}
 	}
-	c.dirty, c.dirtyParks = c.dirty[:0], c.dirtyParks[:0]
 	c.checkDrains()
 	c.checkPurges()
 }
+
+// unsettled tells that something may be startable.
+func (c *Core) unsettled() bool { return len(c.dirty) > 0 || len(c.woken) > 0 || len(c.dirtyParks) > 0 }
 
 func (c *Core) touch(a *actorEntry) {
 	if a != nil && !a.dirty {

@@ -88,6 +88,12 @@ func flags(e *entry) string {
 	if e.from.key != "" {
 		s += " event"
 	}
+	if e.tried > 0 {
+		s += fmt.Sprintf(" tried %d", e.tried)
+	}
+	if e.suspect() {
+		s += fmt.Sprintf(" suspect among %d", e.among)
+	}
 	return s
 }
 

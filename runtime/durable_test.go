@@ -15,19 +15,19 @@ import (
 var memoryOnly = map[string]bool{
 	"Core.cfg": true, "Core.me": true, "Core.now": true, "Core.sawHead": true, "Core.skipped": true, "Core.head": true, "Core.floor": true, "Core.owned": true,
 	"Core.seq": true, "Core.parked": true, "Core.offers": true, "Core.remCount": true, "Core.due": true, "Core.view": true,
-	"Core.keep": true, "Core.endSize": true, "Core.timers": true, "Core.walls": true, "Core.dirty": true, "Core.dirtyParks": true,
+	"Core.keep": true, "Core.endSize": true, "Core.timers": true, "Core.walls": true, "Core.dirty": true, "Core.woken": true, "Core.budget": true, "Core.turns": true, "Core.dirtyParks": true,
 	"Core.drains": true, "Core.purges": true, "Core.fenceWait": true, "Core.fenceAsked": true, "Core.lastTick": true,
 	"Core.blocked": true, "Core.leaving": true, "Core.tables": true, "Core.released": true, "Core.via": true, "Core.records": true,
 	"Core.effects": true, "Core.changes": true, "Core.Counts": true,
 
 	"entry.node": true, "entry.waiters": true, "entry.children": true, "entry.retryAt": true, "entry.timer": true, "entry.wall": true,
-	"entry.since": true, "entry.answered": true, "entry.flowAt": true,
+	"entry.since": true, "entry.answered": true, "entry.flowAt": true, "entry.lined": true, "entry.turn": true, "entry.turnAt": true, "entry.void": true,
 	"homeEntry.node": true, "homeEntry.waiters": true, "homeEntry.timer": true, "homeEntry.answered": true, "wish.node": true, "wish.at": true,
 	"ending.node":     true,
-	"actorEntry.node": true, "actorEntry.flow": true, "actorEntry.nested": true, "actorEntry.deactivating": true, "actorEntry.dirty": true,
+	"actorEntry.node": true, "actorEntry.flow": true, "actorEntry.nested": true, "actorEntry.fired": true, "actorEntry.deactivating": true, "actorEntry.dirty": true,
 	"actorEntry.idleSince": true, "actorEntry.idleTurn": true, "actorEntry.idle": true, "actorEntry.parked": true,
 	"hostEntry.info": true, "hostEntry.known": true, "hostEntry.linked": true, "hostEntry.contact": true,
-	"hostEntry.grace": true, "hostEntry.full": true, "hostEntry.idle": true,
+	"hostEntry.grace": true, "hostEntry.among": true, "hostEntry.full": true, "hostEntry.idle": true,
 	"reminderEntry.node": true, "reminderEntry.index": true,
 	"groupEntry.node": true, "groupEntry.away": true, "groupTells.asked": true, // asked anew
 	"appEntry.node": true,

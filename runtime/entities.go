@@ -33,12 +33,18 @@ type entry struct {
 	epoch       uint64 // term in which the last attempt was started
 	phase       phase
 	cancelled   bool
+	among       uint32 // of a suspect: how many may run on its host, itself included; 0 for others
+	tried       uint32 // interrupted attempts for which nobody else is to blame
 	reminder    string
 	due, count  int64
 	from        groupLife // of the event that began it; zero for none
 
 	// memory
-	flowAt   int // its place among those of its flow
+	lined    *line  // of its parking, where it waits
+	turn     uint64 // its place there as a suspect: who is due first goes first
+	turnAt   int64  // monotonic ms from which a suspect in line waits for no turn
+	void     bool   // the last attempt has provably not begun
+	flowAt   int    // its place among those of its flow
 	waiters  []any
 	children map[ID]struct{}
 	retryAt  int64 // monotonic ms before which no retry starts
@@ -84,6 +90,7 @@ type actorEntry struct {
 	queue   line         // waiting for the lock
 	nested  map[ID]*line // nested calls in queue, by flow
 	awaited int          // how many in queue are awaited by running work
+	fired   []*entry     // memory: unfinished firings of its reminders, in their first step
 	zombies []zombie     // attempts of an earlier generation that may still run
 	stale   bool         // must be deactivated before new work (purge)
 
@@ -163,9 +170,12 @@ type hostEntry struct {
 	linked  bool
 	contact int64 // monotonic ms of the last sign of life
 	grace   int64
-	running map[ID]*entry // changed by take and release alone
-	bytes   int           // of the bodies of running
-	full    bool          // memory: something waits for room
+	running map[ID]*entry    // changed by take and release alone
+	bytes   int              // of the bodies of running
+	flows   map[ID]flowCount // of running
+	beside  company
+	among   uint32 // memory: the smallest of its suspects
+	full    bool   // memory: something waits for room
 	actors  map[Actor]*actorEntry
 	idle    []idleActor // by since; actors that were busy again are skipped
 }
@@ -174,6 +184,10 @@ type hostEntry struct {
 func (h *hostEntry) take(e *entry) {
 	h.running[e.req.ID] = e
 	h.bytes += len(e.req.Body)
+	if e.suspect() && (h.beside.suspects == 0 || e.among < h.among) {
+		h.among = e.among
+	}
+	h.count(e, 1)
 }
 
 func (h *hostEntry) release(e *entry) bool {
@@ -182,6 +196,7 @@ func (h *hostEntry) release(e *entry) bool {
 	}
 	delete(h.running, e.req.ID)
 	h.bytes -= len(e.req.Body)
+	h.count(e, -1)
 	return true
 }
 

@@ -246,6 +246,17 @@ func (c *Core) addEntry(seq uint64, e *entry) {
 	if e.phase != delayed {
 		c.place(e)
 	}
+	if e.reminder != "" && e.step == 0 {
+		a := c.actorEntry(e.req.Target.Actor())
+		a.fired = append(a.fired, e)
+	}
+}
+
+// firedNoMore: the first step of a reminder's firing is over.
+func (c *Core) firedNoMore(e *entry) {
+	if a := c.actorOf(e); a != nil && e.reminder != "" && e.step == 0 {
+		a.fired = slices.DeleteFunc(a.fired, func(x *entry) bool { return x == e })
+	}
 }
 
 // place puts the entry into the mailbox of its target, by its phase.
@@ -281,8 +292,10 @@ func (c *Core) leave(e *entry) {
 		c.takeOff(e)
 		c.Counts.Running--
 	}
-	if !e.req.Target.IsActor() {
+	if e.lined != nil || !e.req.Target.IsActor() {
 		c.unpark(e)
+	}
+	if !e.req.Target.IsActor() {
 		return
 	}
 	a := c.actors[e.req.Target.Actor()]
@@ -301,6 +314,7 @@ func (c *Core) leave(e *entry) {
 
 // dropEntry removes the entry from every index; its waiters are the caller's business.
 func (c *Core) dropEntry(e *entry) {
+	c.firedNoMore(e)
 	c.leave(e)
 	e.phase = gone
 	delete(c.entries, e.req.ID)
@@ -330,12 +344,19 @@ func (c *Core) applyStarted(r *Record, b *started) {
 	if b.actor.Type != "" {
 		c.placeActor(c.actorEntry(b.actor), b.host, r.Seq)
 	}
+	if b.reminder != "" {
+		c.applyDueTimes(b)
+	}
 	e := c.entries[b.id]
 	if e == nil || e.step != b.step {
 		return
 	}
 	c.leave(e)
 	e.attempt, e.host, e.grace, e.epoch, e.phase = b.attempt, b.host, b.grace, r.Epoch, running
+	e.among, e.tried, e.void = b.among, b.tried, false
+	if b.count > 0 {
+		e.due, e.count = b.due, b.count
+	}
 	c.timers.remove(&e.timer)
 	h := c.host(b.host)
 	h.take(e)
@@ -452,8 +473,10 @@ func (c *Core) applyContinued(seq uint64, b *continued) {
 		return
 	}
 	old := e.req.Target
+	c.firedNoMore(e)
 	c.leave(e)
 	e.step, e.attempt, e.host = b.step, 0, ""
+	e.among, e.tried = 0, 0
 	e.req.Target, e.req.Method, e.req.Path, e.req.Header, e.req.Body = b.target, b.method, b.path, b.header, b.body
 	e.phase, e.order = queued, seq
 	e.retryAt = 0
@@ -473,7 +496,7 @@ func (c *Core) applyHostLost(b *hostLost) {
 		return
 	}
 	for _, e := range h.running {
-		c.stop(e)
+		c.stop(e, b.beside)
 	}
 	for _, a := range h.actors {
 		c.unplaceLost(a)
@@ -497,7 +520,7 @@ func (c *Core) exorcised(a *actorEntry) {
 // takeOff takes a running entry off its host, which may have room again.
 func (c *Core) takeOff(e *entry) {
 	h := c.hosts[e.host]
-	if h != nil && h.release(e) && h.full {
+	if h != nil && h.release(e) && (h.full || e.suspect()) {
 		h.full = false
 		c.touchOffers(h)
 	}
@@ -513,7 +536,7 @@ func (c *Core) unplaceLost(a *actorEntry) {
 func (c *Core) host(boot string) *hostEntry {
 	h := c.hosts[boot]
 	if h == nil {
-		h = &hostEntry{boot: boot, running: map[ID]*entry{}, actors: map[Actor]*actorEntry{}, contact: c.now.Mono}
+		h = &hostEntry{boot: boot, running: map[ID]*entry{}, flows: map[ID]flowCount{}, actors: map[Actor]*actorEntry{}, contact: c.now.Mono}
 		c.hosts[boot] = h
 	}
 	return h

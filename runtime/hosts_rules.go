@@ -40,9 +40,20 @@ func (in *HostJoined) decide(c *Core) {
 	for _, a := range in.Join.Running {
 		runs[a.ID] = a
 	}
+	beside := h.beside
 	for _, id := range sortedIDs(h.running) {
 		e := h.running[id]
-		if r, ok := runs[id]; !ok || r.Step != e.step || r.Number != e.attempt {
+		switch r, ok := runs[id]; {
+		case ok && r.Step == e.step && r.Number == e.attempt:
+		case !ok && first && e.epoch < c.epoch:
+			// It never arrived, and since the host has answered for this term it
+			// never will. An attempt of its own, so that a request which ends the
+			// gateways that hand it over is held back, and reaches its limit.
+			c.takeOff(e)
+			c.stop(e, beside)
+			e.void = true
+			c.interrupted(e)
+		default:
 			c.invoke(e) // never arrived, or only in part: the same attempt again
 		}
 	}
@@ -219,7 +230,7 @@ func (c *Core) loseHost(boot, reason string, proven bool) {
 			c.lost[boot] = c.now.Wall
 			return
 		}
-		c.emit(&hostLost{boot, reason, c.now.Wall}) // it is why they end
+		c.emit(&hostLost{boot: boot, reason: reason, at: c.now.Wall}) // it is why they end
 		c.withdrawCallsOf(boot)
 		return
 	}
@@ -228,7 +239,7 @@ func (c *Core) loseHost(boot, reason string, proven bool) {
 	for _, x := range h.actors {
 		actors = append(actors, x)
 	}
-	c.emit(&hostLost{boot, reason, c.now.Wall})
+	c.emit(&hostLost{boot, reason, c.now.Wall, h.beside})
 	c.effect(Effect{Kind: LostHost, Boot: boot, Value: HostEnd{h.info.App, h.info.Name, reason, proven}})
 	for _, id := range ids {
 		if e := c.entries[id]; e != nil {
@@ -269,24 +280,25 @@ func (c *Core) withdrawCallsOf(boot string) {
 
 // interrupted sets the back-off: attempts 1 to 3 follow at once, later ones
 // after 1 s doubling to 60 s, so that a method which kills its process is no
-// hot loop. A reminder's firing never waits for it.
+// hot loop, whatever asked for it. A jitter of half of it either way, made from
+// id and attempt, keeps requests that were interrupted together apart.
 func (c *Core) interrupted(e *entry) {
 	c.backOff(e)
 	c.touchTarget(e)
 }
 
 func (c *Core) backOff(e *entry) {
-	if e.attempt >= 3 && e.reminder == "" && !c.exhausted(e) {
-		back := int64(1000) << min(e.attempt-3, 6)
-		e.retryAt = c.now.Mono + min(back, 60_000)
+	if e.attempt >= lastFreeAttempt && !c.exhausted(e) {
+		back := min(int64(1000)<<min(e.attempt-lastFreeAttempt, 6), 60_000)
+		e.retryAt = c.now.Mono + back/2 + int64(hash64(string(e.req.ID[:]), utoa(uint64(e.attempt)))%uint64(back))
 		c.timers.set(&e.timer, e, e.retryAt)
 	}
 }
 
-// exhausted: attempts are counted in the log, so work that kills its gateway
-// reaches the limit too.
+// exhausted: the attempts that count are counted in the log, so work that kills
+// its gateway reaches the limit too.
 func (c *Core) exhausted(e *entry) bool {
-	return c.cfg.MaxAttempts > 0 && int(e.attempt) >= c.cfg.MaxAttempts
+	return c.cfg.MaxAttempts > 0 && int(e.tried) >= c.cfg.MaxAttempts
 }
 
 // giveUp ends an interrupted request that gets no further attempt, once the
@@ -354,8 +366,9 @@ func (c *Core) answered(boot string, a *Answer) {
 	if a.Outcome == nil {
 		// Stopped without an answer. No record: the next Started says it, and
 		// until then the host keeps saying it.
+		beside := c.hosts[boot].beside
 		c.takeOff(e)
-		c.stop(e)
+		c.stop(e, beside)
 		c.interrupted(e)
 		return
 	}
@@ -387,10 +400,10 @@ func (in *Deactivated) decide(c *Core) {
 
 // hostForActor chooses by rendezvous hashing with bounded load: the host that
 // ranks first for this actor unless it holds a quarter more than its share.
-func (c *Core) hostForActor(comp component, a Actor, nested bool) *hostEntry {
+func (c *Core) hostForActor(comp component, e *entry, nested bool) *hostEntry {
 	hs := c.takers(comp)
 	if len(hs) <= 1 {
-		if len(hs) == 0 || !nested && !c.room(hs[0]) {
+		if len(hs) == 0 || !c.takes(hs[0], e, nested) {
 			return nil
 		}
 		return hs[0]
@@ -400,13 +413,14 @@ func (c *Core) hostForActor(comp component, a Actor, nested bool) *hostEntry {
 		total += len(h.actors)
 	}
 	limit := (total+1)*5/(4*len(hs)) + 1
+	t := e.req.Target
 	var best *hostEntry
 	var score uint64
 	for _, h := range hs {
-		if len(h.actors) >= limit || !nested && !c.room(h) {
+		if len(h.actors) >= limit && !e.suspect() || !c.takes(h, e, nested) {
 			continue
 		}
-		if s := hash64(h.boot, a.Type, a.ID); best == nil || s > score {
+		if s := hash64(h.boot, t.Type, t.ID); best == nil || s > score {
 			best, score = h, s
 		}
 	}
@@ -414,12 +428,12 @@ func (c *Core) hostForActor(comp component, a Actor, nested bool) *hostEntry {
 }
 
 // hostForService chooses, of the hosts that take it, the one with the least running work.
-func (c *Core) hostForService(comp component, id ID, nested bool) *hostEntry {
+func (c *Core) hostForService(comp component, e *entry, nested bool) *hostEntry {
 	var best *hostEntry
 	hs := c.takers(comp)
 	for i := range hs {
-		h := hs[(i+int(id[15]))%len(hs)]
-		if best != nil && len(h.running) >= len(best.running) || !nested && !c.room(h) {
+		h := hs[(i+int(e.req.ID[15]))%len(hs)]
+		if best != nil && len(h.running) >= len(best.running) || !c.takes(h, e, nested) {
 			continue
 		}
 		best = h

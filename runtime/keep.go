@@ -162,6 +162,8 @@ type keptRequest struct {
 	epoch     uint64
 	phase     uint64
 	cancelled bool
+	among     uint32
+	tried     uint32
 	away      bool
 	ended     bool
 	outcome   Outcome
@@ -174,7 +176,7 @@ func (c *Core) keptOf(e *entry) *keptRequest {
 			parentEpoch: e.parentEpoch, at: e.at, reminder: e.reminder, due: e.due, count: e.count,
 		}.of(e.from, c.cfg.Partition),
 		order: e.order, attempt: e.attempt, host: e.host, grace: e.grace, epoch: e.epoch,
-		phase: uint64(e.phase), cancelled: e.cancelled,
+		phase: uint64(e.phase), cancelled: e.cancelled, among: e.among, tried: e.tried,
 	}
 }
 
@@ -191,6 +193,8 @@ func (k *keptRequest) fields(c *codec) {
 	c.bool(28, &k.ended)
 	has := k.ended
 	c.msg(29, &has, &k.outcome)
+	c.u32(30, &k.among)
+	c.u32(31, &k.tried)
 }
 
 func (c *Core) applyKeptRequest(seq uint64, k *keptRequest) {
@@ -219,14 +223,14 @@ func (c *Core) applyKeptRequest(seq uint64, k *keptRequest) {
 	default:
 		if e := c.entries[id]; e != nil {
 			c.keep.place(&e.node, seq, e)
-			c.catchUp(e, phase(k.phase))
+			c.catchUp(e, k)
 			return
 		}
 		e := &entry{
 			req: k.req, flow: k.flow, home: k.home, parents: k.parents, parentPart: k.parentPart,
 			parentEpoch: k.parentEpoch, at: k.at, order: k.order, step: k.step, reminder: k.reminder,
 			due: k.due, count: k.count, from: k.life(c.cfg.Partition), attempt: k.attempt, host: k.host, grace: k.grace,
-			epoch: k.epoch, phase: phase(k.phase), cancelled: k.cancelled,
+			epoch: k.epoch, phase: phase(k.phase), cancelled: k.cancelled, among: k.among, tried: k.tried,
 		}
 		c.addEntry(seq, e)
 		if e.phase == running {
@@ -235,18 +239,19 @@ func (c *Core) applyKeptRequest(seq uint64, k *keptRequest) {
 			h.grace = max(h.grace, e.grace)
 			c.Counts.Running++
 		} else if e.phase == stopped && !e.req.Target.IsActor() {
-			c.parking(componentOf(e.req.Target)).interrupted[id] = e
+			c.parking(componentOf(e.req.Target)).resting++
 		}
 	}
 }
 
 // catchUp brings a fold to what the owner knew without a record: that an
 // attempt has stopped, or that the time of a delayed request has come.
-func (c *Core) catchUp(e *entry, p phase) {
-	switch {
+func (c *Core) catchUp(e *entry, k *keptRequest) {
+	switch p := phase(k.phase); {
 	case e.phase == running && p == stopped:
 		c.takeOff(e)
-		c.stop(e)
+		c.stop(e, company{})
+		e.among, e.tried = k.among, k.tried
 	case e.phase == delayed && p == queued:
 		e.phase = queued
 		c.place(e)

@@ -58,7 +58,7 @@ func (b *bench) step(in Input) []Effect {
 }
 
 // pass lets time go by; hosts beat.
-func (b *bench) pass(d time.Duration) {
+func (b *bench) pass(d time.Duration) []Effect {
 	b.now.Wall += d.Milliseconds()
 	b.now.Mono += d.Milliseconds()
 	for _, boot := range sortedKeys(b.c.hosts) {
@@ -66,11 +66,11 @@ func (b *bench) pass(d time.Duration) {
 			b.step(&HostsBeat{Boots: []string{boot}})
 		}
 	}
-	b.step(&Tick{})
+	return b.step(&Tick{})
 }
 
-func (b *bench) host(boot string) {
-	b.step(&HostJoined{Info: HostInfo{Boot: boot, App: "dp", Service: "s", Actors: []string{"A", "B"}, Grace: 6000}})
+func (b *bench) host(boot string) []Effect {
+	return b.step(&HostJoined{Info: HostInfo{Boot: boot, App: "dp", Service: "s", Actors: []string{"A", "B"}, Grace: 6000}})
 }
 
 // submit fills in what a request needs and returns its entry, nil when it has ended.
@@ -236,5 +236,28 @@ func TestIdleListHoldsOnlyWhoIsIdle(t *testing.T) {
 	}
 	if n := len(b.c.hosts["h1"].idle); n > 200 {
 		t.Errorf("%d places for two idle actors", n)
+	}
+}
+
+// Requests in back-off cost the others of their service nothing.
+func TestManyInBackOff(t *testing.T) {
+	b := newBench(t, Config{})
+	b.host("h1")
+	s := Target{App: "dp", Service: "s"}
+	for range 10_000 {
+		e := b.submit(Request{Target: s})
+		for range 3 {
+			b.answer(e, nil)
+		}
+	}
+	begin := time.Now()
+	for range 2000 {
+		b.answer(b.submit(Request{Target: s}), &Outcome{Status: 200})
+	}
+	if took := time.Since(begin); took > 5*time.Second { // 0.1 s when they are left alone, 10 s when they are looked at
+		t.Errorf("2000 calls beside 10,000 in back-off took %v", took)
+	}
+	if p := b.c.parked[component{"dp", "s", false}]; p.resting != 10_000 {
+		t.Errorf("%d are not due", p.resting)
 	}
 }

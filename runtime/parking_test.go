@@ -14,14 +14,14 @@ func TestParkedRequestsDoNotMove(t *testing.T) {
 		es = append(es, e)
 	}
 	p := c.parked[comp]
-	second := &p.requests[1]
+	second := &p.requests.es[1]
 	c.unpark(es[0])
-	if &p.requests[0] != second || *second != es[1] {
+	if &p.requests.es[0] != second || *second != es[1] {
 		t.Error("taking the first moved the others")
 	}
 	c.unpark(es[2])
-	if len(p.requests) != 2 || p.requests[0] != es[1] || p.requests[1] != es[3] {
-		t.Errorf("%v is left", p.requests)
+	if p.requests.len() != 2 || p.requests.es[0] != es[1] || p.requests.es[1] != es[3] {
+		t.Errorf("%v is left", p.requests.es)
 	}
 	c.unpark(es[1])
 	c.unpark(es[3])

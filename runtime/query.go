@@ -91,7 +91,7 @@ func (c *Core) missing(app string) []MissingComponent {
 		if (app != "" && comp.app != app) || len(c.takers(comp)) > 0 {
 			continue
 		}
-		n := len(p.requests) + len(p.awaited) + len(p.interrupted)
+		n := p.requests.len() + p.awaited.len() + p.suspects.len() + p.resting
 		for _, a := range p.actors {
 			n += a.queue.len() + a.running + a.resting.len()
 		}
@@ -121,6 +121,8 @@ func (c *Core) requestFacts(app string, id ID) RequestFacts {
 		f.State = "retrying"
 		if len(e.children) > 0 {
 			f.BlockedBy = strconv.Itoa(len(e.children)) + " calls of its earlier attempt"
+		} else if e.suspect() && e.lined != nil {
+			f.BlockedBy = "other requests that were interrupted as often: they run apart"
 		}
 	default:
 		f.State = "waiting"
@@ -146,7 +148,7 @@ func (c *Core) gauges() Gauges {
 	}
 	for comp, p := range c.parked {
 		if len(c.takers(comp)) == 0 {
-			g.Parked += len(p.requests) + len(p.awaited) + len(p.actors)
+			g.Parked += p.requests.len() + p.awaited.len() + p.suspects.len() + len(p.actors)
 		}
 	}
 	for _, s := range c.subs {

@@ -336,6 +336,13 @@ type started struct {
 	host    string
 	grace   int64 // ms after the last contact during which the host may still act
 	actor   Actor // empty for a service; the placement outlives the request
+	among   uint32
+	tried   uint32
+	// The firing of a reminder that is tried again takes in the due times that
+	// have passed meanwhile; zero when there are none.
+	reminder        string
+	due, count      int64
+	nextDue, nextNS int64
 }
 
 func (s *started) fields(c *codec) {
@@ -346,6 +353,13 @@ func (s *started) fields(c *codec) {
 	c.i64(5, &s.grace)
 	has := s.actor.Type != ""
 	c.msg(6, &has, &s.actor)
+	c.u32(7, &s.among)
+	c.u32(8, &s.tried)
+	c.str(9, &s.reminder)
+	c.i64(10, &s.due)
+	c.i64(11, &s.count)
+	c.i64(12, &s.nextDue)
+	c.i64(13, &s.nextNS)
 }
 
 // completed: the one outcome of a request. At its home it ends the entry; at
@@ -412,12 +426,16 @@ type hostLost struct {
 	boot   string
 	reason string
 	at     int64
+	beside company // what it ran
 }
 
 func (m *hostLost) fields(c *codec) {
 	c.str(1, &m.boot)
 	c.str(2, &m.reason)
 	c.i64(3, &m.at)
+	c.int(4, &m.beside.flows)
+	c.int(5, &m.beside.doubted)
+	c.int(6, &m.beside.suspects)
 }
 
 // stateChanged: new values (nil: removed) of an actor's state; clear comes first.

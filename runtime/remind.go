@@ -160,10 +160,40 @@ func (in *CancelReminders) decide(c *Core) {
 	for _, r := range c.remindersOf(in.Actor, in.ID) {
 		ids = append(ids, r.ID)
 	}
+	firings := c.firingsOf(in.Actor, in.ID)
 	if len(ids) > 0 {
 		c.emit(&reminderGone{in.Actor, ids})
 	}
-	c.replyValue(in.Waiter, len(ids))
+	n := len(ids)
+	for _, e := range firings {
+		if !slices.Contains(ids, e.reminder) {
+			n++ // fired for the last time: only this was left of it
+		}
+		if e.phase == running && in.Boot != "" && in.Boot == e.host {
+			continue // the firing itself may have asked, and goes on
+		}
+		c.withdraw(e, &Error{CodeCancelled, "the reminder was deleted", e.req.ID})
+	}
+	c.replyValue(in.Waiter, n)
+}
+
+// firingsOf are the unfinished firings of an actor's reminder (or of all, id "").
+func (c *Core) firingsOf(actor Actor, id string) []*entry {
+	var es []*entry
+	for _, r := range c.reminders[actor] {
+		if e := c.entries[r.firing]; e != nil && e.step > 0 && (id == "" || r.ID == id) {
+			es = append(es, e)
+		}
+	}
+	if a := c.actors[actor]; a != nil {
+		for _, e := range a.fired {
+			if id == "" || e.reminder == id {
+				es = append(es, e)
+			}
+		}
+	}
+	sortEntries(es)
+	return es
 }
 
 // fireReminders turns due times into tells (P8). A due time that passes while
@@ -185,21 +215,7 @@ func (c *Core) fireReminders(limit int) {
 }
 
 func (c *Core) fire(r *reminderEntry) {
-	due, count, next, nextNS, exists := r.Due, int64(1), int64(0), int64(0), r.Period > 0
-	if exists {
-		if c.now.Wall-due > 1<<42 { // 139 years: nanoseconds would overflow
-			due = c.now.Wall
-		}
-		start, missed := due, int64(0)
-		if !r.CatchUp {
-			missed = (c.now.Wall - due) * int64(time.Millisecond) / r.Period
-		}
-		count += missed
-		last := r.TargetNS + missed*r.Period
-		due = start + last/int64(time.Millisecond)
-		next = start + (last+r.Period)/int64(time.Millisecond)
-		nextNS = (last + r.Period) % int64(time.Millisecond)
-	}
+	due, count, next, nextNS := r.dueTimes(c.now.Wall)
 	body := r.Data
 	if body == nil {
 		body = []byte("[]")
@@ -210,11 +226,50 @@ func (c *Core) fire(r *reminderEntry) {
 			Method: "POST", Path: r.Path, Body: body,
 		},
 		home: c.cfg.Partition, at: c.now.Wall,
-		reminder: r.ID, nextDue: next, nextNS: nextNS, nextExists: exists, due: due, count: count,
+		reminder: r.ID, nextDue: next, nextNS: nextNS, nextExists: r.Period > 0, due: due, count: count,
 	}
 	b.flow = b.req.ID
 	c.Counts.RemindersFired++
 	c.accept(b, nil)
+}
+
+// dueTimes are those up to now that one firing stands for: the last one and the
+// count, and the one that comes next.
+func (r *Reminder) dueTimes(now int64) (due, count, next, nextNS int64) {
+	due, count = r.Due, 1
+	if r.Period == 0 {
+		return due, count, 0, 0
+	}
+	if now-due > 1<<42 { // 139 years: nanoseconds would overflow
+		due = now
+	}
+	start, missed := due, int64(0)
+	if !r.CatchUp {
+		missed = (now - due) * int64(time.Millisecond) / r.Period
+	}
+	last := r.TargetNS + missed*r.Period
+	return start + last/int64(time.Millisecond), count + missed,
+		start + (last+r.Period)/int64(time.Millisecond), (last + r.Period) % int64(time.Millisecond)
+}
+
+// takeDueTimes counts the due times that passed while a firing was interrupted
+// into that firing, unless each is asked for, or a step of its chain is done.
+func (c *Core) takeDueTimes(e *entry, b *started) {
+	r := c.firings[e.req.ID]
+	if r == nil || e.attempt == 0 || e.step > 0 || r.CatchUp || r.Period == 0 || r.Due > c.now.Wall {
+		return
+	}
+	b.reminder = r.ID
+	b.due, b.count, b.nextDue, b.nextNS = r.dueTimes(c.now.Wall)
+	b.count += e.count
+}
+
+// applyDueTimes moves the reminder; a trimmed log may tell of its firing later.
+func (c *Core) applyDueTimes(b *started) {
+	if r := c.reminders[b.actor].find(b.reminder); r != nil {
+		r.Due, r.TargetNS = b.nextDue, b.nextNS
+		c.due.put(r)
+	}
 }
 
 // makeID is an id for work that the partition makes itself: unique because a

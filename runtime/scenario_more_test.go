@@ -49,7 +49,7 @@ func (w *world) otherCommand(ws words, line string) {
 		w.step(ActorPartition(a, len(w.parts)), &SetReminder{Reminder: r, Boot: ws.opts["from"], Waiter: "reminder"})
 	case "unremind":
 		a := target(ws.at(1)).Actor()
-		w.step(ActorPartition(a, len(w.parts)), &CancelReminders{Actor: a, ID: ws.at(2), Waiter: "unremind"})
+		w.step(ActorPartition(a, len(w.parts)), &CancelReminders{Actor: a, ID: ws.at(2), Boot: ws.opts["from"], Waiter: "unremind"})
 	case "subscribe":
 		a := target(ws.at(1)).Actor()
 		s := Subscription{Actor: a, ID: ws.at(2), Path: ws.at(3), Topic: ws.opts["topic"], Group: ws.opts["group"], Next: w.num(ws.opts["next"])}

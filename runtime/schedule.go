@@ -1,184 +1,15 @@
 package runtime
 
-import (
-	"slices"
-	"sort"
-)
+import "slices"
 
-// parking holds what waits for a host of one component. An actor waits as a
-// whole; a service request waits by itself. Entries, not goroutines.
-type parking struct {
-	requests    []*entry              // of a service, by order
-	awaited     []*entry              // the same, by running work: they go first
-	interrupted map[ID]*entry         // of a service: stopped attempts whose retry is due or waits
-	actors      map[Actor]*actorEntry // that have work and no host that takes it
-	order       []*actorEntry         // the same in order of parking; those that left are not in actors
-	dirty       bool
-	since       int64 // monotonic ms
-}
-
-func (c *Core) parking(comp component) *parking {
-	p := c.parked[comp]
-	if p == nil {
-		p = &parking{actors: map[Actor]*actorEntry{}, interrupted: map[ID]*entry{}, since: c.now.Mono}
-		c.parked[comp] = p
-	}
-	return p
-}
-
-// list is where a service request waits.
-func (p *parking) list(e *entry) *[]*entry {
-	if e.awaited() {
-		return &p.awaited
-	}
-	return &p.requests
-}
-
-func (c *Core) park(e *entry) {
-	list := c.parking(componentOf(e.req.Target)).list(e)
-	*list = append(*list, e)
-	for i, es := len(*list)-1, *list; i > 0 && es[i-1].order > e.order; i-- {
-		es[i], es[i-1] = es[i-1], es[i]
-	}
-}
-
-func (c *Core) unpark(e *entry) {
-	comp := componentOf(e.req.Target)
-	p := c.parked[comp]
-	if p == nil {
-		return
-	}
-	delete(p.interrupted, e.req.ID)
-	list := p.list(e)
-	i := sort.Search(len(*list), func(i int) bool { return (*list)[i].order >= e.order })
-	switch {
-	case i == len(*list) || (*list)[i] != e:
-	case i == 0: // the usual case when a host comes: the others must not move each time
-		(*list)[0] = nil
-		*list = (*list)[1:]
-	default:
-		*list = slices.Delete(*list, i, i+1)
-	}
-	c.dropParking(comp, p)
-}
-
-func (c *Core) dropParking(comp component, p *parking) {
-	if len(p.requests) == 0 && len(p.awaited) == 0 && len(p.actors) == 0 && len(p.interrupted) == 0 && !p.dirty {
-		delete(c.parked, comp)
-	}
-}
-
-func (c *Core) touchParked(comp component) {
-	p := c.parking(comp)
-	if !p.dirty {
-		p.dirty = true
-		c.dirtyParks = append(c.dirtyParks, comp)
-	}
-}
-
-// pumpParked starts parked service requests and wakes parked actors.
-func (c *Core) pumpParked(comp component) {
-	p := c.parked[comp]
-	if p == nil {
-		return
-	}
-	p.dirty = false
-	for _, e := range p.ready(c) {
-		if c.giveUp(e) {
-			continue
-		}
-		if h := c.hostForService(comp, e.req.ID, e.awaited()); h != nil && c.mayRetry(e) {
-			c.start(e, h)
-		}
-	}
-	if len(c.takers(comp)) > 0 {
-		for len(p.awaited) > 0 {
-			e := p.awaited[0]
-			c.start(e, c.hostForService(comp, e.req.ID, true)) // takes it out of p.awaited
-		}
-		for len(p.requests) > 0 {
-			e := p.requests[0]
-			h := c.hostForService(comp, e.req.ID, false)
-			if h == nil {
-				break
-			}
-			c.start(e, h) // takes it out of p.requests
-		}
-		c.wakeParked(p)
-	}
-	c.dropParking(comp, p)
-}
-
-// wakeMisses bounds how many parked actors one wake-up finds still without a host.
-const wakeMisses = 64
-
-// wakeParked lets parked actors try again, the longest waiting first. One that
-// has no place and has to park again ends it: all hosts are full. One whose own
-// host is full does not hold up the others.
-func (c *Core) wakeParked(p *parking) {
-	misses := 0
-	for n := len(p.order); n > 0 && len(p.order) > 0 && misses < wakeMisses; n-- {
-		a := p.order[0]
-		p.order[0] = nil
-		p.order = p.order[1:]
-		if p.actors[a.actor] != a || !a.parked {
-			continue
-		}
-		a.parked = false
-		delete(p.actors, a.actor)
-		c.pumpActor(a)
-		if a.parked {
-			misses++
-			if a.host == "" {
-				return
-			}
-		}
-	}
-}
-
-// room tells whether a host takes one more attempt of work from outside.
-// Nested calls are never held back: what waits for them holds a place already.
-func (c *Core) room(h *hostEntry) bool {
-	ok := (c.cfg.HostLimit <= 0 || len(h.running) < c.cfg.HostLimit) &&
-		(c.cfg.HostBytes <= 0 || h.bytes < c.cfg.HostBytes)
-	if !ok {
-		h.full = true
-	}
-	return ok
-}
-
-// parkActor lets an actor wait for a host that takes its work.
-func (c *Core) parkActor(comp component, a *actorEntry) {
-	if a.parked {
-		return
-	}
-	a.parked = true
-	p := c.parking(comp)
-	p.actors[a.actor] = a
-	if len(p.order) > 2*len(p.actors)+64 {
-		p.order = slices.DeleteFunc(p.order, func(a *actorEntry) bool { return p.actors[a.actor] != a })
-	}
-	p.order = append(p.order, a)
-}
-
-// ready lists the interrupted requests that wait for nothing but a host, in order.
-func (p *parking) ready(c *Core) []*entry {
-	var es []*entry
-	for _, e := range p.interrupted {
-		if c.mayRetry(e) || e.cancelled || c.exhausted(e) {
-			es = append(es, e)
-		}
-	}
-	sortEntries(es)
-	return es
-}
-
-// stop notes that the last attempt has provably ended without an outcome.
-func (c *Core) stop(e *entry) {
+// stop notes that the last attempt has provably ended without an outcome, in
+// the company of what else its host was given.
+func (c *Core) stop(e *entry, beside company) {
 	e.phase = stopped
 	c.Counts.Running--
+	e.suspicion(beside)
 	if !e.req.Target.IsActor() {
-		c.parking(componentOf(e.req.Target)).interrupted[e.req.ID] = e
+		c.parking(componentOf(e.req.Target)).resting++
 	} else if a := c.actors[e.req.Target.Actor()]; a != nil {
 		a.running--
 		a.resting.add(e)
@@ -197,6 +28,10 @@ func (c *Core) pumpActor(a *actorEntry) {
 		return
 	}
 	for {
+		if c.budget <= 0 {
+			c.touch(a)
+			return
+		}
 		// Ready ones only: a retried caller waits for its children, so nested
 		// work comes first by itself.
 		for _, e := range slices.Clone(a.resting.es) {
@@ -204,7 +39,7 @@ func (c *Core) pumpActor(a *actorEntry) {
 				continue
 			}
 			if e.phase == held || e.phase == stopped && c.mayRetry(e) {
-				if !c.startOnActor(e, a) {
+				if !c.startOnActor(e, a) && (!e.suspect() || a.deactivating) {
 					return
 				}
 			}
@@ -284,7 +119,7 @@ func (c *Core) mayRetry(e *entry) bool {
 	if len(e.children) > 0 {
 		return false
 	}
-	if e.epoch < c.epoch && len(c.fenceWait) > 0 {
+	if e.epoch < c.epoch && len(c.fenceWait) > 0 && !e.void {
 		return false
 	}
 	return c.now.Mono >= e.retryAt
@@ -293,30 +128,30 @@ func (c *Core) mayRetry(e *entry) bool {
 // startOnActor starts an entry on its actor's host, or parks the actor. False
 // means that nothing more can start on the actor now.
 func (c *Core) startOnActor(e *entry, a *actorEntry) bool {
-	if a.host != "" {
-		h := c.hosts[a.host]
-		if h == nil || !h.linked {
-			return false // joins again, or is counted lost
-		}
-		if h.info.Draining && a.running == 0 {
-			c.deactivate(a)
-			return false
-		}
-		if e.phase == queued && a.awaited == 0 && !c.room(h) {
-			c.parkActor(componentOf(e.req.Target), a)
-			return false
-		}
+	comp := componentOf(e.req.Target)
+	nested := e.phase != queued || a.awaited > 0
+	h := c.hosts[a.host]
+	switch {
+	case a.host == "":
+		h = c.hostForActor(comp, e, nested)
+	case h == nil || !h.linked:
+		return false // joins again, or is counted lost
+	case h.info.Draining && a.running == 0:
+		c.deactivate(a)
+		return false
+	case !c.takes(h, e, nested):
+		h = nil
+	}
+	switch {
+	case h != nil:
 		c.start(e, h)
 		return true
-	}
-	comp := componentOf(e.req.Target)
-	h := c.hostForActor(comp, a.actor, e.phase != queued || a.awaited > 0)
-	if h == nil {
+	case e.suspect():
+		c.park(e)
+	default:
 		c.parkActor(comp, a)
-		return false
 	}
-	c.start(e, h)
-	return true
+	return false
 }
 
 // start records attempt n+1 and hands it to the host.
@@ -324,8 +159,14 @@ func (c *Core) start(e *entry, h *hostEntry) {
 	if e.attempt > 0 {
 		c.Counts.Retried++
 	}
+	c.budget--
 	c.unparkActor(e.req.Target)
-	c.emit(&started{id: e.req.ID, step: e.step, attempt: e.attempt + 1, host: h.boot, grace: h.info.Grace, actor: placeOf(e.req.Target)})
+	b := &started{
+		id: e.req.ID, step: e.step, attempt: e.attempt + 1, host: h.boot, grace: h.info.Grace, actor: placeOf(e.req.Target),
+		among: e.among, tried: e.tried,
+	}
+	c.takeDueTimes(e, b)
+	c.emit(b)
 	c.invoke(e)
 	c.arm(e)
 }
@@ -336,20 +177,6 @@ func placeOf(t Target) Actor {
 		return Actor{}
 	}
 	return t.Actor()
-}
-
-func (c *Core) unparkActor(t Target) {
-	if !t.IsActor() {
-		return
-	}
-	if a := c.actors[t.Actor()]; a != nil && a.parked {
-		a.parked = false
-		comp := componentOf(t)
-		if p := c.parked[comp]; p != nil {
-			delete(p.actors, a.actor)
-			c.dropParking(comp, p)
-		}
-	}
 }
 
 // invoke sends the current attempt to its host; the host runs it once however

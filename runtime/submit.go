@@ -101,7 +101,7 @@ func (c *Core) admit(r *Request, vouched bool) *Error {
 			n = a.queue.len()
 		}
 	} else if p := c.parked[componentOf(r.Target)]; p != nil {
-		n = len(p.requests)
+		n = p.requests.len()
 	}
 	if n >= c.cfg.MailboxLimit {
 		return Errorf(CodeMailboxFull, "%d requests wait for %s already", n, describe(r.Target))
@@ -132,9 +132,12 @@ func (c *Core) touchTarget(e *entry) {
 	if e.phase == delayed {
 		return
 	}
-	if e.req.Target.IsActor() {
+	switch {
+	case e.req.Target.IsActor():
 		c.touch(c.actorEntry(e.req.Target.Actor()))
-	} else {
+	case e.phase == stopped:
+		c.woken = append(c.woken, e)
+	default:
 		c.touchParked(componentOf(e.req.Target))
 	}
 }

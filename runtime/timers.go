@@ -240,7 +240,7 @@ func (c *Core) forget() {
 // Due is when the next Tick is useful: at the latest in 200 ms while there are
 // hosts or unconfirmed messages.
 func (c *Core) Due(now Now) (inMillis int64) {
-	if len(c.leaving) > 0 {
+	if len(c.leaving) > 0 || c.unsettled() {
 		return 0
 	}
 	due := int64(1000)

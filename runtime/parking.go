@@ -1,0 +1,185 @@
+package runtime
+
+import "slices"
+
+// parking holds what waits for a host of one component. An actor waits as a
+// whole; a service request waits by itself. Entries, not goroutines.
+type parking struct {
+	requests line                  // of a service: not started, or due for their next attempt
+	awaited  line                  // the same, by running work: they go first
+	suspects line                  // due for their next attempt, which waits for its turn among suspects
+	resting  int                   // interrupted requests of a service that are not due
+	actors   map[Actor]*actorEntry // that have work and no host that takes it
+	order    []*actorEntry         // the same in order of parking; those that left are not in actors
+	dirty    bool
+	since    int64 // monotonic ms
+}
+
+func (c *Core) parking(comp component) *parking {
+	p := c.parked[comp]
+	if p == nil {
+		p = &parking{suspects: line{byTurn: true}, actors: map[Actor]*actorEntry{}, since: c.now.Mono}
+		c.parked[comp] = p
+	}
+	return p
+}
+
+// park lets a request of a service, or a suspect of any kind, wait in its line.
+func (c *Core) park(e *entry) {
+	if e.lined != nil {
+		return
+	}
+	p := c.parking(componentOf(e.req.Target))
+	switch {
+	case e.suspect():
+		c.turns++
+		e.turn = c.turns
+		e.lined = &p.suspects
+		c.beginPatience(e)
+	case e.awaited():
+		e.lined = &p.awaited
+	default:
+		e.lined = &p.requests
+	}
+	e.lined.add(e)
+	if e.phase == stopped && !e.req.Target.IsActor() {
+		p.resting--
+	}
+}
+
+// unpark takes a request out of its line, or out of those that are not due.
+func (c *Core) unpark(e *entry) {
+	comp := componentOf(e.req.Target)
+	p := c.parked[comp]
+	if p == nil {
+		return
+	}
+	if e.lined != nil {
+		e.lined.remove(e)
+		e.lined = nil
+	} else if e.phase == stopped && !e.req.Target.IsActor() {
+		p.resting--
+	}
+	c.dropParking(comp, p)
+}
+
+func (p *parking) empty() bool {
+	return p.requests.len() == 0 && p.awaited.len() == 0 && p.suspects.len() == 0 && p.resting == 0 && len(p.actors) == 0
+}
+
+func (c *Core) dropParking(comp component, p *parking) {
+	if p.empty() && !p.dirty && c.parked[comp] == p {
+		delete(c.parked, comp)
+	}
+}
+
+func (c *Core) touchParked(comp component) {
+	p := c.parking(comp)
+	if !p.dirty {
+		p.dirty = true
+		c.dirtyParks = append(c.dirtyParks, comp)
+	}
+}
+
+// wake looks at an interrupted request of a service for which something has
+// changed: it ends, or it gets in line when it waits for nothing but a host.
+func (c *Core) wake(e *entry) {
+	if e.phase != stopped || c.giveUp(e) || !c.mayRetry(e) {
+		return
+	}
+	c.park(e)
+	c.touchParked(componentOf(e.req.Target))
+}
+
+// pumpParked starts parked service requests and suspects, and wakes parked actors.
+func (c *Core) pumpParked(comp component) {
+	p := c.parked[comp]
+	if p == nil {
+		return
+	}
+	p.dirty = false
+	if len(c.takers(comp)) > 0 {
+		for e := p.awaited.first(); e != nil && c.budget > 0; e = p.awaited.first() {
+			c.start(e, c.hostForService(comp, e, true)) // takes it out of p.awaited
+		}
+		for e := p.requests.first(); e != nil && c.budget > 0; e = p.requests.first() {
+			h := c.hostForService(comp, e, false)
+			if h == nil {
+				break
+			}
+			c.start(e, h) // takes it out of p.requests
+		}
+		c.pumpSuspects(p)
+		c.wakeParked(p)
+		if c.budget <= 0 && !p.empty() {
+			c.touchParked(comp)
+		}
+	}
+	c.dropParking(comp, p)
+}
+
+// wakeMisses bounds how many parked actors one wake-up finds still without a host.
+const wakeMisses = 64
+
+// wakeParked lets parked actors try again, the longest waiting first. One that
+// has no place and has to park again ends it: all hosts are full. One whose own
+// host is full does not hold up the others.
+func (c *Core) wakeParked(p *parking) {
+	misses := 0
+	for n := len(p.order); n > 0 && len(p.order) > 0 && misses < wakeMisses && c.budget > 0; n-- {
+		a := p.order[0]
+		p.order[0] = nil
+		p.order = p.order[1:]
+		if p.actors[a.actor] != a || !a.parked {
+			continue
+		}
+		a.parked = false
+		delete(p.actors, a.actor)
+		c.pumpActor(a)
+		if a.parked {
+			misses++
+			if a.host == "" {
+				return
+			}
+		}
+	}
+}
+
+// room tells whether a host takes one more attempt of work from outside.
+// Nested calls are never held back: what waits for them holds a place already.
+func (c *Core) room(h *hostEntry) bool {
+	ok := (c.cfg.HostLimit <= 0 || len(h.running) < c.cfg.HostLimit) &&
+		(c.cfg.HostBytes <= 0 || h.bytes < c.cfg.HostBytes)
+	if !ok {
+		h.full = true
+	}
+	return ok
+}
+
+// parkActor lets an actor wait for a host that takes its work.
+func (c *Core) parkActor(comp component, a *actorEntry) {
+	if a.parked {
+		return
+	}
+	a.parked = true
+	p := c.parking(comp)
+	p.actors[a.actor] = a
+	if len(p.order) > 2*len(p.actors)+64 {
+		p.order = slices.DeleteFunc(p.order, func(a *actorEntry) bool { return p.actors[a.actor] != a })
+	}
+	p.order = append(p.order, a)
+}
+
+func (c *Core) unparkActor(t Target) {
+	if !t.IsActor() {
+		return
+	}
+	if a := c.actors[t.Actor()]; a != nil && a.parked {
+		a.parked = false
+		comp := componentOf(t)
+		if p := c.parked[comp]; p != nil {
+			delete(p.actors, a.actor)
+			c.dropParking(comp, p)
+		}
+	}
+}

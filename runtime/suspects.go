@@ -1,0 +1,174 @@
+package runtime
+
+// A request whose third attempt was interrupted is a suspect: it, or something
+// that ran beside it, ends its host. The suspects that a host runs are a group.
+// Those that a loss has interrupted together may run together again in groups of
+// half their number, so that the one that does the damage is soon alone, and the
+// innocent have ended in groups without it. Only what was alone with the damage
+// is blamed for it: that attempt counts towards the attempt limit.
+//
+// A group is counted in flows: a suspect goes with the suspects of its own flow
+// and with those that wait for it. It is a group of one host in one partition;
+// what other partitions run there is not known here.
+
+// suspect tells a request whose next attempt has to wait for its turn.
+func (e *entry) suspect() bool { return e.among > 0 }
+
+// A company is what one host runs at a time, counted in flows.
+type company struct {
+	flows    int
+	doubted  int // with an attempt that makes a suspect when it is interrupted
+	suspects int
+}
+
+// A flowCount counts the running requests of one flow on one host.
+type flowCount struct{ running, doubted, suspects int32 }
+
+func (e *entry) counts() flowCount {
+	n := flowCount{running: 1}
+	if e.attempt >= lastFreeAttempt {
+		n.doubted = 1
+	}
+	if e.suspect() {
+		n.suspects = 1
+	}
+	return n
+}
+
+// count adds a running request (sign 1) to the company, or takes it out (-1).
+func (h *hostEntry) count(e *entry, sign int32) {
+	was, n := h.flows[e.flow], e.counts()
+	is := flowCount{was.running + sign*n.running, was.doubted + sign*n.doubted, was.suspects + sign*n.suspects}
+	if is == (flowCount{}) {
+		delete(h.flows, e.flow)
+	} else {
+		h.flows[e.flow] = is
+	}
+	change := func(was, is int32) int { return int(min(is, 1) - min(was, 1)) }
+	h.beside.flows += change(was.running, is.running)
+	h.beside.doubted += change(was.doubted, is.doubted)
+	h.beside.suspects += change(was.suspects, is.suspects)
+}
+
+// lastFreeAttempt is the last attempt that follows the one before at once.
+const lastFreeAttempt = 3
+
+// suspicion is what the interruption of the running attempt says about the
+// request. In its first attempts anything that ran beside it may be the cause,
+// later only another suspect.
+func (e *entry) suspicion(beside company) {
+	others := beside.flows
+	if e.suspect() {
+		others = beside.suspects
+	}
+	if others <= 1 {
+		e.tried++
+	}
+	if e.attempt < lastFreeAttempt {
+		return
+	}
+	n := beside.doubted
+	if e.suspect() {
+		n = min(n, int(e.among))
+	}
+	e.among = uint32(max(n/2, 1))
+}
+
+// takes tells whether a host takes one more attempt of this request now.
+func (c *Core) takes(h *hostEntry, e *entry, nested bool) bool {
+	return (nested || c.room(h)) && c.mayJoin(h, e)
+}
+
+// mayJoin tells whether a suspect may run beside the suspects of this host.
+func (c *Core) mayJoin(h *hostEntry, e *entry) bool {
+	n := h.beside.suspects
+	if !e.suspect() || n == 0 || n < int(min(h.among, e.among)) {
+		return true
+	}
+	return h.flows[e.flow].suspects > 0 || c.waitedFor(e, 0) || c.holdsUp(e) || c.impatient(e)
+}
+
+// waitedFor tells that a suspect which runs may wait for this request: one of
+// its callers, or whatever suspect runs on the host that has sent it. maxDepth
+// bounds the callers of callers.
+func (c *Core) waitedFor(e *entry, depth int) bool {
+	const maxDepth = 64
+	if len(e.parents) == 0 && e.req.Kind == Call {
+		h := c.hosts[e.req.Boot]
+		return h != nil && h.beside.suspects > 0
+	}
+	for _, p := range e.parents {
+		x := c.entries[p]
+		if x != nil && (x.phase == running && x.suspect() || depth == maxDepth || c.waitedFor(x, depth+1)) {
+			return true
+		}
+	}
+	return false
+}
+
+// holdsUp tells that a suspect which runs may wait for the lock that this one holds.
+func (c *Core) holdsUp(e *entry) bool {
+	a := c.actorOf(e)
+	if a == nil || a.awaited == 0 {
+		return false
+	}
+	for _, x := range a.queue.es {
+		if x.awaited() && c.waitedFor(x, 0) {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *Core) actorOf(e *entry) *actorEntry {
+	if !e.req.Target.IsActor() {
+		return nil
+	}
+	return c.actors[e.req.Target.Actor()]
+}
+
+// patience is how long a suspect waits for its turn, in milliseconds, when
+// callers wait for it of whom this partition does not know what they are: each
+// of two partitions might wait for the suspects of the other.
+const patience = 30_000
+
+func (c *Core) beginPatience(e *entry) {
+	e.turnAt = c.now.Mono + patience
+	c.timers.set(&e.timer, e, e.turnAt)
+}
+
+func (c *Core) impatient(e *entry) bool {
+	a := c.actorOf(e)
+	return e.lined != nil && c.now.Mono >= e.turnAt && (e.awaited() || a != nil && a.awaited > 0)
+}
+
+// suspectMisses bounds how many suspects one look finds still without a turn.
+const suspectMisses = 64
+
+// pumpSuspects gives suspects their turn, first whoever was due first: by age an
+// old one that ends its host again and again would starve the young.
+func (c *Core) pumpSuspects(p *parking) {
+	for i := 0; i < p.suspects.len() && i < suspectMisses && c.budget > 0; {
+		if e := p.suspects.es[i]; !c.startSuspect(e) {
+			i++
+		}
+	}
+}
+
+// startSuspect starts a suspect that is in line, unless its turn has not come.
+func (c *Core) startSuspect(e *entry) bool {
+	a := c.actorOf(e)
+	switch {
+	case c.giveUp(e):
+		return true
+	case a == nil:
+		h := c.hostForService(componentOf(e.req.Target), e, e.awaited())
+		if h != nil {
+			c.start(e, h)
+		}
+		return h != nil
+	case a.deactivating || a.stale || len(a.zombies) > 0:
+		return false
+	}
+	return c.startOnActor(e, a)
+}
