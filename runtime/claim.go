@@ -152,6 +152,9 @@ func (c *Core) Own(now Now, storeSeq uint64) bool {
 	for _, w := range c.wishes {
 		w.at = now.Mono
 	}
+	for _, p := range c.pasts {
+		p.at = now.Mono
+	}
 	for _, a := range sortedActors(c.actors) {
 		c.touch(c.actors[a])
 	}

@@ -68,6 +68,7 @@ type Core struct {
 	memberOf   map[memberKey]*groupEntry
 	tells      map[groupLife]*groupTells // unfinished work of events
 	wishes     map[ID]*wish              // to end chains that may still come
+	pasts      map[pastKey]*past         // replaced attempts of steps that have ended
 	apps       map[string]*appEntry
 	out        map[uint16]*outbox
 	in         map[uint16]uint64
@@ -126,7 +127,7 @@ func New(cfg Config) *Core {
 		offers: map[component][]*hostEntry{}, lost: map[string]int64{},
 		reminders: map[Actor]reminderList{}, subs: map[Actor]map[string]*subEntry{},
 		firings: map[ID]*reminderEntry{},
-		groups:  map[string]*groupEntry{}, memberOf: map[memberKey]*groupEntry{}, tells: map[groupLife]*groupTells{}, wishes: map[ID]*wish{}, apps: map[string]*appEntry{},
+		groups:  map[string]*groupEntry{}, memberOf: map[memberKey]*groupEntry{}, tells: map[groupLife]*groupTells{}, wishes: map[ID]*wish{}, pasts: map[pastKey]*past{}, apps: map[string]*appEntry{},
 		out: map[uint16]*outbox{}, in: map[uint16]uint64{}, fences: map[uint16]uint64{},
 		fenceWait: map[uint16]bool{}, blocked: map[string][]any{},
 	}

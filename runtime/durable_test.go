@@ -23,6 +23,7 @@ var memoryOnly = map[string]bool{
 	"entry.node": true, "entry.waiters": true, "entry.children": true, "entry.retryAt": true, "entry.timer": true, "entry.wall": true,
 	"entry.since": true, "entry.answered": true, "entry.flowAt": true, "entry.lined": true, "entry.turn": true, "entry.turnAt": true, "entry.void": true,
 	"homeEntry.node": true, "homeEntry.waiters": true, "homeEntry.timer": true, "homeEntry.answered": true, "wish.node": true, "wish.at": true,
+	"past.node": true, "past.at": true,
 	"ending.node":     true,
 	"actorEntry.node": true, "actorEntry.flow": true, "actorEntry.nested": true, "actorEntry.fired": true, "actorEntry.deactivating": true, "actorEntry.dirty": true,
 	"actorEntry.idleSince": true, "actorEntry.idleTurn": true, "actorEntry.idle": true, "actorEntry.parked": true,
@@ -35,7 +36,7 @@ var memoryOnly = map[string]bool{
 }
 
 // What may be forgotten without a record: a fold may know more than the owner.
-var forgettable = []string{"endings", "ended", "out.", "lost", "apps", "wishes"}
+var forgettable = []string{"endings", "ended", "out.", "lost", "apps", "wishes", "pasts"}
 
 // A lister writes down what is durable, and notes the fields that it met with a value.
 type lister struct{ seen map[string]bool }

@@ -70,7 +70,7 @@ func (c *Core) endOn(e *entry, o *Outcome, unplaced bool) {
 	target, comp := e.req.Target, componentOf(e.req.Target)
 	if e.home != c.cfg.Partition {
 		m := &parcel{kind: msgOutcome, id: e.req.ID, outcome: *o}
-		c.emit(&completed{id: e.req.ID, none: true, unplaced: unplaced, actor: placeOf(target), at: c.now.Wall}, OutMessage{To: e.home, Payload: encode(nil, m)})
+		c.emit(&completed{id: e.req.ID, none: true, unplaced: unplaced, actor: placeOf(target), at: c.now.Wall, step: e.step, replaced: e.replacedOf()}, OutMessage{To: e.home, Payload: encode(nil, m)})
 	} else {
 		req := &e.req
 		if h := c.homes[e.req.ID]; h != nil {
@@ -90,6 +90,9 @@ func (c *Core) endOn(e *entry, o *Outcome, unplaced bool) {
 // emitOutcome ends req, as it was accepted; actor is where its last step ran.
 func (c *Core) emitOutcome(id ID, req *Request, o *Outcome, actor Actor, unplaced bool) {
 	b := &completed{id: id, outcome: *o, unplaced: unplaced, actor: actor, at: c.now.Wall}
+	if e := c.entries[id]; e != nil && e.attempt > 1 {
+		b.step, b.replaced = e.step, e.replacedOf()
+	}
 	switch {
 	case req.Key != "" || req.Kind == Promise:
 		b.storeTTL = c.cfg.ResultRetention
@@ -138,7 +141,7 @@ func (c *Core) next(e *entry, tc *tailCall) {
 		t.Service = ""
 	}
 	from := e.req.Target
-	b := &continued{id: e.req.ID, step: e.step + 1, target: t, method: tc.method(), path: tc.path(), body: []byte(tc.payload())}
+	b := &continued{id: e.req.ID, step: e.step + 1, replaced: e.replacedOf(), target: t, method: tc.method(), path: tc.path(), body: []byte(tc.payload())}
 	if !t.IsActor() {
 		b.header = Header{"Content-Type": {"application/json"}}
 	}

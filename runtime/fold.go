@@ -167,6 +167,8 @@ func (c *Core) apply(r *Record) {
 		if h := c.homes[b.id]; h != nil {
 			h.cancelled = true
 		}
+	case *keptPast:
+		c.setPast(r.Seq, pastKey{b.id, b.step}, b.attempt)
 	case *wished:
 		c.applyWished(r.Seq, b.id)
 	case *delivered:
@@ -393,6 +395,7 @@ func (c *Core) unplace(a *actorEntry) {
 }
 
 func (c *Core) applyCompleted(r *Record, b *completed) {
+	c.setPast(r.Seq, pastKey{b.id, b.step}, b.replaced)
 	e, h := c.entries[b.id], c.homes[b.id]
 	var waiters []any
 	var req *Request
@@ -442,6 +445,7 @@ func (c *Core) applyCompleted(r *Record, b *completed) {
 }
 
 func (c *Core) applyContinued(seq uint64, b *continued) {
+	c.setPast(seq, pastKey{b.id, b.step - 1}, b.replaced)
 	e := c.entries[b.id]
 	if e == nil {
 		return

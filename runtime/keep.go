@@ -145,6 +145,8 @@ func (c *Core) keepOne(n *node) {
 		if !o.listed() {
 			c.keep.place(&o.node, c.seq, o)
 		}
+	case *past:
+		c.keepPast(o)
 	case *wish:
 		c.emit(&wished{o.id})
 	case *outEntry:

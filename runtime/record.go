@@ -59,6 +59,7 @@ const (
 	kindReleased     = 26
 	kindRaised       = 27
 	kindWished       = 40
+	kindKeptPast     = 41
 )
 
 func newBody(kind uint64) message {
@@ -119,6 +120,8 @@ func newBody(kind uint64) message {
 		return &raised{}
 	case kindWished:
 		return &wished{}
+	case kindKeptPast:
+		return &keptPast{}
 	}
 	return nil
 }
@@ -181,6 +184,8 @@ func kindOf(m message) uint64 {
 		return kindRaised
 	case *wished:
 		return kindWished
+	case *keptPast:
+		return kindKeptPast
 	}
 	return 0
 }
@@ -374,6 +379,9 @@ type completed struct {
 	at       int64  // wall clock, ms
 	actor    Actor  // with unplaced or removed: whose end outlives the request
 	app      string // with a plain outcome: whose it is
+	// Attempts of this step up to replaced came to nothing; nothing of theirs may come any more.
+	step     uint32
+	replaced uint32
 }
 
 func (m *completed) fields(c *codec) {
@@ -388,6 +396,8 @@ func (m *completed) fields(c *codec) {
 	has = m.unplaced || m.removed
 	c.msg(7, &has, &m.actor)
 	c.str(8, &m.app)
+	c.u32(9, &m.step)
+	c.u32(10, &m.replaced)
 }
 
 // continued: a step is done and the next one is due, in one record.
@@ -400,7 +410,8 @@ type continued struct {
 	header   Header
 	body     []byte
 	keepLock bool
-	away     bool // the next step runs in another partition; Out carries it
+	away     bool   // the next step runs in another partition; Out carries it
+	replaced uint32 // attempts of the step before up to this one came to nothing
 }
 
 func (m *continued) fields(c *codec) {
@@ -414,6 +425,7 @@ func (m *continued) fields(c *codec) {
 	c.bytes(7, &m.body)
 	c.bool(8, &m.keepLock)
 	c.bool(9, &m.away)
+	c.u32(10, &m.replaced)
 }
 
 // unplaced: the actor is active nowhere.

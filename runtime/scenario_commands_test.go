@@ -162,7 +162,7 @@ func (w *world) submit(ws words) {
 	}
 	if of := ws.opts["session"]; of != "" {
 		in.Request.Session = w.session(of)
-		if q, ok := SessionPartition(in.Request.Session); ok && q != n && r.Kind == Call {
+		if q, ok := SessionPartition(in.Request.Session); ok && q != n {
 			var ok bool
 			if in.Vouched, ok = w.vouch(q, in.Request); !ok {
 				return
@@ -190,7 +190,10 @@ func (w *world) session(of string) string {
 			return s
 		}
 	}
-	return fmt.Sprintf("%s:%s:%d.0.1.1", id, id, id.Partition())
+	if rest == "" {
+		rest = "0.1"
+	}
+	return fmt.Sprintf("%s:%s:%d.%s.1", id, id, id.Partition(), rest)
 }
 
 func (w *world) vouch(q uint16, r Request) (*Vouched, bool) {
@@ -234,6 +237,9 @@ func (w *world) hostCommand(ws words) {
 	case "down":
 		delete(w.infos, boot)
 		for _, p := range w.parts {
+			if at := ws.opts["at"]; at != "" && at != fmt.Sprint(p.n) {
+				continue // it has not heard of it
+			}
 			w.step(p.n, &HostDown{Boot: boot, Reason: "exit"})
 		}
 	case "draining", "frozen", "thawed":

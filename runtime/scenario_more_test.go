@@ -53,10 +53,10 @@ func (w *world) otherCommand(ws words, line string) {
 	case "subscribe":
 		a := target(ws.at(1)).Actor()
 		s := Subscription{Actor: a, ID: ws.at(2), Path: ws.at(3), Topic: ws.opts["topic"], Group: ws.opts["group"], Next: w.num(ws.opts["next"])}
-		w.step(ActorPartition(a, len(w.parts)), &Subscribe{Subscription: s, Waiter: "subscribe"})
+		w.step(ActorPartition(a, len(w.parts)), &Subscribe{Subscription: s, Boot: ws.opts["from"], Waiter: "subscribe"})
 	case "unsubscribe":
 		a := target(ws.at(1)).Actor()
-		w.step(ActorPartition(a, len(w.parts)), &Unsubscribe{Actor: a, ID: ws.at(2), Waiter: "unsubscribe"})
+		w.step(ActorPartition(a, len(w.parts)), &Unsubscribe{Actor: a, ID: ws.at(2), Boot: ws.opts["from"], Waiter: "unsubscribe"})
 	case "event": // event OFFSET BODY…: to every group of the mesh
 		for _, p := range w.parts {
 			for _, g := range p.core.groupCursors() {

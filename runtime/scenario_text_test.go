@@ -92,6 +92,8 @@ func (w *world) bodyText(m message) string {
 		return fmt.Sprintf("app %s generation %d", b.app, b.generation)
 	case *fenced:
 		return fmt.Sprintf("fenced p%d below %d", b.partition, b.below)
+	case *keptPast:
+		return fmt.Sprintf("kept past of %s step %d up to attempt %d", w.name(b.id), b.step, b.attempt)
 	case *wished:
 		return "wished the end of " + w.name(b.id)
 	case *cancelled:

@@ -89,6 +89,9 @@ func (c *Core) session(r *Request) (flow ID, parents []ID, err *Error) {
 	if err != nil {
 		return ID{}, nil, err
 	}
+	if err := c.lostCaller(r.Boot); err != nil {
+		return ID{}, nil, err
+	}
 	if p.ours && p.partition == c.cfg.Partition {
 		if e := c.entries[p.parent]; e != nil && e.flow == p.flow {
 			if e.phase != running || e.step != p.step || e.attempt != p.attempt {
@@ -99,6 +102,9 @@ func (c *Core) session(r *Request) (flow ID, parents []ID, err *Error) {
 		if c.isZombie(p.parent, p.attempt) {
 			// It would wait for itself: its actor takes nothing before it has ended.
 			return ID{}, nil, &Error{CodePurged, "the app was purged while this method ran", p.parent}
+		}
+		if c.replaced(&p) {
+			return ID{}, nil, &Error{CodeSuperseded, "the attempt that makes this call has been replaced", p.parent}
 		}
 		// kar-sdk restores sessions in start order, so a method may go on with
 		// the session of a request that has ended: the call is a child of all
@@ -122,9 +128,10 @@ func (c *Core) session(r *Request) (flow ID, parents []ID, err *Error) {
 	return ID{}, nil, nil
 }
 
-// Vouch asks the owner of a parent about a nested call whose target lives in
-// another partition. The reply's Value is *Vouched (nil: no known parent), and
-// the child is remembered until ChildClosed.
+// Vouch asks the owner of a parent about a request that it sends to another
+// partition. The reply's Value is *Vouched (nil: no known parent), and the child
+// is remembered until ChildClosed: a call until it has its outcome, a tell or
+// promise until it is accepted.
 type Vouch struct {
 	Request Request // ID, Session, Boot, Target
 	Waiter  any
@@ -144,6 +151,14 @@ func (in *Vouch) decide(c *Core) {
 		c.addChild(p, in.Request.ID)
 	}
 	c.replyValue(in.Waiter, &Vouched{Flow: flow, Parents: parents, Partition: c.cfg.Partition, Epoch: c.epoch})
+}
+
+// lostCaller refuses what a boot sends that was counted lost.
+func (c *Core) lostCaller(boot string) *Error {
+	if _, lost := c.lost[boot]; boot != "" && lost {
+		return Errorf(CodeHostLost, "the host that sent this request was counted as lost")
+	}
+	return nil
 }
 
 // ChildClosed says that a child in another partition has its outcome, or was never accepted.

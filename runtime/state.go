@@ -35,8 +35,8 @@ func (c *Core) refuseLost(boot string, a Actor, waiter any) bool {
 	if boot == "" {
 		return false
 	}
-	if _, lost := c.lost[boot]; lost {
-		c.refuse(waiter, Errorf(CodeHostLost, "the host of this change was counted as lost"))
+	if err := c.lostCaller(boot); err != nil {
+		c.refuse(waiter, err)
 		return true
 	}
 	if x := c.actors[a]; x != nil {

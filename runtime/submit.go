@@ -8,8 +8,8 @@ type Submit struct {
 	// View is what the store said about Request.Key (see KeyInStore); only for
 	// keyed requests.
 	View *View
-	// Vouched is set for a nested call whose parent lives in another partition,
-	// by the owner of the parent (see Vouch).
+	// Vouched is set for what a request in another partition sends, by the owner
+	// of that parent (see Vouch).
 	Vouched *Vouched
 }
 
@@ -45,35 +45,31 @@ func (in *Submit) decide(c *Core) {
 		c.refuse(in.Waiter, err)
 		return
 	}
-	if r.Boot != "" {
-		if _, lost := c.lost[r.Boot]; lost {
-			c.refuse(in.Waiter, Errorf(CodeHostLost, "the host that sent this request was counted as lost"))
-			return
-		}
+	if err := c.lostCaller(r.Boot); err != nil {
+		c.refuse(in.Waiter, err)
+		return
 	}
 	b := &accepted{req: *r, flow: r.ID, home: c.cfg.Partition, at: c.now.Wall}
-	vouched := false // a request that runs here or elsewhere is known to have sent it
 	if v := in.Vouched; v != nil {
 		if v.Epoch < c.fences[v.Partition] {
 			c.refuse(in.Waiter, Errorf(CodeAskAgain, "the caller's partition has a new owner"))
 			return
 		}
 		b.flow, b.parents, b.parentPart, b.parentEpoch = v.Flow, v.Parents, v.Partition, v.Epoch
-		vouched = len(v.Parents) > 0
 	} else if r.Session != "" {
 		flow, parents, err := c.session(r)
 		if err != nil {
 			c.refuse(in.Waiter, err)
 			return
 		}
-		vouched = len(parents) > 0
-		if r.Kind != Call { // tells and promises run in a flow of their own
-			flow, parents = r.ID, nil
-		}
 		if !flow.IsZero() {
 			b.flow = flow
 		}
 		b.parents, b.parentPart, b.parentEpoch = parents, c.cfg.Partition, c.epoch
+	}
+	vouched := len(b.parents) > 0 // a request that runs here or elsewhere is known to have sent it
+	if r.Kind != Call {           // tells and promises run in a flow of their own
+		b.flow, b.parents = r.ID, nil
 	}
 	if err := c.admit(r, vouched); err != nil {
 		c.refuse(in.Waiter, err)
@@ -221,8 +217,12 @@ func (in *Await) decide(c *Core) {
 		return
 	}
 	if first, waiters := c.open(in.ID); first != nil {
-		if in.App != "" && first.Target.App != in.App {
+		switch {
+		case in.App != "" && first.Target.App != in.App:
 			c.refuse(in.Waiter, &Error{CodeUnknownRequest, "no request of app " + in.App + " has this id", in.ID})
+			return
+		case in.App == "" && first.Kind != Call:
+			c.reply(in.Waiter, nil, in.ID) // who sent it waits for no more
 			return
 		}
 		*waiters = append(*waiters, in.Waiter)

@@ -225,6 +225,7 @@ const lostMemory = 7 * 86_400_000
 // of them can be alive any more; it needs no record.
 func (c *Core) forget() {
 	c.forgetWishes()
+	c.forgetPasts()
 	c.ended.prune(c, c.now.Wall-c.cfg.IDWindow)
 	for n := c.keep.oldestEnding(); n != nil && c.now.Wall-n.at > c.cfg.IDWindow; n = c.keep.oldestEnding() {
 		c.dropEnding(n.id)

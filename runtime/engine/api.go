@@ -32,7 +32,7 @@ func NewID(now time.Time, t runtime.Target, key string, partitions int) runtime.
 }
 
 // door checks what comes from outside and names the partition to ask: the
-// target's, or for a nested call the one where its caller lives.
+// target's, or for what a request sends the one where that request lives.
 func (m *Mesh) door(r *runtime.Request) (uint16, error) {
 	if m.paused.Load() && r.Boot == "" && r.Session == "" {
 		return 0, runtime.Errorf(runtime.CodeShutdown, "the gateway is stopping")
@@ -44,7 +44,7 @@ func (m *Mesh) door(r *runtime.Request) (uint16, error) {
 	if p != r.ID.Partition() || !r.ID.OfApp(r.Target.App) {
 		return 0, &runtime.Error{Code: runtime.CodeBadID, Detail: "the request id was made for another target", ID: r.ID}
 	}
-	if q, ok := runtime.SessionPartition(r.Session); ok && r.Kind == runtime.Call && m.part(q) != nil {
+	if q, ok := runtime.SessionPartition(r.Session); ok && m.part(q) != nil {
 		return q, nil
 	}
 	return p, nil

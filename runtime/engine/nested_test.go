@@ -104,6 +104,28 @@ func TestVouchedCallThatWasNeverMade(t *testing.T) {
 	c.awaitRetry(t)
 }
 
+// What an attempt tells others is part of it: a retry waits until it is accepted
+// (not until it has run), and what the old attempt tells later is refused, while
+// the next one runs and after the request has ended.
+func TestTellsGoThroughTheCallersOwner(t *testing.T) {
+	c := newCaller(t)
+	c.child.Kind = runtime.Tell // nobody offers C: it stays open
+	late := *c.child
+	if _, err := c.Accept(within(t), c.child); err != nil {
+		t.Fatal(err)
+	}
+	c.fall(t)
+	c.awaitRetry(t)
+	var e *runtime.Error
+	if _, err := c.Accept(within(t), &late); !errors.As(err, &e) || e.Code != runtime.CodeHostLost {
+		t.Errorf("a tell of the lost host: %v", err)
+	}
+	late.ID, late.Boot = runtime.ID{}, "" // as a program that does not go through its sidecar
+	if _, err := c.Accept(within(t), &late); !errors.As(err, &e) || e.Code != runtime.CodeSuperseded {
+		t.Errorf("a tell of the replaced attempt: %v", err)
+	}
+}
+
 // "503, nothing was accepted" is never said of a request that was: whoever
 // waits when the log breaks gets the outcome once it works again.
 func TestWaitersOutliveABrokenLog(t *testing.T) {

@@ -292,9 +292,10 @@ func (p *partition) submit(ctx context.Context, op *SubmitOp) (reply, error) {
 	return rep, err
 }
 
-// passOn is a nested call whose caller lives here: the owner of the caller
-// checks that it is current, remembers the child, and asks the child's owner
-// until there is an answer.
+// passOn is what a request that lives here sends to another partition: the owner
+// of the caller checks that it is current, remembers the child, and asks the
+// child's owner until there is an answer: the outcome of a call; that a tell or
+// promise is accepted.
 func (p *partition) passOn(ctx context.Context, r *runtime.Request, target uint16) (rep reply, err error) {
 	n := &nested{parent: p}
 	open := false // an earlier try may have been accepted

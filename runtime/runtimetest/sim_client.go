@@ -28,7 +28,6 @@ func (s *sim) submit(r runtime.Request, from *simHost, then func(*runtime.Effect
 	}
 	p := runtime.PartitionOf(r.Target, r.Key, r.ID, s.opt.Partitions)
 	q, nested := runtime.SessionPartition(r.Session)
-	nested = nested && r.Kind == runtime.Call
 	var again func()
 	again = func() {
 		if answered || !alive() {
