@@ -78,6 +78,7 @@ func (c *Core) afterPurge(app string) {
 		c.touch(x)
 	}
 	c.effect(Effect{Kind: GroupsChanged})
+	c.effect(Effect{Kind: GenerationChanged})
 }
 
 func (c *Core) checkPurges() {

@@ -34,6 +34,8 @@ const (
 	// GroupsChanged and ServicesChanged: lists that others follow have changed.
 	GroupsChanged
 	ServicesChanged
+	// GenerationChanged: an app was purged; what is known of its generation is old.
+	GenerationChanged
 )
 
 // An Effect is to be carried out once everything appended before it is durable.

@@ -197,7 +197,7 @@ func (w *world) carry(p *worldPart, e *Effect, mark string) {
 	case ToOwner:
 		in := e.Value.(Input)
 		w.queue = append(w.queue, posted{e.Partition, in, fmt.Sprintf("p%d → p%d %T", p.n, e.Partition, in)})
-	case GroupsChanged, ServicesChanged:
+	case GroupsChanged, ServicesChanged, GenerationChanged:
 	default:
 		w.say("= %s%s", mark, w.effectText(e))
 	}

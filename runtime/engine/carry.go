@@ -81,8 +81,9 @@ func (p *partition) carryOut(e *runtime.Effect) {
 	case runtime.LostHost:
 		p.m.ended(e.Boot, e.Value.(runtime.HostEnd))
 	case runtime.GroupsChanged:
-		p.gens.Clear()
 		p.m.groups.fire()
+	case runtime.GenerationChanged:
+		p.gens.Clear()
 	case runtime.ServicesChanged:
 		p.m.services.fire()
 		p.m.tellAll(&Note{Services: true})

@@ -49,7 +49,7 @@ func (t *trimmer) tear(start uint64) {
 		"begins", start, "cut", t.p.front.Load())
 	t.p.m.tally.torn.Add(1)
 	t.p.front.Store(start)
-	t.torn, t.marks, t.wait = true, nil, 0
+	t.torn, t.marks, t.decided, t.wait = true, nil, 0, 0
 	t.nudge()
 }
 

@@ -251,6 +251,7 @@ func (p *partition) round(ctx context.Context, ins []runtime.Input) error {
 		return err
 	}
 	p.applier.Load().add(p.core.TakeChanges(), p.core.Seq())
+	p.trim.landed()
 	p.level.Store(int64(p.core.LogLevel()))
 	p.count.counts = p.core.Counts
 	snapshot := p.count
@@ -346,7 +347,7 @@ func (p *partition) append(ctx context.Context, records [][]byte) error {
 			p.count.records += uint64(len(records))
 			p.count.bytes += uint64(size)
 			p.count.appendTime += time.Since(began)
-			p.trim.appended(first, size)
+			p.trim.appended(first, records, size)
 			return nil
 		}
 		var unknown *runtime.UnknownError

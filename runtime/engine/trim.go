@@ -27,11 +27,15 @@ type trimmer struct {
 	markAt   int64
 	markIdx  int
 	keeping  bool
-	keptSize int64 // bytes appended while keeping for the current cut
-	wait     uint64
-	cutting  bool // the log is being cut, beside the loop
-	torn     bool // somebody else has deleted the front of the log
+	keptSize int64  // bytes appended while keeping for the current cut
+	next     mark   // where the log is to be cut
+	decided  uint64 // up to here it was decided that nothing in front of next is live
+	wait     uint64 // the same, once that has come back in place; the store must hold it
+	cutting  bool   // the log is being cut, beside the loop
+	torn     bool   // somebody else has deleted the front of the log
+	failed   time.Time
 	lastMark int64
+	markSize int64 // bytes of the last header
 }
 
 func (t *trimmer) reset(marks []mark, core *runtime.Core) {
@@ -41,10 +45,14 @@ func (t *trimmer) reset(marks []mark, core *runtime.Core) {
 
 const keepBatch = 512
 
+// markEvery is how many bytes lie between two headers. A large header does not
+// fill the log with its like.
+func (t *trimmer) markEvery() int64 { return max(t.threshold/8, 8*t.markSize) }
+
 // decide adds what trimming needs to the round.
 func (t *trimmer) decide(now runtime.Now) {
 	c := t.p.core
-	if t.sinceMark > t.threshold/8 || t.older(now, t.lastMark, 8) || t.torn && len(t.marks) == 0 {
+	if t.sinceMark > t.markEvery() || t.older(now, t.lastMark, 8) || t.torn && len(t.marks) == 0 {
 		t.sinceMark, t.lastMark = 0, now.Wall
 		c.Step(now, &runtime.Mark{})
 		t.marked, t.markSeq, t.markIdx, t.markAt = true, c.Seq(), c.Pending()-1, now.Wall
@@ -62,17 +70,22 @@ func (t *trimmer) decide(now runtime.Now) {
 		}
 		return
 	}
-	// What was decided so far must be in the store for good: a record whose
-	// context is cut off can still be applied to the partition, but not to the
-	// store.
-	if t.wait == 0 {
+	if t.decided == 0 {
 		c.Step(now, &runtime.Mark{Floor: cut.seq}) // who reads the log knows that this part may be missing
-		t.wait = c.Seq()
-		t.nudge()
-		return // it is true once this round has landed
+		t.next, t.decided = cut, c.Seq()
 	}
-	if t.p.applier.Load().durable(t.wait) {
-		t.cut(cut)
+}
+
+// landed follows a round that has come back in place: only now it may be
+// believed that nothing in front of the cut is live.
+func (t *trimmer) landed() {
+	if t.wait == 0 {
+		t.wait = t.decided
+	}
+	// It must be in the store for good, too: a record whose context is cut off
+	// can still be applied to the partition, but not to the store.
+	if t.wait != 0 && !t.cutting && time.Since(t.failed) > time.Second && t.p.applier.Load().durable(t.wait) {
+		t.cut(t.next)
 	}
 }
 
@@ -114,6 +127,7 @@ func (t *trimmer) cut(m mark) {
 func (t *trimmer) cutDone(m mark, err error, freed int64) {
 	t.cutting = false
 	if err != nil {
+		t.failed = time.Now()
 		t.p.logger.Warn("the log could not be trimmed", "error", err)
 		return
 	}
@@ -132,18 +146,19 @@ func (t *trimmer) cutDone(m mark, err error, freed int64) {
 		t.p.logger.Info("everything that is live was written anew", "begins", m.offset)
 	}
 	t.reachesBack()
-	t.keeping, t.keptSize, t.wait = false, 0, 0
+	t.keeping, t.keptSize, t.decided, t.wait = false, 0, 0, 0
 	t.nudge()
 }
 
 // appended notes what a round did to the log.
-func (t *trimmer) appended(first uint64, size int) {
+func (t *trimmer) appended(first uint64, records [][]byte, size int) {
 	t.sinceMark += int64(size)
 	if t.keeping {
 		t.keptSize += int64(size)
 	}
 	if t.marked {
-		t.marked = false
+		t.marked, t.sinceMark = false, 0
+		t.markSize = int64(len(records[t.markIdx]))
 		t.marks = append(t.marks, mark{t.markSeq, first + uint64(t.markIdx), t.markAt})
 		t.reachesBack()
 	}
