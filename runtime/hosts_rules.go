@@ -357,7 +357,11 @@ func (c *Core) answered(boot string, a *Answer) {
 		c.effect(Effect{Kind: ToHost, Boot: boot, Msg: &Taken{Attempts: []Attempt{a.Attempt}}})
 	}
 	e := c.entries[a.Attempt.ID]
-	if e == nil || e.phase != running || e.host != boot || e.step != a.Attempt.Step || e.attempt != a.Attempt.Number {
+	current := e != nil && e.host == boot && e.step == a.Attempt.Step && e.attempt == a.Attempt.Number
+	if current && e.phase == stopped {
+		return // no record says yet that it has ended: the host has to go on saying it
+	}
+	if !current || e.phase != running {
 		c.zombieEnded(boot, a.Attempt)
 		taken()
 		return
@@ -374,6 +378,14 @@ func (c *Core) answered(boot string, a *Answer) {
 	}
 	c.finish(e, a)
 	taken()
+}
+
+// overtaken lets the host forget an attempt that it had to go on reporting: the
+// record that is being decided says that it has ended.
+func (c *Core) overtaken(e *entry) {
+	if h := c.hosts[e.host]; e.phase == stopped && h != nil && h.linked {
+		c.effect(Effect{Kind: ToHost, Boot: e.host, Msg: &Taken{Attempts: []Attempt{c.attemptOf(e)}}})
+	}
 }
 
 // Deactivated confirms that the actor is no longer active on the boot.

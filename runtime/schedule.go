@@ -166,6 +166,7 @@ func (c *Core) start(e *entry, h *hostEntry) {
 		among: e.among, tried: e.tried,
 	}
 	c.takeDueTimes(e, b)
+	c.overtaken(e)
 	c.emit(b)
 	c.invoke(e)
 	c.arm(e)
