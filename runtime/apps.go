@@ -63,8 +63,22 @@ func (c *Core) raise(b *appChanged, out ...OutMessage) {
 	for part := range slices.Chunk(ids, idsInRecord) {
 		c.emit(&keptIDs{part})
 	}
+	var unsent []*entry
+	for _, e := range c.entriesOf(b.app) {
+		if e.phase == running && e.began > c.taken {
+			unsent = append(unsent, e)
+		}
+	}
 	c.via = v
 	c.emit(b, out...)
+	// An invocation that has not left runs nothing, and must not leave now.
+	c.effects = slices.DeleteFunc(c.effects, func(e Effect) bool {
+		m, ok := e.Msg.(*Invoke)
+		return ok && m.Target.App == b.app
+	})
+	for _, e := range unsent {
+		c.zombieEnded(e.host, c.attemptOf(e))
+	}
 	c.afterPurge(b.app)
 }
 

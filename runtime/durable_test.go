@@ -18,9 +18,9 @@ var memoryOnly = map[string]bool{
 	"Core.keep": true, "Core.endSize": true, "Core.timers": true, "Core.walls": true, "Core.dirty": true, "Core.woken": true, "Core.budget": true, "Core.turns": true, "Core.dirtyParks": true,
 	"Core.drains": true, "Core.purges": true, "Core.fenceWait": true, "Core.fenceAsked": true, "Core.lastTick": true,
 	"Core.blocked": true, "Core.leaving": true, "Core.tables": true, "Core.released": true, "Core.via": true, "Core.records": true,
-	"Core.effects": true, "Core.changes": true, "Core.Counts": true,
+	"Core.effects": true, "Core.taken": true, "Core.changes": true, "Core.Counts": true,
 
-	"entry.node": true, "entry.waiters": true, "entry.children": true, "entry.retryAt": true, "entry.timer": true, "entry.wall": true,
+	"entry.node": true, "entry.began": true, "entry.waiters": true, "entry.children": true, "entry.retryAt": true, "entry.timer": true, "entry.wall": true,
 	"entry.since": true, "entry.answered": true, "entry.flowAt": true, "entry.lined": true, "entry.turn": true, "entry.turnAt": true, "entry.void": true,
 	"homeEntry.node": true, "homeEntry.waiters": true, "homeEntry.timer": true, "homeEntry.answered": true, "wish.node": true, "wish.at": true,
 	"past.node": true, "past.at": true,

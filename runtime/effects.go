@@ -18,13 +18,15 @@ const (
 	ToPartition
 	// AckPartition: tell Partition that its messages up to N are recorded (input Acked there).
 	AckPartition
-	// AskFence: ask Partition to fence this partition's children below Epoch (input FenceAsk there).
+	// AskFence: ask Partition to fence this partition's children below Epoch, and
+	// what it knows of Apps (input FenceAsk there).
 	AskFence
-	// FenceAnswer: answer Partition's FenceAsk with Pending (input FenceAnswered there).
+	// FenceAnswer: answer Partition's FenceAsk with Pending and Purged (input FenceAnswered there).
 	FenceAnswer
 	// ToOwner: hand Value, an Input, to Partition; nothing depends on its arrival.
 	ToOwner
-	// WatchChild: find out when the child ID at its home completes (input ChildClosed here).
+	// WatchChild: find out when the child ID at its home completes, and then what
+	// the generation of Target's app is there (input ChildClosed here).
 	WatchChild
 	// AppError: a tell ended with an error, or a promise with one of the app
 	// (Outcome); for the log.
@@ -54,6 +56,8 @@ type Effect struct {
 	N         uint64
 	Payload   []byte
 	Pending   []PendingChild
+	Apps      []string
+	Purged    []AppGeneration
 	Target    Target
 }
 

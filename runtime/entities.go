@@ -44,6 +44,7 @@ type entry struct {
 	turn     uint64 // its place there as a suspect: who is due first goes first
 	turnAt   int64  // monotonic ms from which a suspect in line waits for no turn
 	void     bool   // the last attempt has provably not begun
+	began    uint64 // record that started the last attempt, in this term
 	flowAt   int    // its place among those of its flow
 	waiters  []any
 	children map[ID]struct{}

@@ -70,7 +70,7 @@ func (c *Core) endOn(e *entry, o *Outcome, unplaced bool) {
 	target, comp := e.req.Target, componentOf(e.req.Target)
 	c.overtaken(e)
 	if e.home != c.cfg.Partition {
-		m := &parcel{kind: msgOutcome, id: e.req.ID, outcome: *o}
+		m := &parcel{kind: msgOutcome, id: e.req.ID, of: target.App, gen: c.generation(target.App), outcome: *o}
 		c.emit(&completed{id: e.req.ID, none: true, unplaced: unplaced, actor: placeOf(target), at: c.now.Wall, step: e.step, replaced: e.replacedOf()}, OutMessage{To: e.home, Payload: encode(nil, m)})
 	} else {
 		req := &e.req

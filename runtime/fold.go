@@ -355,7 +355,7 @@ func (c *Core) applyStarted(r *Record, b *started) {
 	}
 	c.leave(e)
 	e.attempt, e.host, e.grace, e.epoch, e.phase = b.attempt, b.host, b.grace, r.Epoch, running
-	e.among, e.tried, e.void = b.among, b.tried, false
+	e.among, e.tried, e.void, e.began = b.among, b.tried, false, r.Seq
 	if b.count > 0 {
 		e.due, e.count = b.due, b.count
 	}

@@ -28,7 +28,8 @@ type parcel struct {
 	sub     Subscription
 	group   string // with msgTell: of the event
 	life    uint64
-	gen     uint64 // generation of the app, with all but msgOutcome and msgApp
+	of      string // the app that an outcome is of
+	gen     uint64 // generation of the app, with all but msgApp, which says it itself
 }
 
 // about is the app whose generation the message carries, "" when it carries none.
@@ -38,6 +39,8 @@ func (m *parcel) about() string {
 		return m.req.Target.App
 	case msgJoin, msgLeave:
 		return m.sub.Actor.App
+	case msgOutcome:
+		return m.of
 	}
 	return ""
 }
@@ -59,6 +62,7 @@ func (m *parcel) fields(c *codec) {
 	c.str(10, &m.group)
 	c.u64(11, &m.gen)
 	c.u64(12, &m.life)
+	c.str(13, &m.of)
 }
 
 func (c *Core) outboxTo(p uint16) *outbox {

@@ -191,9 +191,9 @@ func (w *world) carry(p *worldPart, e *Effect, mark string) {
 			w.finish(w.parts[e.Partition], w.mark(e.Partition))
 		}
 	case AskFence:
-		w.queue = append(w.queue, posted{e.Partition, &FenceAsk{From: p.n, Epoch: e.Epoch}, fmt.Sprintf("p%d asks p%d for a fence below %d", p.n, e.Partition, e.Epoch)})
+		w.queue = append(w.queue, posted{e.Partition, &FenceAsk{From: p.n, Epoch: e.Epoch, Apps: e.Apps}, fmt.Sprintf("p%d asks p%d for a fence below %d", p.n, e.Partition, e.Epoch)})
 	case FenceAnswer:
-		w.queue = append(w.queue, posted{e.Partition, &FenceAnswered{From: p.n, Epoch: e.Epoch, Pending: e.Pending}, fmt.Sprintf("p%d answers p%d, %d open", p.n, e.Partition, len(e.Pending))})
+		w.queue = append(w.queue, posted{e.Partition, &FenceAnswered{From: p.n, Epoch: e.Epoch, Pending: e.Pending, Purged: e.Purged}, fmt.Sprintf("p%d answers p%d, %d open", p.n, e.Partition, len(e.Pending))})
 	case ToOwner:
 		in := e.Value.(Input)
 		w.queue = append(w.queue, posted{e.Partition, in, fmt.Sprintf("p%d → p%d %T", p.n, e.Partition, in)})

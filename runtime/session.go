@@ -150,7 +150,7 @@ func (in *Vouch) decide(c *Core) {
 	for _, p := range parents {
 		c.addChild(p, in.Request.ID)
 	}
-	c.replyValue(in.Waiter, &Vouched{Flow: flow, Parents: parents, Partition: c.cfg.Partition, Epoch: c.epoch})
+	c.replyValue(in.Waiter, &Vouched{Flow: flow, Parents: parents, Partition: c.cfg.Partition, Epoch: c.epoch, Generation: c.generation(in.Request.Target.App)})
 }
 
 // lostCaller refuses what a boot sends that was counted lost.
@@ -161,13 +161,20 @@ func (c *Core) lostCaller(boot string) *Error {
 	return nil
 }
 
-// ChildClosed says that a child in another partition has its outcome, or was never accepted.
+// ChildClosed says that a child in another partition has its outcome, or was
+// never accepted. When a purge may have been the reason, Generation is that of
+// App there: its parents must not be retried beside what still runs of it.
 type ChildClosed struct {
-	Parents []ID
-	Child   ID
+	Parents    []ID
+	Child      ID
+	App        string
+	Generation uint64
 }
 
-func (in *ChildClosed) decide(c *Core) { c.childEnded(in.Parents, in.Child) }
+func (in *ChildClosed) decide(c *Core) {
+	c.changeApp(&appChanged{app: in.App, generation: in.Generation})
+	c.childEnded(in.Parents, in.Child)
+}
 
 func (c *Core) addChild(parent, child ID) {
 	if e := c.entries[parent]; e != nil {
@@ -209,6 +216,14 @@ func (c *Core) childEnded(parents []ID, child ID) {
 type FenceAsk struct {
 	From  uint16
 	Epoch uint64
+	// Apps are those of the requests that wait for the answer.
+	Apps []string
+}
+
+// An AppGeneration is what one partition tells another about an app.
+type AppGeneration struct {
+	App        string
+	Generation uint64
 }
 
 func (in *FenceAsk) decide(c *Core) {
@@ -230,7 +245,14 @@ func (in *FenceAsk) decide(c *Core) {
 		note(id, h.parents)
 	}
 	sortChildren(open)
-	c.effect(Effect{Kind: FenceAnswer, Partition: in.From, Epoch: in.Epoch, Pending: open})
+	// Children that a purge has ended are not open, but may still run.
+	var purged []AppGeneration
+	for _, app := range in.Apps {
+		if g := c.generation(app); g != 0 {
+			purged = append(purged, AppGeneration{app, g})
+		}
+	}
+	c.effect(Effect{Kind: FenceAnswer, Partition: in.From, Epoch: in.Epoch, Pending: open, Purged: purged})
 }
 
 // FenceAnswered is the answer to this partition's FenceAsk.
@@ -238,6 +260,7 @@ type FenceAnswered struct {
 	From    uint16
 	Epoch   uint64
 	Pending []PendingChild
+	Purged  []AppGeneration
 }
 
 func (in *FenceAnswered) decide(c *Core) {
@@ -245,10 +268,13 @@ func (in *FenceAnswered) decide(c *Core) {
 		return
 	}
 	delete(c.fenceWait, in.From)
+	for _, x := range in.Purged {
+		c.changeApp(&appChanged{app: x.App, generation: x.Generation})
+	}
 	for _, p := range in.Pending {
 		if c.entries[p.Parent] != nil {
 			c.addChild(p.Parent, p.Child)
-			c.effect(Effect{Kind: WatchChild, ID: p.Child, Value: p.Parent})
+			c.effect(Effect{Kind: WatchChild, ID: p.Child, Value: p.Parent, Target: c.entries[p.Parent].req.Target})
 		}
 	}
 	if len(c.fenceWait) == 0 {
@@ -264,9 +290,15 @@ func (in *FenceAnswered) decide(c *Core) {
 // interrupted work of an earlier term.
 func (c *Core) askFences() {
 	c.fenceAsked = c.now.Mono
+	var apps []string
+	for _, name := range sortedKeys(c.apps) {
+		if c.apps[name].open > 0 {
+			apps = append(apps, name)
+		}
+	}
 	for p := range c.cfg.Partitions {
 		if c.fenceWait[uint16(p)] {
-			c.effect(Effect{Kind: AskFence, Partition: uint16(p), Epoch: c.epoch})
+			c.effect(Effect{Kind: AskFence, Partition: uint16(p), Epoch: c.epoch, Apps: apps})
 		}
 	}
 }

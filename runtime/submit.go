@@ -19,6 +19,9 @@ type Vouched struct {
 	Parents   []ID
 	Partition uint16
 	Epoch     uint64
+	// Generation of the app where the parent lives: neither it nor the child
+	// may outlive a purge that the other has heard of.
+	Generation uint64
 }
 
 func (in *Submit) decide(c *Core) {
@@ -53,6 +56,11 @@ func (in *Submit) decide(c *Core) {
 	if v := in.Vouched; v != nil {
 		if v.Epoch < c.fences[v.Partition] {
 			c.refuse(in.Waiter, Errorf(CodeAskAgain, "the caller's partition has a new owner"))
+			return
+		}
+		c.changeApp(&appChanged{app: r.Target.App, generation: v.Generation})
+		if v.Generation < c.generation(r.Target.App) {
+			c.refuse(in.Waiter, &Error{CodePurged, "the app was purged while this method ran", r.ID})
 			return
 		}
 		b.flow, b.parents, b.parentPart, b.parentEpoch = v.Flow, v.Parents, v.Partition, v.Epoch

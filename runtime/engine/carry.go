@@ -61,9 +61,9 @@ func (p *partition) carryOut(e *runtime.Effect) {
 	case runtime.AckPartition:
 		p.m.tell(e.Partition, &InputNote{Acked: &runtime.Acked{Partition: p.n, N: e.N}})
 	case runtime.AskFence:
-		p.m.tell(e.Partition, &InputNote{FenceAsk: &runtime.FenceAsk{From: p.n, Epoch: e.Epoch}})
+		p.m.tell(e.Partition, &InputNote{FenceAsk: &runtime.FenceAsk{From: p.n, Epoch: e.Epoch, Apps: e.Apps}})
 	case runtime.FenceAnswer:
-		p.m.tell(e.Partition, &InputNote{FenceAnswered: &runtime.FenceAnswered{From: p.n, Epoch: e.Epoch, Pending: e.Pending}})
+		p.m.tell(e.Partition, &InputNote{FenceAnswered: &runtime.FenceAnswered{From: p.n, Epoch: e.Epoch, Pending: e.Pending, Purged: e.Purged}})
 	case runtime.ToOwner:
 		note := &InputNote{}
 		switch in := e.Value.(type) {
@@ -74,7 +74,7 @@ func (p *partition) carryOut(e *runtime.Effect) {
 		}
 		p.m.tell(e.Partition, note)
 	case runtime.WatchChild:
-		p.watch(e.ID, e.Value.(runtime.ID))
+		p.watch(e.ID, e.Value.(runtime.ID), e.Target.App)
 	case runtime.AppError:
 		p.logger.Warn("a request that nobody waits for ended with an error; it is not repeated", "request", e.ID.String(),
 			"app", e.Target.App, "component", e.Target.Component(), "actor", e.Target.ID, "status", e.Outcome.Status, "code", string(e.Outcome.Code))
@@ -94,17 +94,19 @@ func (p *partition) carryOut(e *runtime.Effect) {
 const watchTurn = 10 * time.Second
 
 // watch tells the partition when a child in another one has completed, or was
-// never accepted.
-func (p *partition) watch(child, parent runtime.ID) {
+// never accepted, and whether the app has been purged there.
+func (p *partition) watch(child, parent runtime.ID, app string) {
 	if p.m.part(child.Partition()) == nil {
 		return
 	}
 	epoch := p.epoch.Load()
 	p.m.watches.Go(func() {
-		op, began := &Op{Partition: child.Partition(), Await: &runtime.Await{ID: child}}, time.Now()
+		await := &Op{Partition: child.Partition(), Await: &runtime.Await{ID: child}}
+		generation := &Op{Partition: child.Partition(), Query: &runtime.Query{Kind: runtime.QueryGeneration, App: app}}
+		op, began := await, time.Now()
 		for p.epoch.Load() == epoch { // else the next owner watches
 			ctx, cancel := context.WithTimeout(p.m.life, watchTurn)
-			_, err := p.m.once(ctx, op)
+			rep, err := p.m.once(ctx, op)
 			late := ctx.Err() != nil
 			cancel()
 			if late && p.m.life.Err() == nil {
@@ -123,7 +125,12 @@ func (p *partition) watch(child, parent runtime.ID) {
 			if p.m.life.Err() != nil {
 				return
 			}
-			p.push(&runtime.ChildClosed{Parents: []runtime.ID{parent}, Child: child})
+			if op == await {
+				op = generation
+				continue
+			}
+			g, _ := rep.value.(uint64)
+			p.push(&runtime.ChildClosed{Parents: []runtime.ID{parent}, Child: child, App: app, Generation: g})
 			return
 		}
 	})

@@ -315,7 +315,7 @@ func (p *partition) passOn(ctx context.Context, r *runtime.Request, target uint1
 			again = ctx.Err() == nil
 		}
 	}
-	n.close(r.ID, err == nil && !rep.open)
+	n.close(r, err == nil && !rep.open && (rep.outcome == nil || rep.outcome.Code != runtime.CodePurged))
 	switch code(err) {
 	case runtime.CodeUnavailable, runtime.CodeStoreAway, runtime.CodeNotOwner, runtime.CodeShutdown:
 		if open { // which says nothing about the earlier try
@@ -353,13 +353,13 @@ func (n *nested) vouch(ctx context.Context, r *runtime.Request) (*runtime.Vouche
 
 // close lets the parents go on when the child has its outcome; else it may
 // still run although its caller was answered or went away, and is watched.
-func (n *nested) close(child runtime.ID, ended bool) {
+func (n *nested) close(child *runtime.Request, ended bool) {
 	if ended && len(n.parents) > 0 {
-		n.parent.push(&runtime.ChildClosed{Parents: n.parents, Child: child})
+		n.parent.push(&runtime.ChildClosed{Parents: n.parents, Child: child.ID})
 		return
 	}
 	for _, id := range n.parents {
-		n.parent.watch(child, id)
+		n.parent.watch(child.ID, id, child.Target.App)
 	}
 }
 

@@ -97,7 +97,13 @@ func (s *sim) vouch(q, p uint16, r runtime.Request, reply func(*runtime.Effect))
 			s.submitTo(p, r, v, func(e *runtime.Effect) {
 				parent.at(s.between(0, 15), func() {
 					closed = true
-					if v != nil {
+					switch {
+					case v == nil:
+					case e.Err != nil || e.Outcome != nil && e.Outcome.Code == runtime.CodePurged:
+						for _, id := range v.Parents {
+							parent.watch(r.ID, id, r.Target.App)
+						}
+					default:
 						parent.push(&runtime.ChildClosed{Parents: v.Parents, Child: r.ID})
 					}
 					reply(e)

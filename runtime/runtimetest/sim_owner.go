@@ -238,13 +238,13 @@ func (o *simOwner) carry(e *runtime.Effect) {
 	case runtime.AckPartition:
 		to(e.Partition, &runtime.Acked{Partition: o.log.n, N: e.N})
 	case runtime.AskFence:
-		to(e.Partition, &runtime.FenceAsk{From: o.log.n, Epoch: e.Epoch})
+		to(e.Partition, &runtime.FenceAsk{From: o.log.n, Epoch: e.Epoch, Apps: e.Apps})
 	case runtime.FenceAnswer:
-		to(e.Partition, &runtime.FenceAnswered{From: o.log.n, Epoch: e.Epoch, Pending: e.Pending})
+		to(e.Partition, &runtime.FenceAnswered{From: o.log.n, Epoch: e.Epoch, Pending: e.Pending, Purged: e.Purged})
 	case runtime.ToOwner:
 		to(e.Partition, e.Value.(runtime.Input))
 	case runtime.WatchChild:
-		o.watch(e.ID, e.Value.(runtime.ID))
+		o.watch(e.ID, e.Value.(runtime.ID), e.Target.App)
 	case runtime.LostHost:
 		s.trace("node %d counts %s lost: %s", o.n.n, e.Boot, e.Value.(runtime.HostEnd).Reason)
 		s.report.Losses++
@@ -252,7 +252,7 @@ func (o *simOwner) carry(e *runtime.Effect) {
 }
 
 // watch asks the child's home until it has ended.
-func (o *simOwner) watch(child, parent runtime.ID) {
+func (o *simOwner) watch(child, parent runtime.ID, app string) {
 	s := o.n.s
 	done := false
 	var again func()
@@ -265,8 +265,16 @@ func (o *simOwner) watch(child, parent runtime.ID) {
 				if e.Err != nil && e.Err.Code == runtime.CodeAskAgain || done {
 					return
 				}
-				done = true
-				o.at(s.between(0, 20), func() { o.push(&runtime.ChildClosed{Parents: []runtime.ID{parent}, Child: child}) })
+				home.ask(func(w any) runtime.Input { return &runtime.Query{Kind: runtime.QueryGeneration, App: app, Waiter: w} }, func(e *runtime.Effect) {
+					g, ok := e.Value.(uint64)
+					if !ok || done {
+						return
+					}
+					done = true
+					o.at(s.between(0, 20), func() {
+						o.push(&runtime.ChildClosed{Parents: []runtime.ID{parent}, Child: child, App: app, Generation: g})
+					})
+				})
 			})
 		}
 		o.at(1000, again)
