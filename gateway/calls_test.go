@@ -408,8 +408,6 @@ func TestImpossibleStatusIsNoSuccess(t *testing.T) {
 		{runtime.Outcome{Status: 101}, 502, "bad_answer"},
 		{runtime.Outcome{Status: 600}, 502, "bad_answer"},
 		{runtime.Outcome{Status: 1000}, 502, "bad_answer"},
-		{runtime.Outcome{Status: 99, Code: runtime.CodeBadTailCall, Body: []byte("x")}, 500, "bad_tail_call"},
-		{runtime.Outcome{Status: -1, Code: runtime.CodeBadTailCall}, 500, "bad_tail_call"},
 		{runtime.Outcome{Status: 599, Body: []byte("x")}, 599, ""},
 	} {
 		answer = c.answer
@@ -418,10 +416,11 @@ func TestImpossibleStatusIsNoSuccess(t *testing.T) {
 		}
 	}
 
-	x := &exchange{Gateway: w.gw, w: httptest.NewRecorder(), r: httptest.NewRequest("GET", "/", nil)}
-	x.relay(nil, runtime.ID{1})
-	if x.status != 504 {
-		t.Errorf("no outcome: %d", x.status)
+	for want, out := range map[int]*runtime.Outcome{504: nil, 500: {Status: 99, Code: runtime.CodeBadTailCall}, 410: {Status: -1, Code: runtime.CodePurged}} {
+		x := &exchange{Gateway: w.gw, w: httptest.NewRecorder(), r: httptest.NewRequest("GET", "/", nil)}
+		if x.relay(out, runtime.ID{1}); x.status != want {
+			t.Errorf("%+v: %d", out, x.status)
+		}
 	}
 }
 
