@@ -200,21 +200,22 @@ func openDoors(cfg nodeConfig, n *node, tcp *tcpDoor, api *gateway.Gateway, atta
 			return d, runtime.Errorf(runtime.CodeReadOnly, "cannot listen on %s: %v", cfg.Socket, rootCause(err))
 		}
 		n.addrs = append(n.addrs, "unix://"+cfg.Socket)
-		d.serve(socket, nil, n.local(public), n.clients, log)
+		d.serve(gateway.NewServer(n.local(public), log), socket, nil, n.clients)
 	}
 	if tcp.Listener != nil {
 		n.addrs = append(n.addrs, tcp.address)
 		guarded := cfg.Keys.Guard(public, api.Refuse)
 		if peers != nil { // gateways prove themselves in another way
-			guarded = forPaths(guarded, peers, peer.Path)
+			guarded = forPaths(guarded, doors.Strangers(peers), peer.Path)
 		}
-		d.serve(tcp.Listener, tcp.secure, guarded, n.clients, log)
+		server := gateway.NewDoor(guarded, log)
+		server.ConnContext = doors.ConnContext
+		d.serve(server, doors.Limit(tcp.Listener, doors.DefaultLimits(), log), tcp.secure, n.clients)
 	}
 	return d, nil
 }
 
-func (d *listeners) serve(l net.Listener, secure *tls.Config, h http.Handler, clients *clientCount, log *slog.Logger) {
-	server := gateway.NewServer(h, log)
+func (d *listeners) serve(server *http.Server, l net.Listener, secure *tls.Config, clients *clientCount) {
 	server.ConnState = clients.changed
 	serve := server.Serve
 	if secure != nil {
@@ -256,7 +257,10 @@ type clientCount struct {
 	total atomic.Uint64
 }
 
-func (c *clientCount) changed(_ net.Conn, state http.ConnState) {
+func (c *clientCount) changed(conn net.Conn, state http.ConnState) {
+	if state == http.StateHijacked {
+		doors.LetIn(conn)
+	}
 	switch state {
 	case http.StateNew:
 		c.now.Add(1)

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 
@@ -88,7 +89,7 @@ func (p *program) getSidecars(ctx context.Context, cl *client, f getFlags) error
 	fmt.Fprintln(w, "SIDECAR\tSERVICE\tACTORS\tPORT")
 	for _, boot := range slices.Sorted(maps.Keys(list)) {
 		s := list[boot]
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\n", boot, orDash(s.Services), orDash(s.Actors), s.Port)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\n", plain(boot), orDash(s.Services), orDash(s.Actors), s.Port)
 	}
 	return w.Flush()
 }
@@ -97,7 +98,16 @@ func orDash(names []string) string {
 	if len(names) == 0 {
 		return "-"
 	}
-	return strings.Join(names, ",")
+	return plain(strings.Join(names, ","))
+}
+
+// plain is a name as it can be shown to a person: one that would do something to
+// a terminal, or end a line, is quoted. Programs ask for JSON.
+func plain(name string) string {
+	if printable(name) {
+		return name
+	}
+	return strconv.Quote(name)
 }
 
 func (p *program) getActors(ctx context.Context, cl *client, f getFlags) error {
@@ -112,16 +122,16 @@ func (p *program) getActors(ctx context.Context, cl *client, f getFlags) error {
 	if f.typ != "" {
 		ids := list[f.typ]
 		list = map[string][]string{f.typ: append([]string{}, ids...)}
-		title = "Known instances of actor type " + f.typ + " are:"
+		title = "Known instances of actor type " + plain(f.typ) + " are:"
 	}
 	if f.output == "json" {
 		return p.printJSON(list)
 	}
 	fmt.Fprintln(p.out, title)
 	for _, typ := range slices.Sorted(maps.Keys(list)) {
-		fmt.Fprintf(p.out, "%s: [\n", typ)
+		fmt.Fprintf(p.out, "%s: [\n", plain(typ))
 		for _, id := range list[typ] {
-			fmt.Fprintf(p.out, "    %s\n", id)
+			fmt.Fprintf(p.out, "    %s\n", plain(id))
 		}
 		fmt.Fprintln(p.out, "]")
 	}
@@ -137,10 +147,10 @@ func (p *program) getState(ctx context.Context, cl *client, f getFlags) error {
 		return p.printJSON(state)
 	}
 	if len(state) == 0 {
-		_, err := fmt.Fprintf(p.out, "Actor %s[%s] has no persisted state\n", f.typ, f.id)
+		_, err := fmt.Fprintf(p.out, "Actor %s[%s] has no persisted state\n", plain(f.typ), plain(f.id))
 		return err
 	}
-	fmt.Fprintf(p.out, "Persisted state of actor %s[%s] is:\n", f.typ, f.id)
+	fmt.Fprintf(p.out, "Persisted state of actor %s[%s] is:\n", plain(f.typ), plain(f.id))
 	return p.printJSON(state)
 }
 

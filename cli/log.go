@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/karmesh/kar/runtime"
 )
@@ -79,9 +81,21 @@ func (h *lineHandler) Handle(_ context.Context, r slog.Record) error {
 	return err
 }
 
+// valueLimit is the longest value in bytes; many come from outside.
+const valueLimit = 1000
+
+// printable tells whether a text that others made can go to a terminal or a log
+// as it is.
+func printable(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
+}
+
 func (h *lineHandler) attr(a slog.Attr) string {
 	value := fmt.Sprint(a.Value.Resolve().Any())
-	if value == "" || strings.ContainsAny(value, " \t\n\"=") {
+	if len(value) > valueLimit && a.Key != "stack" {
+		value = value[:valueLimit] + "…"
+	}
+	if value == "" || strings.ContainsAny(value, " \"=") || !printable(value) {
 		value = strconv.Quote(value)
 	}
 	return " " + h.group + a.Key + "=" + value

@@ -84,7 +84,7 @@ func (p *program) serviceList() *cobra.Command {
 			w := tabwriter.NewWriter(p.out, 0, 0, 2, ' ', 0)
 			fmt.Fprintln(w, "SERVICE\tURL\tTIMEOUT")
 			for _, s := range got.Services {
-				fmt.Fprintf(w, "%s\t%s\t%s\n", s.Name, s.URL, s.Timeout)
+				fmt.Fprintf(w, "%s\t%s\t%s\n", plain(s.Name), plain(s.URL), s.Timeout)
 			}
 			return w.Flush()
 		},

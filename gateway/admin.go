@@ -1,10 +1,12 @@
 package gateway
 
 import (
+	"context"
 	_ "embed"
 	"errors"
 	"net/http"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/karmesh/kar/runtime"
@@ -16,9 +18,35 @@ import (
 //go:embed openapi.json
 var document []byte
 
+// A verdict is what the mesh last said of its health. Anybody may ask, and each
+// answer costs the store a question for each partition, so one is enough for a second.
+type verdict struct {
+	mu  sync.Mutex
+	at  time.Time
+	err error
+}
+
+const (
+	verdictLife  = time.Second
+	verdictLimit = 5 * time.Second // for whoever asked first; the others wait with it
+)
+
+func (g *Gateway) healthy(ctx context.Context) error {
+	v := &g.verdict
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if now := g.cfg.Now(); v.at.IsZero() || now.Sub(v.at) >= verdictLife || now.Before(v.at) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), verdictLimit)
+		defer cancel()
+		v.err = g.mesh.Healthy(ctx)
+		v.at = g.cfg.Now()
+	}
+	return v.err
+}
+
 // health serves GET /kar/health: 200 while every partition can append and the store answers.
 func (x *exchange) health() error {
-	if err := x.mesh.Healthy(x.r.Context()); err != nil {
+	if err := x.healthy(x.r.Context()); err != nil {
 		return x.unfit(err)
 	}
 	return x.text(http.StatusOK, "OK\n")
@@ -31,7 +59,7 @@ func (x *exchange) ready() error {
 	if x.stopping.Load() {
 		return runtime.Errorf(runtime.CodeShutdown, "the gateway is stopping")
 	}
-	err := x.mesh.Healthy(x.r.Context())
+	err := x.healthy(x.r.Context())
 	var e *runtime.Error
 	if errors.As(err, &e) && (e.Code == runtime.CodeStoreAway || e.Code == runtime.CodeStateLost) {
 		err = nil

@@ -160,3 +160,23 @@ func TestReminderTimesRoundTrip(t *testing.T) {
 		}
 	}
 }
+
+// TestPathsThatClimb: no path of a method leads out of its actor, whoever goes
+// there: a call, a reminder or an event.
+func TestPathsThatClimb(t *testing.T) {
+	w := newWorld(t)
+	w.host("a", "svc", []string{"T"}, echo)
+	for _, path := range []string{"..", ".", "../o/m", "m/../../o/m", "%2e%2e/o/m", "%2E./o/m", "m/%2e%2e%2fo", "..%5Co", "..;x/o/m", "./m"} {
+		for _, c := range []struct{ verb, path, body, code string }{
+			{"POST", "/actor/T/i/call/" + path, "[]", "bad_request"},
+			{"PUT", "/actor/T/i/reminders/r", `{"path":"/` + path + `"}`, "bad_reminder"},
+			{"PUT", "/actor/T/i/events/s", `{"path":"/` + path + `","topic":"t"}`, "bad_subscription"},
+		} {
+			if status, text, h := w.send(c.verb, c.path, c.body); status != 400 || h.Get("Kar-Error") != c.code {
+				t.Errorf("%s %s %s: %d %s", c.verb, c.path, c.body, status, text)
+			}
+		}
+	}
+	w.expect("POST", "/actor/T/i/call/m..n/.x", "[]", 200, `{"value":"T|i|/m..n/.x|[]"}`)
+	w.expect("POST", "/service/svc/call/a/../b", "x", 200, "x")
+}

@@ -53,6 +53,7 @@ type Gateway struct {
 	metrics  *metrics
 	started  time.Time
 	stopping atomic.Bool
+	verdict  verdict
 }
 
 // New makes a Gateway.

@@ -176,9 +176,13 @@ func TestPanicIsAnsweredAndLoggedOnce(t *testing.T) {
 }
 
 // TestGatewayThatStopsRefuses holds that 503 is what a caller sees when nothing
-// was accepted, and that health says so once the mesh is closed.
+// was accepted, and that health, which the mesh is asked for once in a second
+// however many ask, says so once the mesh is closed.
 func TestGatewayThatStopsRefuses(t *testing.T) {
-	w := newWorld(t)
+	later := time.Duration(0)
+	w := newWorld(t, func(c *Config) {
+		c.Now = func() time.Time { return time.Unix(1_800_000_000, 0).Add(later) }
+	})
 	w.host("a", "svc", nil, echo)
 	refused := func(verb, path, code string) {
 		t.Helper()
@@ -192,6 +196,8 @@ func TestGatewayThatStopsRefuses(t *testing.T) {
 	if err := w.mesh.Close(); err != nil {
 		t.Fatal(err)
 	}
+	w.expect("GET", "//kar/health", "", 200, "OK\n")
+	later = verdictLife
 	if status, _, h := w.send("GET", "//kar/health", ""); status != 503 || h.Get("Kar-Error") == "" {
 		t.Errorf("health: %d %v", status, h)
 	}

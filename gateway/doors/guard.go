@@ -11,9 +11,10 @@ import (
 
 // Guard asks every request for a token before it goes on to next. It is for
 // listeners that others can reach, not for the Unix socket. Refuse writes the
-// answer to those who may not. Without a secret everybody goes on.
+// answer to those who may not. Without a secret everybody goes on. Who showed no
+// token gets little time and room, others what their bodies need.
 //
-// Paths for [Keys.VerifyPeer] belong beside it, not behind it.
+// Paths for [Keys.VerifyPeer] belong beside it, not behind it; see [Strangers].
 func (k *Keys) Guard(next http.Handler, refuse func(http.ResponseWriter, *http.Request, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		sender, err := k.admit(r)
@@ -21,15 +22,29 @@ func (k *Keys) Guard(next http.Handler, refuse func(http.ResponseWriter, *http.R
 			if err.Code == runtime.CodeUnauthorized {
 				w.Header().Set("WWW-Authenticate", `Bearer realm="kar"`)
 			}
-			refuse(w, r, err)
+			stranger(w, r, brief, func(w http.ResponseWriter, r *http.Request) {
+				refuse(w, r, err)
+				flush(w)
+			})
 			return
 		}
+		if sender == "" && k.HasSecret() { // an open path
+			stranger(w, r, visit, func(w http.ResponseWriter, r *http.Request) {
+				next.ServeHTTP(w, r)
+				flush(w)
+			})
+			return
+		}
+		connectionOf(r.Context()).known()
 		if sender != "" && sender != Operator {
 			r = r.WithContext(runtime.WithCaller(r.Context(), runtime.Caller{App: sender}))
 		}
-		next.ServeHTTP(w, r)
+		patient(w, r, next)
 	})
 }
+
+// flush waits until the client has taken the answer, or its time is up.
+func flush(w http.ResponseWriter) { _ = http.NewResponseController(w).Flush() }
 
 // admit returns whose token the request has, "" when none is needed.
 func (k *Keys) admit(r *http.Request) (sender string, refusal *runtime.Error) {
