@@ -19,6 +19,13 @@ type SimOptions struct {
 	Millis     int64 // how long faults and clients go on
 	// Purge lets operators purge and drain the app while it works.
 	Purge bool
+	// Wild lets attempts make parallel calls, calls that nobody waits for, tells
+	// and promises, calls after their answer, and calls with sessions made up.
+	Wild bool
+	// Limits gives requests limits, and the mesh bounds.
+	Limits bool
+	// Foreign reads and changes state in every way, also from outside.
+	Foreign bool
 	// HostLimit is runtime.Config's.
 	HostLimit int
 	// Bug plants a defect in the shell, by name, to prove that the witness sees it.
@@ -82,6 +89,7 @@ const (
 	simApp      = "dp" // the one that operators purge and drain
 	simOther    = "eb" // its neighbour
 	simActors   = 6
+	simAttempts = 8 // MaxAttempts, where there is one
 	simStart    = 1767225600000
 	simFirstDue = 6000    // ms, of the reminder
 	simQuiet    = 180_000 // ms without faults at the end, in which everything must end
@@ -197,11 +205,15 @@ func (r *SimReport) About(n int, words ...string) string {
 }
 
 func (s *sim) config(p uint16, node string) runtime.Config {
-	return runtime.Config{
+	cfg := runtime.Config{
 		Mesh: "sim", Partition: p, Partitions: s.opt.Partitions, Node: node, Lease: simLease,
 		IDWindow: 600_000, ResultRetention: 86_400_000, BodyLimit: 1 << 20,
 		HostLimit: s.opt.HostLimit,
 	}
+	if s.opt.Limits {
+		cfg.MailboxLimit, cfg.HostBytes, cfg.MaxAttempts = 4, 4000, simAttempts
+	}
+	return cfg
 }
 
 func (s *sim) newID(t runtime.Target, key string) runtime.ID {
@@ -224,6 +236,9 @@ func (s *sim) fault() {
 	}
 	n := s.nodes[s.rng.Intn(len(s.nodes))]
 	h := s.anyHost()
+	if s.opt.Limits && s.chance(3) {
+		s.cancelAll()
+	}
 	switch s.rng.Intn(13) {
 	case 0, 1:
 		n.crash()
@@ -296,12 +311,32 @@ func (s *sim) operate() {
 	s.trace("purge")
 	s.wit.purges++
 	s.wit.forgive(simApp)
+	var gone, old []*simWrite
+	for i := range simActors {
+		a := simActor(simApp, i).Actor()
+		old = append(old, s.wit.model(a).writes...)
+		gone = append(gone, s.wit.vanishes(a)...)
+	}
 	s.settled(runtime.AppPartition(simApp, s.opt.Partitions), func(w any) runtime.Input { return &runtime.Purge{App: simApp, Waiter: w} }, func() {
 		s.trace("purge is done")
-		s.wit.purged(simApp)
+		s.wit.purged(simApp, gone, old)
 		s.wit.forgive(simApp)
 		s.wit.purges--
 		again()
+	})
+}
+
+// cancelAll withdraws what has not started in one partition.
+func (s *sim) cancelAll() {
+	p := s.parts[s.rng.Intn(len(s.parts))]
+	app := s.apps[s.rng.Intn(len(s.apps))]
+	s.trace("all of %s in partition %d are cancelled", app, p.n)
+	s.wit.cancels[app]++
+	s.wit.withdrawn(app)
+	s.settled(p.n, func(w any) runtime.Input { return &runtime.CancelAll{App: app, Waiter: w} }, func() {
+		s.wit.withdrawn(app)
+		s.wit.drains = append(s.wit.drains, simDrain{app: app, began: s.now - 4000, done: s.now, partly: true})
+		s.wit.cancels[app]--
 	})
 }
 

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sort"
 	"strconv"
+	"strings"
 
 	"github.com/karmesh/kar/runtime"
 )
@@ -19,7 +20,8 @@ type simBody struct {
 	Kept  bool   `json:"kept,omitempty"` // it kept the lock
 	// Bare: called by a service, which has no session to pass on. Its callers
 	// may hold any actor, so none may be waited for.
-	Bare bool `json:"bare,omitempty"`
+	Bare bool   `json:"bare,omitempty"`
+	Pad  string `json:"pad,omitempty"` // weight
 }
 
 func (b simBody) encode() []byte {
@@ -37,6 +39,8 @@ type simAttempt struct {
 	answer runtime.Answer
 	began  int64
 	ended  int64
+	// wildness counts what it has done beside calling and waiting.
+	wildness int
 }
 
 func (x *simAttempt) token() string {
@@ -62,79 +66,25 @@ func (x *simAttempt) begin() {
 	x.live, x.began = true, x.h.s.now
 	x.h.s.wit.began(x)
 	if x.m.Target.IsActor() && x.h.s.chance(60) {
-		x.h.app(x.h.s.between(0, 20), x.readWrite)
+		access := x.readWrite
+		if x.h.s.opt.Foreign && x.h.s.chance(50) {
+			access = x.anyState
+		}
+		x.h.app(x.h.s.between(0, 20), func() {
+			access(func() { x.h.app(x.h.s.between(0, 60), x.act) })
+		})
 		return
 	}
 	x.h.app(x.h.s.between(0, 60), x.act)
 }
 
-// readWrite reads the actor's one state key and writes it anew.
-func (x *simAttempt) readWrite() {
-	a := x.m.Target.Actor()
-	x.state(runtime.StateOp{Actor: a, Verb: runtime.StateGet, Key: "k", Boot: x.h.boot}, func(r runtime.StateResult, refused bool) {
-		if refused {
-			return
-		}
-		x.h.s.wit.read(x, a, string(r.Value))
-		token := fmt.Sprintf("%s~%d", x.token(), x.h.s.between(0, 1<<30))
-		x.h.s.wit.writing(x, a, token)
-		x.state(runtime.StateOp{Actor: a, Verb: runtime.StateSet, Key: "k", Value: []byte(token), Boot: x.h.boot}, func(_ runtime.StateResult, refused bool) {
-			x.h.s.wit.wrote(x, a, token, refused)
-			x.h.app(x.h.s.between(0, 60), x.act)
-		})
-	})
-}
-
-// state asks the owner until there is an answer.
-func (x *simAttempt) state(op runtime.StateOp, then func(runtime.StateResult, bool)) {
-	s, p := x.h.s, runtime.ActorPartition(op.Actor, x.h.s.opt.Partitions)
-	if s.opt.Bug == "late-writes" {
-		op.Boot = ""
-	}
-	answered := false
-	var again func()
-	again = func() {
-		if answered {
-			return
-		}
-		// It leaves the host now, and arrives whatever becomes of the host.
-		s.after(s.between(0, 20), func() {
-			if s.faults && s.chance(5) {
-				return
-			}
-			late := int64(0)
-			if s.faults && s.chance(3) {
-				late = s.between(0, 9000)
-			}
-			s.after(late, func() {
-				o := s.ownerOf(p)
-				if o == nil {
-					return
-				}
-				o.stateInput(op, func(e *runtime.Effect) {
-					x.h.at(s.between(0, 10), func() {
-						if answered || e.Err != nil && e.Err.Code == runtime.CodeAskAgain {
-							return
-						}
-						answered = true
-						r, _ := e.Value.(runtime.StateResult)
-						x.h.app(0, func() { then(r, e.Err != nil) })
-					})
-				})
-			})
-		})
-		if op.Verb.Reads() || !s.faults {
-			x.h.app(1000, again)
-		} else {
-			x.h.app(12_000, again) // a write is not repeated while it may still arrive
-		}
-	}
-	again()
-}
-
 // act goes on: calls somebody, or ends in one of the ways that there are.
 func (x *simAttempt) act() {
 	s := x.h.s
+	if s.opt.Wild && x.wildness < 3 && x.body.Depth < simLeaf && s.chance(25) {
+		x.wild(func() { x.h.app(s.between(0, 40), x.act) })
+		return
+	}
 	if x.body.Depth < 4 && s.chance(45) {
 		x.call(func() { x.h.app(s.between(0, 40), x.act) })
 		return
@@ -167,10 +117,7 @@ func (x *simAttempt) target(held []int) (runtime.Target, bool) {
 
 func (x *simAttempt) call(then func()) {
 	s := x.h.s
-	held := slices.Clone(x.body.Stack)
-	if n := x.self(); n >= 0 && !slices.Contains(held, n) {
-		held = append(held, n)
-	}
+	held := x.holding()
 	t, _ := x.target(held)
 	if x.m.Session == "" { // services have no session
 		t = simService(x.h.name)
@@ -179,7 +126,11 @@ func (x *simAttempt) call(then func()) {
 	x.body.Depth++
 	r := runtime.Request{ID: s.newID(t, ""), Kind: runtime.Call, Target: t, Method: "POST", Path: "/m",
 		Body: simBody{Stack: held, Depth: x.body.Depth + 1, Bare: x.m.Session == ""}.encode(), Session: x.m.Session, Boot: x.h.boot}
-	s.wit.called(x, r.ID)
+	if s.opt.Limits {
+		r.CancelWithCaller = s.chance(20)
+		r.Body = x.pad(simBody{Stack: held, Depth: x.body.Depth + 1, Bare: x.m.Session == ""})
+	}
+	s.wit.called(x, &r)
 	s.submit(r, x.h, func(e *runtime.Effect) { then() })
 }
 
@@ -223,12 +174,20 @@ func (x *simAttempt) tailCallBody(t runtime.Target, b simBody, release bool) []b
 	return out
 }
 
+func (x *simAttempt) pad(b simBody) []byte {
+	b.Pad = strings.Repeat("x", x.h.s.rng.Intn(1500))
+	return b.encode()
+}
+
 func (x *simAttempt) finish(a runtime.Answer) {
 	a.Attempt = x.m.Attempt
 	x.answer, x.done, x.live, x.ended = a, true, false, x.h.s.now
 	x.h.s.wit.ended(x)
 	x.h.tell(x)
 	x.h.left(x)
+	if x.h.s.opt.Wild && x.body.Depth < simLeaf && x.h.s.faults && x.h.s.chance(10) {
+		x.late()
+	}
 }
 
 func sortAttempts(as []runtime.Attempt) {

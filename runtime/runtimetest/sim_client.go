@@ -2,6 +2,7 @@ package runtimetest
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/karmesh/kar/runtime"
 )
@@ -28,6 +29,7 @@ func (s *sim) submit(r runtime.Request, from *simHost, then func(*runtime.Effect
 	}
 	p := runtime.PartitionOf(r.Target, r.Key, r.ID, s.opt.Partitions)
 	q, nested := runtime.SessionPartition(r.Session)
+	nested = nested && int(q) < len(s.parts)
 	var again func()
 	again = func() {
 		if answered || !alive() {
@@ -55,6 +57,7 @@ func (s *sim) submitTo(p uint16, r runtime.Request, v *runtime.Vouched, reply fu
 	if o == nil {
 		return
 	}
+	s.wit.asked(r.ID)
 	if s.opt.Bug == "early-ack" && r.Kind == runtime.Tell {
 		reply(&runtime.Effect{ID: r.ID})
 		o.at(s.between(0, 900), func() { o.push(&runtime.Submit{Request: r}) })
@@ -119,6 +122,11 @@ func (s *sim) startClients(app string) {
 	for range 4 {
 		s.after(s.between(100, 900), func() { s.client(app) })
 	}
+	if s.opt.Foreign {
+		for range 2 {
+			s.after(s.between(100, 900), func() { s.foreign(app) })
+		}
+	}
 	first := len(s.subs)
 	for i, group := range []string{"", "g" + app, "g" + app} {
 		t := simActor(app, i+2).Actor()
@@ -156,9 +164,15 @@ func (s *sim) endReminders() {
 	}
 }
 
+func (s *sim) publishOne() {
+	if s.faults {
+		s.topic = append(s.topic, fmt.Appendf(nil, `{"stack":[],"depth":9,"from":"event %d"}`, len(s.topic)))
+	}
+}
+
 func (s *sim) publish() {
 	if s.faults {
-		s.topic = append(s.topic, fmt.Appendf(nil, `{"stack":[],"depth":5,"from":"event %d"}`, len(s.topic)))
+		s.publishOne()
 		s.after(s.between(200, 1500), s.publish)
 	}
 }
@@ -235,6 +249,9 @@ func (s *sim) client(app string) {
 	case 6:
 		r.NotBefore = simStart + s.now + s.between(0, 3000)
 	}
+	if s.opt.Limits {
+		s.limit(&r)
+	}
 	r.ID = s.newID(t, r.Key)
 	s.report.Requests++
 	s.wit.submitted(&r)
@@ -242,7 +259,9 @@ func (s *sim) client(app string) {
 		s.after(s.between(0, 500), func() {
 			if o := s.ownerOf(r.ID.Partition()); o != nil {
 				s.wit.cancelled(r.ID)
-				o.push(&runtime.Cancel{App: app, ID: r.ID})
+				o.ask(func(w any) runtime.Input { return &runtime.Cancel{App: app, ID: r.ID, Waiter: w} }, func(e *runtime.Effect) {
+					s.wit.toldOfCancel(r.ID, e)
+				})
 			}
 		})
 	}
@@ -256,6 +275,27 @@ func (s *sim) client(app string) {
 		}
 		s.after(s.between(0, 400), next)
 	})
+}
+
+// limit gives a client's request limits and weight.
+func (s *sim) limit(r *runtime.Request) {
+	if r.Kind == runtime.Call || r.Kind == runtime.Promise {
+		if s.chance(15) {
+			r.NoHost = s.between(300, 4000)
+		}
+		if s.chance(15) {
+			r.Busy = s.between(300, 4000)
+		}
+	}
+	if r.Kind != runtime.Remove {
+		if s.chance(15) {
+			r.Deadline = simStart + s.now + s.between(300, 6000)
+		}
+		r.Body = simBody{Pad: strings.Repeat("x", s.rng.Intn(1500))}.encode()
+	}
+	if r.Key != "" {
+		r.Body, r.Deadline, r.NoHost, r.Busy = simBody{}.encode(), 0, 0, 0 // one key, one request
+	}
 }
 
 func (s *sim) await(r runtime.Request, then func()) {

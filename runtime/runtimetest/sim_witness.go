@@ -2,6 +2,7 @@ package runtimetest
 
 import (
 	"fmt"
+	"math"
 	"sort"
 	"strconv"
 	"strings"
@@ -19,8 +20,9 @@ type witness struct {
 	operates   int   // purges and drains of simApp under way
 	purges     int   // purges of it alone
 	wasPurged  bool
-	purgedAt   int64           // when its last purge was done
-	drains     [][2]int64      // when its drains began and were done
+	purgedAt   int64 // when its last purge was done
+	drains     []simDrain
+	cancels    map[string]int  // app → cancellations of everything under way
 	lateSet    map[string]bool // app → its reminder may have been set anew after the first due time
 
 	reqs     map[runtime.ID]*seen
@@ -41,26 +43,26 @@ type seen struct {
 	target    runtime.Target
 	submitted int64 // by a client
 	made      int64 // by an attempt
+	arrived   int64
+	teller    *simAttempt // of a tell or promise
+	wild      bool        // its session was made up: anything may be answered
+	never     bool        // the client was told that it is cancelled and had not started
+	limits    map[runtime.Code]bool
+	deadline  int64
 	acked     int64
 	refused   bool // its actor's activation was
 	cancelled bool
 	outcome   string
 	over      bool // somebody was told the outcome
 	starts    []*simAttempt
+	attempts  uint32 // the highest number of one that has begun
 	parent    *simAttempt
 	from      map[uint32]string // step → token of the attempt that asked for it
 }
 
-type stateModel struct {
-	acked string
-	maybe map[string]string // token → boot
-	loose bool              // a removal is under way: the state may vanish
-	old   map[string]bool   // what there was when a purge began
-}
-
 func newWitness(s *sim) *witness {
 	return &witness{s: s, reqs: map[runtime.ID]*seen{}, byActor: map[runtime.Actor][]*simAttempt{}, state: map[runtime.Actor]*stateModel{},
-		tells: map[runtime.Actor][]*seen{}, firings: map[runtime.ID]simFiring{}, lateSet: map[string]bool{}, events: map[string]map[runtime.ID]bool{},
+		tells: map[runtime.Actor][]*seen{}, firings: map[runtime.ID]simFiring{}, lateSet: map[string]bool{}, cancels: map[string]int{}, events: map[string]map[runtime.ID]bool{},
 		keyed: map[string]string{}, keyStart: map[string]runtime.ID{}}
 }
 
@@ -82,16 +84,20 @@ func (w *witness) req(id runtime.ID) *seen {
 func (w *witness) submitted(r *runtime.Request) {
 	x := w.req(r.ID)
 	x.kind, x.target, x.submitted, x.app = r.Kind, r.Target, w.s.now, r.Target.App
+	x.deadline = r.Deadline - simStart
+	x.limits = map[runtime.Code]bool{runtime.CodeDeadline: r.Deadline > 0, runtime.CodeMissingComponent: r.NoHost > 0, runtime.CodeActorBusy: r.Busy > 0}
 	w.s.trace("client submits %s kind %d to %s%s key %q", r.ID, r.Kind, r.Target.ID, r.Target.Service, r.Key)
 	if r.Kind == runtime.Remove {
-		w.model(r.Target.Actor()).loose = true
+		w.vanishes(r.Target.Actor())
 	}
 }
 
 func (w *witness) cancelled(id runtime.ID) { w.req(id).cancelled = true }
 
 // operated: an operator withdraws requests of the app right now.
-func (w *witness) operated(app string) bool { return app == simApp && w.operates > 0 }
+func (w *witness) operated(app string) bool {
+	return app == simApp && w.operates > 0 || w.cancels[app] > 0
+}
 
 // purging: what is told of the app may be of two generations.
 func (w *witness) purging(app string) bool { return app == simApp && w.purges > 0 }
@@ -104,13 +110,6 @@ func (w *witness) forgive(app string) {
 		}
 	}
 	w.wasPurged = true
-	for i := range simActors {
-		m := w.model(simActor(app, i).Actor())
-		m.loose, m.old = true, map[string]bool{m.acked: true}
-		for token := range m.maybe {
-			m.old[token] = true
-		}
-	}
 }
 
 // withdrawn: what has not started may be withdrawn by a drain; the rest must end.
@@ -125,31 +124,25 @@ func (w *witness) withdrawn(app string) {
 // drained: nothing goes on that was there when the drain began.
 func (w *witness) drained(app string, began int64) {
 	w.withdrawn(app)
-	w.drains = append(w.drains, [2]int64{began, w.s.now})
+	w.drains = append(w.drains, simDrain{app: app, began: began, done: w.s.now})
 }
 
 // afterDrain: a drain waits for what runs, and for where that leads.
 func (w *witness) afterDrain(x *simAttempt, r *seen) {
-	if r.app != simApp || len(r.starts) == 0 {
-		return
-	}
 	for _, d := range w.drains {
-		if r.starts[0].began < d[0] && x.began > d[1] {
-			w.fail("P1: %s begins after a drain that began at %d was done at %d", x.token(), d[0], d[1])
+		if d.app == r.app && !d.partly && len(r.starts) > 0 && r.starts[0].began < d.began && x.began > d.done {
+			w.fail("P1: %s begins after a drain that began at %d was done at %d", x.token(), d.began, d.done)
 		}
 	}
 }
 
 // purged: nothing is left of the state that was there when it began.
-func (w *witness) purged(app string) {
+func (w *witness) purged(app string, gone, old []*simWrite) {
 	w.purgedAt = w.s.now
-	for i := range simActors {
-		m := w.model(simActor(app, i).Actor())
-		if m.old[m.acked] {
-			m.acked = ""
-		}
-		for token := range m.old {
-			delete(m.maybe, token)
+	w.wrote(gone, false, true)
+	for _, x := range old {
+		if x.to == math.MaxInt64 && x.boot != "" {
+			x.from = math.MaxInt64 // of a generation that can write no more
 		}
 	}
 	for k := range w.keyed {
@@ -159,19 +152,55 @@ func (w *witness) purged(app string) {
 	}
 }
 
-func (w *witness) called(x *simAttempt, id runtime.ID) {
-	r := w.req(id)
-	r.app, r.made = x.h.name, w.s.now
-	if x.m.Session != "" { // a service has none: its calls have no known parent
+func (w *witness) called(x *simAttempt, c *runtime.Request) {
+	r := w.req(c.ID)
+	r.app, r.made, r.kind = x.h.name, w.s.now, c.Kind
+	r.cancelled = r.cancelled || c.CancelWithCaller
+	switch {
+	case x.m.Session == "": // a service has none: its calls have no known parent
+	case c.Kind == runtime.Call:
 		r.parent = x
+	default:
+		r.teller = x
 	}
-	w.s.trace("%s calls %s", x.token(), id)
+	w.s.trace("%s calls %s", x.token(), c.ID)
+}
+
+// asked: the request has reached an owner for the first time.
+func (w *witness) asked(id runtime.ID) {
+	if r := w.req(id); r.arrived == 0 {
+		r.arrived = w.s.now
+	}
+}
+
+// notLate: what an attempt sends that has been replaced has no effect (P3).
+func (w *witness) notLate(x *simAttempt, r *seen) {
+	if r.teller == nil || len(r.starts) > 0 || w.purging(r.app) {
+		return
+	}
+	for _, y := range w.req(r.teller.m.Attempt.ID).starts {
+		if newer(y, r.teller) && y.began < r.arrived {
+			w.fail("P3: %s was sent by %s and arrived after %s had begun", x.token(), r.teller.token(), y.token())
+		}
+	}
+}
+
+// toldOfCancel: a request that was cancelled before it started never runs.
+func (w *witness) toldOfCancel(id runtime.ID, e *runtime.Effect) {
+	if e.Err == nil && e.Value == "cancelled" {
+		w.s.trace("%s was cancelled", id)
+		w.req(id).never = true
+	}
 }
 
 // answered: a caller was told something about its request.
 func (w *witness) answered(r *runtime.Request, e *runtime.Effect) {
 	x := w.req(r.ID)
+	w.inTime(x)
 	switch {
+	case e.Err != nil && x.wild:
+	case e.Err != nil && e.Err.Code == runtime.CodeMailboxFull && w.s.opt.Limits && (x.parent == nil || x.parent.done):
+		x.cancelled = true
 	case e.Err != nil && (x.cancelled || w.operated(x.app)):
 	case e.Err != nil:
 		w.s.trace("%s is refused: %v", r.ID, e.Err)
@@ -207,6 +236,13 @@ func (w *witness) awaited(r *runtime.Request, e *runtime.Effect) {
 	w.outcome(r, e)
 }
 
+// inTime: a deadline is told about wherever the request is.
+func (w *witness) inTime(x *seen) {
+	if x.limits[runtime.CodeDeadline] && x.kind == runtime.Call && x.acked == 0 && w.s.now > max(x.deadline, w.s.opt.Millis)+10_000 {
+		w.fail("P1: the caller of %s was answered %d ms after its deadline", x.id, w.s.now-x.deadline)
+	}
+}
+
 // outcome: everybody gets the same one (P2).
 func (w *witness) outcome(r *runtime.Request, e *runtime.Effect) {
 	x := w.req(r.ID)
@@ -214,11 +250,21 @@ func (w *witness) outcome(r *runtime.Request, e *runtime.Effect) {
 		w.fail("P2: %s has no outcome", r.ID)
 		return
 	}
-	if c := e.Outcome.Code; c == runtime.CodeCancelled || c == runtime.CodeDrained || c == runtime.CodePurged {
+	if c := e.Outcome.Code; c == runtime.CodeCancelled || c == runtime.CodeDrained || c == runtime.CodePurged || c == runtime.CodeCallerGone {
 		if !x.cancelled && r.Key == "" && !w.operated(x.app) {
 			w.fail("P1: %s ended as %s", r.ID, c)
 		}
 		return // an answer, perhaps not the outcome
+	}
+	switch c := e.Outcome.Code; {
+	case x.limits[c] && e.Open:
+		return // it goes on
+	case x.limits[c]:
+		x.cancelled = true
+	case c == runtime.CodeBadAnswer && w.s.opt.Limits && x.attempts >= simAttempts:
+		x.cancelled = true
+	case c != "":
+		w.fail("P1: %s ended as %s", r.ID, c)
 	}
 	got := string(e.Outcome.Body)
 	w.s.trace("outcome of %s: %s", r.ID, got)
@@ -256,6 +302,11 @@ func (w *witness) began(x *simAttempt) {
 			w.fail("P7: %s begins after step %d", x.token(), y.m.Attempt.Step)
 		}
 	}
+	if r.never {
+		w.fail("P1: %s begins although it was cancelled", x.token())
+	}
+	r.attempts = max(r.attempts, at.Number)
+	w.notLate(x, r)
 	w.happensBefore(x, r)
 	w.afterDrain(x, r)
 	w.step(x, r)
@@ -367,7 +418,7 @@ func (w *witness) oneFlow(x *simAttempt, r *seen) {
 	}
 	keep := w.tells[a][:0]
 	for _, t := range w.tells[a] {
-		if t == r || len(t.starts) > 0 || t.cancelled || t.refused {
+		if t == r || len(t.starts) > 0 || t.cancelled || t.refused || t.limits[runtime.CodeDeadline] {
 			continue
 		}
 		if r.submitted > t.acked && r.kind == runtime.Tell && !w.operated(r.app) {
@@ -426,46 +477,11 @@ func (w *witness) thawed(h *simHost) {
 	}
 }
 
-func (w *witness) model(a runtime.Actor) *stateModel {
-	m := w.state[a]
-	if m == nil {
-		m = &stateModel{maybe: map[string]string{}}
-		w.state[a] = m
-	}
-	return m
-}
-
-// read is P10: the last acknowledged write, or one that was under way.
-func (w *witness) read(x *simAttempt, a runtime.Actor, value string) {
-	if a.App == simApp && x.began <= w.purgedAt {
-		return // asked before the purge; a process that was stopped sees the answer after it
-	}
-	m := w.model(a)
-	_, maybe := m.maybe[value]
-	if value != m.acked && !maybe && !(value == "" && m.loose) {
-		w.fail("P10: %s reads %q, the last acknowledged write is %q", x.token(), value, m.acked)
-	}
-	m.acked = value
-	for token, boot := range m.maybe {
-		if boot != x.h.boot {
-			delete(m.maybe, token) // of a host that has been replaced
-		}
-	}
-}
-
-func (w *witness) writing(x *simAttempt, a runtime.Actor, token string) {
-	w.model(a).maybe[token] = x.h.boot
-}
-
-func (w *witness) wrote(x *simAttempt, a runtime.Actor, token string, refused bool) {
-	m := w.model(a)
-	if _, ok := m.maybe[token]; !ok && !refused && m.acked != token {
-		return // acknowledged late; somebody has read past it
-	}
-	delete(m.maybe, token)
-	if !refused {
-		m.acked = token
-	}
+// A simDrain is a time in which the requests of an app were withdrawn.
+type simDrain struct {
+	app         string
+	began, done int64
+	partly      bool // not a drain: what runs was not waited for
 }
 
 // A simFiring is what a method was told of its due time.
@@ -506,7 +522,7 @@ func (w *witness) atEnd() {
 		for i := range w.s.topic {
 			for _, g := range []string{app + "/|", app + "/g" + app + "|"} {
 				n := len(w.events[fmt.Sprintf("%s[%s]", g, w.s.topic[i])])
-				if n > 1 || n == 0 && (app != simApp || len(w.drains) == 0) {
+				if n > 1 || n == 0 && !w.drainedAround(app, 0, 1<<60) {
 					w.fail("P9: event %d of group %q became %d requests", i, g, n)
 				}
 			}
@@ -523,6 +539,7 @@ func (w *witness) ofRequest(r *seen) {
 		w.fail("P1: nobody answered the caller of %s", r.id)
 	case r.acked == 0:
 		return
+	case len(r.starts) == 0 && r.kind == runtime.Tell && r.limits[runtime.CodeDeadline]:
 	case len(r.starts) == 0 && r.kind == runtime.Tell:
 		w.fail("P1: tell %s was acknowledged and never ran", r.id)
 	case len(r.starts) > 0 && !r.answeredOnce():
@@ -585,7 +602,7 @@ func (w *witness) reminders(app string) {
 // drainedAround: a firing that was due in that time may have been withdrawn.
 func (w *witness) drainedAround(app string, from, to int64) bool {
 	for _, d := range w.drains {
-		if app == simApp && simStart+d[0] <= to+2000 && simStart+d[1] >= from-2000 {
+		if d.app == app && simStart+d.began <= to+2000 && simStart+d.done >= from-2000 {
 			return true
 		}
 	}

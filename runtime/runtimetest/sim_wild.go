@@ -1,0 +1,121 @@
+package runtimetest
+
+import (
+	"fmt"
+
+	"github.com/karmesh/kar/runtime"
+)
+
+// Wild attempts do more than call and wait. What they call does nothing
+// itself, so that no two flows wait for each other.
+
+const simLeaf = 9 // depth from which a method calls nobody
+
+// wild does one such thing, then goes on.
+func (x *simAttempt) wild(then func()) {
+	s := x.h.s
+	x.wildness++
+	switch s.rng.Intn(6) {
+	case 0, 1: // parallel calls of one flow, to one target
+		t := x.leafTarget()
+		left := 2 + s.rng.Intn(2)
+		for range left {
+			x.leaf(runtime.Call, t, x.m.Session, func() {
+				if left--; left == 0 {
+					then()
+				}
+			})
+		}
+		return
+	case 2: // a call that nobody waits for
+		x.leaf(runtime.Call, x.leafTarget(), x.m.Session, nil)
+	case 3: // work of a flow of its own
+		kind := runtime.Tell
+		if s.chance(30) {
+			kind = runtime.Promise
+		}
+		x.leaf(kind, x.anyTarget(), x.m.Session, nil)
+	case 4:
+		s.publishOne()
+	case 5:
+		x.madeUp()
+	}
+	then()
+}
+
+// late is a call that the app makes when its method has answered.
+func (x *simAttempt) late() {
+	x.h.app(x.h.s.between(0, 3000), func() { x.leaf(runtime.Call, x.above(), x.m.Session, nil) })
+}
+
+func (x *simAttempt) leafTarget() runtime.Target {
+	if x.m.Session == "" {
+		return simService(x.h.name)
+	}
+	t, _ := x.target(x.holding())
+	return t
+}
+
+// above is a target that the flow does not hold: when the method has answered,
+// who called it may have gone on.
+func (x *simAttempt) above() runtime.Target {
+	low := 0
+	for _, n := range x.holding() {
+		low = max(low, n+1)
+	}
+	if x.m.Session == "" || low >= simActors {
+		return simService(x.h.name)
+	}
+	return simActor(x.h.name, low+x.h.s.rng.Intn(simActors-low))
+}
+
+func (x *simAttempt) anyTarget() runtime.Target {
+	return simActor(x.h.name, x.h.s.rng.Intn(simActors))
+}
+
+// madeUp calls with a session that KAR has not given to this method. Where it
+// is that of another method it goes to that one's actor: elsewhere the app
+// itself would let two flows wait for each other.
+func (x *simAttempt) madeUp() {
+	s := x.h.s
+	a := s.wit.byActor[x.anyTarget().Actor()]
+	if len(a) == 0 || s.chance(30) {
+		x.leaf(runtime.Call, x.anyTarget(), fmt.Sprint("mine-", s.between(0, 99)), nil)
+		return
+	}
+	other := a[len(a)-1].m
+	session := other.Session
+	if s.chance(50) {
+		session = session[:26] // KAR 1.x: the flow alone
+	}
+	x.leaf(runtime.Call, other.Target, session, nil)
+}
+
+func (x *simAttempt) leaf(kind runtime.Kind, t runtime.Target, session string, then func()) {
+	s := x.h.s
+	r := runtime.Request{ID: s.newID(t, ""), Kind: kind, Target: t, Method: "POST", Path: "/m",
+		Body: simBody{Stack: x.holding(), Depth: simLeaf, Bare: session == ""}.encode(), Session: session, Boot: x.h.boot}
+	s.wit.called(x, &r)
+	if session != x.m.Session {
+		s.wit.req(r.ID).parent, s.wit.req(r.ID).wild = nil, true
+	}
+	s.submit(r, x.h, func(*runtime.Effect) {
+		if then != nil {
+			then()
+		}
+	})
+}
+
+// holding are the actors that the flow holds while this attempt runs.
+func (x *simAttempt) holding() []int {
+	held := append([]int(nil), x.body.Stack...)
+	if n := x.self(); n >= 0 {
+		for _, h := range held {
+			if h == n {
+				return held
+			}
+		}
+		held = append(held, n)
+	}
+	return held
+}
