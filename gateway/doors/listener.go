@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -126,6 +127,7 @@ func (l *Listener) letIn(c *connection) {
 	if c.place != nil {
 		l.strangers.Remove(c.place)
 		c.place = nil
+		c.isKnown.Store(true)
 	}
 }
 
@@ -139,6 +141,7 @@ type connection struct {
 	net.Conn
 	l       *Listener
 	address netip.Addr
+	isKnown atomic.Bool // what place says, without the lock
 
 	// Under l.mu:
 	counted bool
@@ -155,7 +158,7 @@ func (c *connection) Close() error {
 
 // known ends that the connection is a stranger's.
 func (c *connection) known() {
-	if c == nil {
+	if c == nil || c.isKnown.Load() {
 		return
 	}
 	c.l.mu.Lock()
