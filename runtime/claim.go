@@ -155,9 +155,7 @@ func (c *Core) Own(now Now, storeSeq uint64) bool {
 	for _, p := range c.pasts {
 		p.at = now.Mono
 	}
-	for _, a := range sortedActors(c.actors) {
-		c.touch(c.actors[a])
-	}
+	// Actors without work wait for their hosts, which join or are counted lost.
 	c.effect(Effect{Kind: GroupsChanged})
 	c.effect(Effect{Kind: ServicesChanged})
 	sort.Slice(c.dirty, func(i, j int) bool { return lessActor(c.dirty[i].actor, c.dirty[j].actor) })

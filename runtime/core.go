@@ -82,9 +82,11 @@ type Core struct {
 	walls      timerHeap // by the wall clock
 	dirty      []*actorEntry
 	dirtyParks []component
-	woken      []*entry // interrupted requests of services to look at
-	turns      uint64   // of suspects
-	budget     int      // what this step may still start
+	woken      []*entry     // interrupted requests of services to look at
+	turns      uint64       // of suspects
+	losing     []*hostEntry // lost, and still to be gone through
+	reviews    []*review
+	budget     int // what this step may still start
 	drains     []*drain
 	purges     []*purge
 	fenceWait  map[uint16]bool // partitions that have not answered the fence question

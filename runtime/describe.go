@@ -30,8 +30,10 @@ func (c *Core) Describe() string {
 		for _, z := range a.zombies {
 			s += fmt.Sprintf(" zombie %s#%d@%s", z.id, z.attempt, z.host)
 		}
-		if a.host != "" || s != "" {
-			add("actor %s at %q%s", actorText(a.actor), a.host, s)
+		if h := c.placed(a); h != nil {
+			add("actor %s at %q%s", actorText(a.actor), h.boot, s)
+		} else if s != "" {
+			add("actor %s at %q%s", actorText(a.actor), "", s)
 		}
 	}
 	for boot, h := range c.hosts {

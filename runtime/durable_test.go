@@ -15,7 +15,7 @@ import (
 var memoryOnly = map[string]bool{
 	"Core.cfg": true, "Core.me": true, "Core.now": true, "Core.sawHead": true, "Core.skipped": true, "Core.head": true, "Core.floor": true, "Core.owned": true,
 	"Core.seq": true, "Core.parked": true, "Core.offers": true, "Core.remCount": true, "Core.due": true, "Core.view": true,
-	"Core.keep": true, "Core.endSize": true, "Core.timers": true, "Core.walls": true, "Core.dirty": true, "Core.woken": true, "Core.budget": true, "Core.turns": true, "Core.dirtyParks": true,
+	"Core.keep": true, "Core.endSize": true, "Core.timers": true, "Core.walls": true, "Core.dirty": true, "Core.woken": true, "Core.budget": true, "Core.turns": true, "Core.losing": true, "Core.reviews": true, "Core.dirtyParks": true,
 	"Core.drains": true, "Core.purges": true, "Core.fenceWait": true, "Core.fenceAsked": true, "Core.lastTick": true,
 	"Core.blocked": true, "Core.leaving": true, "Core.tables": true, "Core.released": true, "Core.via": true, "Core.records": true,
 	"Core.effects": true, "Core.taken": true, "Core.changes": true, "Core.Counts": true,
@@ -25,7 +25,7 @@ var memoryOnly = map[string]bool{
 	"homeEntry.node": true, "homeEntry.waiters": true, "homeEntry.timer": true, "homeEntry.answered": true, "wish.node": true, "wish.at": true,
 	"past.node": true, "past.at": true,
 	"ending.node":     true,
-	"actorEntry.node": true, "actorEntry.flow": true, "actorEntry.nested": true, "actorEntry.fired": true, "actorEntry.deactivating": true, "actorEntry.dirty": true,
+	"actorEntry.node": true, "actorEntry.flow": true, "actorEntry.nested": true, "actorEntry.fired": true, "actorEntry.placeAt": true, "actorEntry.deactivating": true, "actorEntry.dirty": true,
 	"actorEntry.idleSince": true, "actorEntry.idleTurn": true, "actorEntry.idle": true, "actorEntry.parked": true,
 	"hostEntry.info": true, "hostEntry.known": true, "hostEntry.linked": true, "hostEntry.contact": true,
 	"hostEntry.grace": true, "hostEntry.among": true, "hostEntry.full": true, "hostEntry.idle": true,
@@ -95,7 +95,7 @@ func (l *lister) plain(v reflect.Value, whole bool) string {
 			}
 		}
 		if e := v.Elem(); v.Type() == reflect.TypeFor[*actorEntry]() && !durableActor(e) ||
-			v.Type() == reflect.TypeFor[*hostEntry]() && e.FieldByName("running").Len() == 0 && e.FieldByName("actors").Len() == 0 ||
+			v.Type() == reflect.TypeFor[*hostEntry]() && e.FieldByName("running").Len() == 0 && e.FieldByName("placed").Len() == 0 ||
 			v.Type() == reflect.TypeFor[*appEntry]() && e.FieldByName("generation").Uint() == 0 && e.FieldByName("services").Len() == 0 && e.FieldByName("open").Int() == 0 {
 			return ""
 		}
@@ -119,7 +119,7 @@ func (l *lister) plain(v reflect.Value, whole bool) string {
 		for i := range v.Len() {
 			parts = append(parts, l.plain(v.Index(i), false))
 		}
-		if v.Type().Elem() == reflect.TypeFor[*entry]() {
+		if e := v.Type().Elem(); e == reflect.TypeFor[*entry]() || e == reflect.TypeFor[*actorEntry]() {
 			sort.Strings(parts) // in an index their order means nothing
 		}
 		return "[" + strings.Join(parts, " ") + "]"

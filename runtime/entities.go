@@ -96,6 +96,7 @@ type actorEntry struct {
 	stale   bool         // must be deactivated before new work (purge)
 
 	// memory
+	placeAt      int // among the actors of its host
 	deactivating bool
 	dirty        bool
 	idleSince    int64
@@ -175,10 +176,10 @@ type hostEntry struct {
 	bytes   int              // of the bodies of running
 	flows   map[ID]flowCount // of running
 	beside  company
-	among   uint32 // memory: the smallest of its suspects
-	full    bool   // memory: something waits for room
-	actors  map[Actor]*actorEntry
-	idle    []idleActor // by since; actors that were busy again are skipped
+	among   uint32        // memory: the smallest of its suspects
+	full    bool          // memory: something waits for room
+	placed  []*actorEntry // changed by place and displace alone
+	idle    []idleActor   // by since; actors that were busy again are skipped
 }
 
 // take and release are the one account of what a host is given.

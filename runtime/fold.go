@@ -376,7 +376,7 @@ func (c *Core) placeActor(a *actorEntry, boot string, seq uint64) {
 	if a.host != boot {
 		c.unplace(a)
 		a.host = boot
-		c.host(boot).actors[a.actor] = a
+		c.host(boot).place(a)
 		c.Counts.ActiveActors++
 	}
 	c.keep.place(&a.node, seq, a)
@@ -385,7 +385,7 @@ func (c *Core) placeActor(a *actorEntry, boot string, seq uint64) {
 func (c *Core) unplace(a *actorEntry) {
 	if a.host != "" {
 		if h := c.hosts[a.host]; h != nil {
-			delete(h.actors, a.actor)
+			h.displace(a)
 		}
 		a.host = ""
 		c.Counts.ActiveActors--
@@ -502,9 +502,6 @@ func (c *Core) applyHostLost(b *hostLost) {
 	for _, e := range h.running {
 		c.stop(e, b.beside)
 	}
-	for _, a := range h.actors {
-		c.unplaceLost(a)
-	}
 	for _, a := range sortedActors(c.haunted) {
 		x := c.haunted[a]
 		x.zombies = slices.DeleteFunc(x.zombies, func(z zombie) bool { return z.host == b.boot })
@@ -512,6 +509,10 @@ func (c *Core) applyHostLost(b *hostLost) {
 	}
 	c.removeOffers(h)
 	delete(c.hosts, b.boot)
+	c.losing = append(c.losing, h)
+	for !c.owned && len(c.losing) > 0 {
+		c.nextPiece()
+	}
 }
 
 // exorcised forgets that an actor had zombies when it has none left.
@@ -530,17 +531,10 @@ func (c *Core) takeOff(e *entry) {
 	}
 }
 
-// unplaceLost is unplace without touching the host's map, which goes as a whole.
-func (c *Core) unplaceLost(a *actorEntry) {
-	a.host, a.deactivating, a.stale, a.idle = "", false, false, false
-	c.keep.remove(&a.node)
-	c.Counts.ActiveActors--
-}
-
 func (c *Core) host(boot string) *hostEntry {
 	h := c.hosts[boot]
 	if h == nil {
-		h = &hostEntry{boot: boot, running: map[ID]*entry{}, flows: map[ID]flowCount{}, actors: map[Actor]*actorEntry{}, contact: c.now.Mono}
+		h = &hostEntry{boot: boot, running: map[ID]*entry{}, flows: map[ID]flowCount{}, contact: c.now.Mono}
 		c.hosts[boot] = h
 	}
 	return h

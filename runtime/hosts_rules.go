@@ -57,26 +57,15 @@ func (in *HostJoined) decide(c *Core) {
 			c.invoke(e) // never arrived, or only in part: the same attempt again
 		}
 	}
-	active := map[Actor]bool{}
-	for _, a := range in.Join.Instances {
-		active[a] = true
-		x := c.actors[a]
-		if x == nil || x.host != boot {
-			c.effect(Effect{Kind: ToHost, Boot: boot, Msg: &Deactivate{Actor: a, Partition: c.cfg.Partition, Epoch: c.epoch}})
+	if silent { // else an invocation may be on its way, behind the question
+		for _, a := range sortedActors(c.haunted) {
+			if x := c.haunted[a]; x.host == boot {
+				c.joinZombies(x, boot, runs)
+				c.touch(x)
+			}
 		}
 	}
-	for _, a := range sortedActors(h.actors) {
-		x := h.actors[a]
-		if x.deactivating {
-			c.deactivate(x) // the question or its answer was lost
-		} else if first {
-			x.idle = false // counted from now, by this host's interval
-		}
-		if silent { // else an invocation may be on its way, behind the question
-			c.joinZombies(x, boot, runs)
-		}
-		c.touch(x)
-	}
+	c.review(&review{h: h, instances: in.Join.Instances, joined: true, first: first})
 	c.touchOffers(h)
 }
 
@@ -90,7 +79,7 @@ func sortedIDs[V any](m map[ID]V) []ID {
 }
 
 func sortIDs(ids []ID) {
-	sort.Slice(ids, func(i, j int) bool { return string(ids[i][:]) < string(ids[j][:]) })
+	slices.SortFunc(ids, compareIDs)
 }
 
 func sortChildren(p []PendingChild) {
@@ -193,11 +182,7 @@ func (in *HostChanged) decide(c *Core) {
 		}
 	}
 	if h.info.Draining && !drained {
-		for _, a := range sortedActors(h.actors) {
-			if x := h.actors[a]; x.idle {
-				c.deactivate(x)
-			}
-		}
+		c.review(&review{h: h})
 	}
 }
 
@@ -235,10 +220,7 @@ func (c *Core) loseHost(boot, reason string, proven bool) {
 		return
 	}
 	ids := sortedIDs(h.running)
-	actors, haunted := make([]*actorEntry, 0, len(h.actors)), sortedActors(c.haunted)
-	for _, x := range h.actors {
-		actors = append(actors, x)
-	}
+	haunted := sortedActors(c.haunted)
 	c.emit(&hostLost{boot, reason, c.now.Wall, h.beside})
 	c.effect(Effect{Kind: LostHost, Boot: boot, Value: HostEnd{h.info.App, h.info.Name, reason, proven}})
 	for _, id := range ids {
@@ -246,21 +228,12 @@ func (c *Core) loseHost(boot, reason string, proven bool) {
 			c.interrupted(e)
 		}
 	}
-	for _, x := range actors { // in any order: most are idle and just forgotten, the rest are sorted below
-		switch {
-		case c.actors[x.actor] != x: // its last request has just ended
-		case x.empty():
-			c.dropActor(x)
-		default:
-			c.touch(x)
-		}
-	}
+	c.nextPiece()
 	for _, a := range haunted {
 		if x := c.actors[a]; x != nil {
 			c.touch(x)
 		}
 	}
-	sort.Slice(c.dirty, func(i, j int) bool { return lessActor(c.dirty[i].actor, c.dirty[j].actor) })
 	c.withdrawCallsOf(boot)
 }
 
@@ -323,7 +296,7 @@ func (c *Core) giveUp(e *entry) bool {
 func (c *Core) checkHosts(hearing int64) {
 	for _, boot := range sortedKeys(c.hosts) {
 		h := c.hosts[boot]
-		if len(h.running) == 0 && len(h.actors) == 0 && !h.known {
+		if len(h.running) == 0 && len(h.placed) == 0 && !h.known {
 			delete(c.hosts, boot) // only records named it, and nothing of it is left
 			continue
 		}
@@ -422,14 +395,14 @@ func (c *Core) hostForActor(comp component, e *entry, nested bool) *hostEntry {
 	}
 	total := 0
 	for _, h := range hs {
-		total += len(h.actors)
+		total += len(h.placed)
 	}
 	limit := (total+1)*5/(4*len(hs)) + 1
 	t := e.req.Target
 	var best *hostEntry
 	var score uint64
 	for _, h := range hs {
-		if len(h.actors) >= limit && !e.suspect() || !c.takes(h, e, nested) {
+		if len(h.placed) >= limit && !e.suspect() || !c.takes(h, e, nested) {
 			continue
 		}
 		if s := hash64(h.boot, t.Type, t.ID); best == nil || s > score {

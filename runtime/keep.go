@@ -134,6 +134,10 @@ func (c *Core) keepOne(n *node) {
 	case *ending:
 		c.emit(&keptRequest{accepted: accepted{req: Request{ID: o.id, Target: Target{App: o.app}}, at: o.at}, phase: uint64(gone), ended: true, outcome: *o.outcome})
 	case *actorEntry:
+		if c.placed(o) == nil && o.host != "" {
+			c.unplace(o) // on a host that was lost: nothing is left to keep
+			return
+		}
 		c.emit(&keptActor{o.actor, o.host, o.zombies, o.stale})
 	case *reminderEntry:
 		c.emit(&keptReminder{o.Reminder, o.firing})

@@ -64,7 +64,7 @@ func (c *Core) query(in *Query) any {
 	case QueryActive:
 		var as []Actor
 		for _, a := range actorsOf(c.actors, in.App) {
-			if x := c.actors[a]; x.host != "" && (in.Boot == "" || in.Boot == x.host) {
+			if x := c.actors[a]; c.placed(x) != nil && (in.Boot == "" || in.Boot == x.host) {
 				as = append(as, a)
 			}
 		}

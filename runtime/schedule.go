@@ -20,6 +20,9 @@ func (c *Core) stop(e *entry, beside company) {
 // work of the flow that owns the lock first, re-entrant calls of that flow,
 // then the next in the mailbox.
 func (c *Core) pumpActor(a *actorEntry) {
+	if a.host != "" && c.placed(a) == nil {
+		c.unplace(a) // its host was lost
+	}
 	if a.deactivating || len(a.zombies) > 0 {
 		return
 	}
@@ -235,7 +238,7 @@ func (c *Core) becomeIdle(a *actorEntry) {
 	a.idle, a.idleSince = true, c.now.Mono
 	a.idleTurn++
 	if h.info.Idle > 0 {
-		if len(h.idle) > 2*len(h.actors)+64 {
+		if len(h.idle) > 2*len(h.placed)+64 {
 			h.idle = slices.DeleteFunc(h.idle, func(i idleActor) bool { return !i.still(c, h) })
 		}
 		h.idle = append(h.idle, idleActor{a, a.idleTurn})

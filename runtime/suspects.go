@@ -167,6 +167,8 @@ func (c *Core) startSuspect(e *entry) bool {
 			c.start(e, h)
 		}
 		return h != nil
+	case a.host != "" && c.placed(a) == nil:
+		c.unplace(a) // its host was lost
 	case a.deactivating || a.stale || len(a.zombies) > 0:
 		return false
 	}

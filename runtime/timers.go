@@ -147,7 +147,7 @@ func (c *Core) checkLimits(e *entry) {
 	busy := false
 	if t := e.req.Target; t.IsActor() {
 		a := c.actors[t.Actor()]
-		busy = a != nil && (a.locked() || a.host != "")
+		busy = a != nil && (a.locked() || c.placed(a) != nil)
 	}
 	switch {
 	case busy && e.req.Busy > 0 && waited >= e.req.Busy:
@@ -162,7 +162,7 @@ func (c *Core) checkLimits(e *entry) {
 type Tick struct{}
 
 // fireBatch bounds how many reminders one Tick fires, so that other inputs get their turn.
-const fireBatch = 1000
+const fireBatch = 500
 
 // timerBatch bounds how many timers one Tick takes; the next one follows at once.
 const timerBatch = 1000
@@ -186,6 +186,7 @@ func (in *Tick) decide(c *Core) {
 	c.ring()
 	c.fireReminders(fireBatch)
 	c.unsubscribeSome()
+	c.nextPiece()
 	if slow {
 		c.checkHosts(hearing)
 		c.resend()
@@ -241,7 +242,7 @@ func (c *Core) forget() {
 // Due is when the next Tick is useful: at the latest in 200 ms while there are
 // hosts or unconfirmed messages.
 func (c *Core) Due(now Now) (inMillis int64) {
-	if len(c.leaving) > 0 || c.unsettled() {
+	if len(c.leaving) > 0 || c.inPieces() || c.unsettled() {
 		return 0
 	}
 	due := int64(1000)

@@ -1,0 +1,120 @@
+package runtime
+
+import "slices"
+
+// What must be done to every actor of a host is done in pieces, so that no step
+// takes long: a host may hold hundreds of thousands.
+
+// pieceSize is how many actors one step goes through.
+const pieceSize = 1000
+
+// A review goes through what a host holds after it has joined, or when it is to
+// be emptied. Actors that are placed meanwhile need none.
+type review struct {
+	h         *hostEntry
+	instances []Actor // that the host says are active there
+	left      int     // of h.placed, from the front
+	joined    bool    // what was asked before may be lost
+	first     bool    // the first join in this term
+}
+
+// review begins, in place of one that has not ended.
+func (c *Core) review(r *review) {
+	r.left = len(r.h.placed)
+	c.reviews = slices.DeleteFunc(c.reviews, func(x *review) bool { return x.h == r.h })
+	c.reviews = append(c.reviews, r)
+	c.nextPiece()
+}
+
+// nextPiece goes on with hosts that were lost, then with reviews.
+func (c *Core) nextPiece() {
+	n := pieceSize
+	for len(c.losing) > 0 && n > 0 {
+		h := c.losing[0]
+		for ; len(h.placed) > 0 && n > 0; n-- {
+			c.letGo(h)
+		}
+		if len(h.placed) == 0 {
+			c.losing = c.losing[1:]
+		}
+	}
+	for len(c.reviews) > 0 && n > 0 {
+		r := c.reviews[0]
+		if c.hosts[r.h.boot] != r.h {
+			r.instances, r.left = nil, 0 // lost meanwhile
+		}
+		for ; len(r.instances) > 0 && n > 0; n-- {
+			c.strayed(r.h, r.instances[0])
+			r.instances = r.instances[1:]
+		}
+		r.left = min(r.left, len(r.h.placed))
+		for ; r.left > 0 && n > 0; n-- {
+			r.left--
+			c.visit(r, r.h.placed[r.left])
+		}
+		if len(r.instances) == 0 && r.left == 0 {
+			c.reviews = c.reviews[1:]
+		}
+	}
+}
+
+// inPieces tells that there are pieces left.
+func (c *Core) inPieces() bool { return len(c.losing) > 0 || len(c.reviews) > 0 }
+
+// letGo takes the last actor off a host that was lost. Most are idle and just
+// forgotten. An actor that is looked at before its turn is off it already.
+func (c *Core) letGo(h *hostEntry) {
+	n := len(h.placed) - 1
+	a := h.placed[n]
+	h.placed[n] = nil
+	h.placed = h.placed[:n]
+	if a.host == h.boot {
+		c.unplace(a)
+	}
+	switch {
+	case c.actors[a.actor] != a: // its last request has ended meanwhile
+	case a.empty():
+		c.dropActor(a)
+	case c.owned:
+		c.touch(a)
+	}
+}
+
+// placed is where an actor is active, nil for nowhere: what a lost host held is
+// active nowhere, whether it was gone through or not.
+func (c *Core) placed(a *actorEntry) *hostEntry {
+	if a.host == "" {
+		return nil
+	}
+	return c.hosts[a.host]
+}
+
+// strayed: the host says that the actor is active there.
+func (c *Core) strayed(h *hostEntry, actor Actor) {
+	if a := c.actors[actor]; a == nil || a.host != h.boot {
+		c.effect(Effect{Kind: ToHost, Boot: h.boot, Msg: &Deactivate{Actor: actor, Partition: c.cfg.Partition, Epoch: c.epoch}})
+	}
+}
+
+func (c *Core) visit(r *review, a *actorEntry) {
+	switch {
+	case a.deactivating && r.joined, a.idle && r.h.info.Draining:
+		c.deactivate(a)
+	case r.first:
+		a.idle = false // counted from now, by this host's interval
+	}
+	c.touch(a)
+}
+
+// place and displace keep the list of what a host holds.
+func (h *hostEntry) place(a *actorEntry) {
+	a.placeAt = len(h.placed)
+	h.placed = append(h.placed, a)
+}
+
+func (h *hostEntry) displace(a *actorEntry) {
+	last := h.placed[len(h.placed)-1]
+	h.placed[a.placeAt], last.placeAt = last, a.placeAt
+	h.placed[len(h.placed)-1] = nil
+	h.placed = h.placed[:len(h.placed)-1]
+}

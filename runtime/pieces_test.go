@@ -1,0 +1,125 @@
+package runtime
+
+import (
+	"fmt"
+	"maps"
+	"testing"
+)
+
+// While the actors of a lost host are gone through in pieces, each is active at
+// one place at most, whoever asks for it first; the log tells the same at once.
+func TestLossInPieces(t *testing.T) {
+	const actors = 5 * pieceSize
+	b := newBench(t, Config{})
+	b.host("h1")
+	target := func(i int) Target { return Target{App: "dp", Type: "A", ID: fmt.Sprint(i)} }
+	for i := range actors {
+		b.answer(b.submit(Request{Target: target(i)}), &Outcome{Status: 200})
+	}
+	open := b.submit(Request{Target: target(3)})
+	b.host("h2")
+	b.step(&HostDown{Boot: "h1"})
+	if len(b.c.losing) == 0 || b.c.Due(b.now) != 0 {
+		t.Fatal("all was done in one step, or the rest is forgotten")
+	}
+	if open.phase != running || open.host != "h2" {
+		t.Errorf("what ran there is %v on %s", open.phase, open.host)
+	}
+	for _, i := range []int{0, 1, actors / 2, actors - 1} {
+		e := b.submit(Request{Target: target(i)})
+		if e.host != "h2" || b.c.actors[e.req.Target.Actor()].host != "h2" {
+			t.Errorf("actor %d runs on %q", i, e.host)
+		}
+	}
+	b.step(&Deactivated{Boot: "h1", Actor: target(7).Actor()})
+	b.step(&Mark{})
+	mark := len(b.log) - 1
+	b.step(&Keep{Before: b.c.Seq(), Limit: 10 * actors})
+	if live := b.c.OldestLive(); live <= uint64(mark) {
+		t.Errorf("record %d is still needed", live)
+	}
+	active := func() []Actor {
+		as, _ := b.c.query(&Query{Kind: QueryActive, App: "dp"}).([]Actor)
+		return as
+	}
+	if as := active(); len(as) != 5 {
+		t.Errorf("%d actors are active halfway", len(as))
+	}
+	for range 20 {
+		b.step(&Tick{})
+	}
+	if len(b.c.losing) > 0 || len(b.c.actors) != 5 || b.c.Counts.ActiveActors != 5 {
+		t.Errorf("%d hosts are left, %d actors, %d active", len(b.c.losing), len(b.c.actors), b.c.Counts.ActiveActors)
+	}
+	fold := func(log [][]byte) map[string]string {
+		c := New(b.c.cfg)
+		for _, r := range log {
+			if _, err := c.Fold(r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return durable(c)
+	}
+	if d := differences(fold(b.log), fold(b.log[mark:]), isForgettable); d != "" {
+		t.Error(d)
+	}
+}
+
+// What a host says it holds, and what it is known to hold, is gone through in
+// pieces as well; another join begins anew.
+func TestJoinInPieces(t *testing.T) {
+	const actors = 3*pieceSize + 1
+	b := newBench(t, Config{})
+	b.host("h1")
+	var instances []Actor
+	for i := range actors {
+		target := Target{App: "dp", Type: "A", ID: fmt.Sprint(i)}
+		b.answer(b.submit(Request{Target: target}), &Outcome{Status: 200})
+		instances = append(instances, target.Actor(), Actor{"dp", "A", fmt.Sprint("stray", i)})
+	}
+	b.restart()
+	info := HostInfo{Boot: "h1", App: "dp", Actors: []string{"A"}, Grace: 6000, Idle: 1000}
+	strays, idle := map[Actor]int{}, map[Actor]bool{}
+	note := func(effects []Effect) {
+		for _, e := range effects {
+			if d, ok := e.Msg.(*Deactivate); ok && b.c.actors[d.Actor] == nil {
+				strays[d.Actor]++
+			}
+		}
+		for _, i := range b.c.hosts["h1"].idle {
+			idle[i.a.actor] = true
+		}
+	}
+	all := func() {
+		for n := 0; b.c.Due(b.now) == 0; n++ {
+			note(b.step(&Tick{}))
+		}
+	}
+	note(b.step(&HostJoined{Info: info, Join: JoinAnswer{Instances: instances}}))
+	note(b.step(&Tick{}))
+	if len(b.c.reviews) == 0 {
+		t.Fatal("all was done in two steps")
+	}
+	maps.DeleteFunc(strays, func(Actor, int) bool { return true })
+	note(b.step(&HostJoined{Info: info, Join: JoinAnswer{Instances: instances}}))
+	all()
+	if len(strays) != actors || len(idle) != actors {
+		t.Errorf("%d strays were deactivated, %d actors may fall idle, of %d", len(strays), len(idle), actors)
+	}
+	info.Draining = true
+	deactivated := 0
+	count := func(effects []Effect) {
+		for _, e := range effects {
+			if d, ok := e.Msg.(*Deactivate); ok && b.c.actors[d.Actor] != nil {
+				deactivated++
+			}
+		}
+	}
+	count(b.step(&HostChanged{Info: info}))
+	for b.c.Due(b.now) == 0 {
+		count(b.step(&Tick{}))
+	}
+	if deactivated != actors {
+		t.Errorf("a host that is to be emptied lets go of %d actors", deactivated)
+	}
+}

@@ -1,0 +1,81 @@
+package runtime
+
+import (
+	"testing"
+	"time"
+)
+
+// timed plays an input and then ticks until all of it is done; it returns the
+// longest step, in milliseconds.
+func (b *bench) timed(in Input) float64 {
+	longest := time.Duration(0)
+	step := func(in Input) {
+		begin := time.Now()
+		b.c.Step(b.now, in)
+		longest = max(longest, time.Since(begin))
+		b.c.Recycle(b.c.Take())
+		b.c.TakeChanges()
+	}
+	for step(in); b.c.Due(b.now) == 0; step(&Tick{}) {
+		b.now.Mono++
+		b.now.Wall++
+	}
+	return float64(longest.Microseconds()) / 1000
+}
+
+// BenchmarkStep is what the longest step costs when much changes at once, in
+// milliseconds; design: under 10.
+func BenchmarkStep(b *testing.B) {
+	const actors, parked = 200_000, 10_000
+	for b.Loop() {
+		w := newBench(b, Config{HostLimit: parked})
+		quiet := func(in Input) {
+			w.c.Step(w.now, in)
+			w.c.Recycle(w.c.Take())
+			w.c.TakeChanges()
+		}
+		info := func(boot string) *HostJoined {
+			return &HostJoined{Info: HostInfo{Boot: boot, App: "dp", Service: "s", Actors: []string{"A"}, Grace: 6000, Idle: 60_000}}
+		}
+		quiet(info("h1"))
+		submit := func(t Target) ID {
+			w.n++
+			id := NewID(w.now.Wall, 0, "dp", [6]byte{byte(w.n >> 16), byte(w.n >> 8), byte(w.n)})
+			quiet(&Submit{Request: Request{ID: id, Kind: Tell, Target: t, Method: "POST"}})
+			return id
+		}
+		var instances []Actor
+		for i := range actors {
+			t := Target{App: "dp", Type: "A", ID: utoa(uint64(i))}
+			id := submit(t)
+			quiet(&Answered{Boot: "h1", Answer: Answer{Attempt: Attempt{ID: id, Number: 1}, Outcome: &Outcome{Status: 200}}})
+			instances = append(instances, t.Actor())
+		}
+		var runs []Attempt
+		for range parked {
+			runs = append(runs, Attempt{ID: submit(Target{App: "dp", Service: "s"}), Number: 1})
+		}
+		again := info("h1")
+		again.Join = JoinAnswer{Running: runs, Instances: instances}
+		quiet(&HostUnlinked{Boot: "h1"})
+		b.ReportMetric(w.timed(again), "ms/re-join")
+		away := info("h1")
+		away.Info.Draining = true
+		b.ReportMetric(w.timed(&HostChanged{Info: away.Info}), "ms/drain")
+		quiet(info("h2"))
+		b.ReportMetric(w.timed(&HostDown{Boot: "h1"}), "ms/loss")
+		b.ReportMetric(w.timed(&HostDown{Boot: "h2"}), "ms/loss-of-10,000-running")
+		b.ReportMetric(w.timed(info("h3")), "ms/retry-of-10,000")
+		w.timed(&HostDown{Boot: "h3"})
+		w.now.Mono += 10_000 // all back-offs are over
+		b.ReportMetric(w.timed(&Tick{}), "ms/10,000-timers")
+		b.ReportMetric(w.timed(info("h4")), "ms/10,000-suspects")
+		for i := range parked {
+			quiet(&SetReminder{Reminder: Reminder{Actor: Actor{"dp", "A", utoa(uint64(i))}, ID: "r", Path: "/m", Due: w.now.Wall + 1000}})
+		}
+		w.now.Wall += 2000
+		w.now.Mono += 900
+		b.ReportMetric(w.timed(&Tick{}), "ms/10,000-reminders")
+		w.c.Step(w.now, &Tick{})
+	}
+}
