@@ -284,6 +284,47 @@ func TestChildEnvironment(t *testing.T) {
 	}
 }
 
+// TestChildEnvironmentHasOneValueOfEach: what kar run was given under the names
+// that it sets is replaced, not joined.
+func TestChildEnvironmentHasOneValueOfEach(t *testing.T) {
+	u := newUser(t, "KAR_GATEWAY="+newStandIn(t).URL, "KAR_APP=other", "KAR_APP_PORT=9", "KAR_REQUEST_TIMEOUT=7", "MINE=1", "MINE=2")
+	got := u.kar("run", "-app", "shop", "-app_port", "18098", "--", "env")
+	values := map[string][]string{}
+	for line := range strings.Lines(got.out) {
+		name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
+		values[name] = append(values[name], value)
+	}
+	for name, list := range values {
+		if len(list) != 1 {
+			t.Errorf("%s has the values %q", name, list)
+		}
+	}
+	for name, want := range map[string]string{"KAR_APP": "shop", "KAR_APP_PORT": "18098", "KAR_REQUEST_TIMEOUT": "-1000"} {
+		if list := values[name]; len(list) != 1 || list[0] != want {
+			t.Errorf("%s is %q, want %q", name, list, want)
+		}
+	}
+	if port, err := strconv.Atoi(values["KAR_RUNTIME_PORT"][0]); err != nil || port == 0 {
+		t.Errorf("KAR_RUNTIME_PORT is %q", values["KAR_RUNTIME_PORT"])
+	}
+}
+
+// TestChildGetsBytes: arguments, names of programs and values need not be UTF-8.
+func TestChildGetsBytes(t *testing.T) {
+	u := newUser(t, "KAR_GATEWAY="+newStandIn(t).URL, "MINE=caf\351")
+	got := u.kar("run", "-app", "shop", "--", "sh", "-c", `printf '%s|%s' "$1" "$MINE"`, "sh", "caf\351 \xff")
+	if got.code != 0 || got.out != "caf\351 \xff|caf\351" {
+		t.Errorf("%q, %+v", got.out, got)
+	}
+	program := filepath.Join(t.TempDir(), "caf\351")
+	if err := os.Symlink("/bin/true", program); err != nil {
+		t.Skip("this file system wants UTF-8:", err)
+	}
+	if got := u.kar("run", "-app", "shop", "--", program); got.code != 0 {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestFreeAppPortWhen8080IsTaken(t *testing.T) {
 	if l, err := net.Listen("tcp", "127.0.0.1:8080"); err == nil {
 		defer l.Close()

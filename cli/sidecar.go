@@ -181,15 +181,28 @@ func (s *sidecar) launch() error {
 }
 
 // environment is ours, without the key to all apps where somebody gave us that,
-// and what KAR 1.x's SDKs look for.
+// and what KAR 1.x's SDKs look for. A name stands once: which of two values a
+// program sees is up to its library.
 func (s *sidecar) environment() []string {
-	ours := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "KAR_MESH_SECRET=") })
-	return append(ours,
-		"KAR_RUNTIME_PORT="+strconv.Itoa(s.spec.runtimePort),
-		"KAR_APP_PORT="+strconv.Itoa(s.spec.appPort),
-		"KAR_APP="+s.spec.app,
-		"KAR_REQUEST_TIMEOUT="+strconv.FormatInt(s.spec.requestLimit.Milliseconds(), 10),
-	)
+	set := []string{
+		"KAR_RUNTIME_PORT=" + strconv.Itoa(s.spec.runtimePort),
+		"KAR_APP_PORT=" + strconv.Itoa(s.spec.appPort),
+		"KAR_APP=" + s.spec.app,
+		"KAR_REQUEST_TIMEOUT=" + strconv.FormatInt(s.spec.requestLimit.Milliseconds(), 10),
+	}
+	names := map[string]bool{"KAR_MESH_SECRET": true}
+	for _, v := range set {
+		names[variable(v)] = true
+	}
+	return append(slices.DeleteFunc(os.Environ(), func(v string) bool {
+		return names[variable(v)]
+	}), set...)
+}
+
+// variable is the name in NAME=VALUE.
+func variable(v string) string {
+	name, _, _ := strings.Cut(v, "=")
+	return name
 }
 
 // The guard freezes the component when it has not heard from this process for

@@ -101,7 +101,7 @@ func Start(spec Spec) (*Child, int, error) {
 		c.foregr = foregroundGroup()
 	}
 	c.pipe.send(order{Op: opStart, Start: &startSpec{
-		Path: path, Args: spec.Command, Env: spec.Env,
+		Path: []byte(path), Args: bytesOf(spec.Command), Env: bytesOf(spec.Env),
 		Foreground: c.foregr, Gateway: spec.Gateway, Boot: spec.Boot,
 	}})
 	var first event

@@ -142,8 +142,8 @@ func (g *guard) obey(o order) (end bool, code int) {
 
 // launch forks the command from this very thread and starts the reaper.
 func (g *guard) launch() (failed bool, code int) {
-	pid, err := syscall.ForkExec(g.start.Path, g.start.Args, &syscall.ProcAttr{
-		Env:   g.start.Env,
+	pid, err := syscall.ForkExec(string(g.start.Path), textsOf(g.start.Args), &syscall.ProcAttr{
+		Env:   textsOf(g.start.Env),
 		Files: []uintptr{0, 1, 2},
 		Sys:   childAttr(),
 	})

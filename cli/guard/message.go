@@ -27,17 +27,34 @@ const (
 	opContinue = "continue" // the job was put in the foreground again
 )
 
-// startSpec is what the guard needs to know to start the command and to report its end.
+// startSpec is what the guard needs to know to start the command and to report its
+// end. What the command gets is bytes: a JSON string would hold UTF-8 only.
 type startSpec struct {
-	Path string   `json:"path"`
-	Args []string `json:"args"` // with the command's own name first
-	Env  []string `json:"env"`
+	Path []byte   `json:"path"`
+	Args [][]byte `json:"args"` // with the command's own name first
+	Env  [][]byte `json:"env"`
 	// Foreground is the process group that owns the terminal on stdin and gives
 	// it to the command; 0 when there is no terminal to hand over.
 	Foreground int `json:"foreground,omitempty"`
 	// Gateway and Boot are for the report when the sidecar is dead.
 	Gateway Gateway `json:"gateway"`
 	Boot    string  `json:"boot,omitempty"`
+}
+
+func bytesOf(list []string) [][]byte {
+	out := make([][]byte, len(list))
+	for i, s := range list {
+		out[i] = []byte(s)
+	}
+	return out
+}
+
+func textsOf(list [][]byte) []string {
+	out := make([]string, len(list))
+	for i, b := range list {
+		out[i] = string(b)
+	}
+	return out
 }
 
 // events go from the guard to the sidecar.
