@@ -6,10 +6,12 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -35,6 +37,7 @@ type URLHosts struct {
 	limit  int
 	log    *slog.Logger
 	client *http.Client
+	proxy  func(*http.Request) (*url.URL, error)
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 
@@ -58,6 +61,7 @@ func NewURLHosts(owners runtime.Owners, node string, bodyLimit int, log *slog.Lo
 	return &URLHosts{
 		ctx: ctx, cancel: cancel,
 		owners: owners, node: node, limit: bodyLimit, log: log, hosts: map[string]*urlHost{},
+		proxy: http.ProxyFromEnvironment,
 		client: &http.Client{
 			Transport: &http.Transport{
 				Proxy: http.ProxyFromEnvironment, DisableCompression: true,
@@ -83,6 +87,7 @@ func (u *URLHosts) Set(list []URLService) {
 		if s.Timeout <= 0 {
 			s.Timeout = time.Minute
 		}
+		s.Timeout = max(s.Timeout, runtime.LeastServiceTimeout) // of before there was one
 		boot := u.boot(s)
 		wanted[boot] = true
 		if u.hosts[boot] == nil {
@@ -167,6 +172,7 @@ type urlHost struct {
 	info    runtime.HostInfo
 	timeout time.Duration
 	window  time.Duration
+	proxied bool
 	ctx     context.Context
 	cancel  context.CancelFunc
 	nudge   chan struct{} // a beat is wanted now
@@ -194,10 +200,17 @@ type urlAttempt struct {
 // Beyond it they are lost for a later owner, which permits a retry.
 const keepLimit = 64 << 20
 
+// The window asks for three beats of each service, so a short time limit must not
+// make it short.
+const (
+	shortestWindow = time.Second
+	longestWindow  = 30 * time.Second
+)
+
 func newURLHost(u *URLHosts, s URLService) *urlHost {
-	window := min(s.Timeout/2, 30*time.Second)
+	window := min(max(s.Timeout/2, shortestWindow), longestWindow)
 	return &urlHost{
-		set: u, service: s, timeout: s.Timeout, window: window,
+		set: u, service: s, timeout: s.Timeout, window: window, proxied: runtime.Proxied(s.URL) || u.viaProxy(s.URL),
 		nudge: make(chan struct{}, 1), wake: make(chan struct{}, 1),
 		epochs: map[uint16]uint64{}, ran: map[runtime.Attempt]*urlAttempt{}, silent: map[uint16]time.Duration{},
 		beaten: tunnel.BootTime(), // the join is contact
@@ -206,6 +219,16 @@ func newURLHost(u *URLHosts, s URLService) *urlHost {
 			Grace: (s.Timeout + window).Milliseconds(),
 		},
 	}
+}
+
+// viaProxy tells whether this process reaches the address through a proxy of its own.
+func (u *URLHosts) viaProxy(address string) bool {
+	to, err := url.Parse(address)
+	if err != nil {
+		return false
+	}
+	proxy, err := u.proxy(&http.Request{URL: to})
+	return err != nil || proxy != nil
 }
 
 // Send takes what an owner wants. Each attempt runs at most once.
@@ -350,7 +373,7 @@ func (h *urlHost) leave() {
 // beat keeps the owners from counting the host lost: this gateway lives, and
 // with it what is known of the calls in flight.
 func (h *urlHost) beat() {
-	t := time.NewTicker(max(h.window/3, 10*time.Millisecond))
+	t := time.NewTicker(h.window / 3)
 	defer t.Stop()
 	for {
 		select {
@@ -418,20 +441,36 @@ func (h *urlHost) run(m *runtime.Invoke) {
 	}
 	began := time.Now()
 	o, err := h.call(m, limit)
-	if err != nil && !neverSent(err) {
+	until := began
+	switch {
+	case errors.Is(err, errTurnedAway):
+		until = time.Now().Add(min(turnedAwayPause, h.timeout))
+	case err != nil && !neverSent(err):
 		// Nothing proves that the attempt has stopped but the end of its time.
-		h.set.log.Warn("a url service gave no complete answer", "service", h.info.Service, "app", h.info.App, "request", m.Attempt.ID, "error", err)
-		rest := time.NewTimer(time.Until(began.Add(h.timeout)))
-		defer rest.Stop()
-		select {
-		case <-rest.C:
-		case <-h.ctx.Done():
-			return
-		}
-	} else if err != nil && h.ctx.Err() != nil {
+		h.set.log.Warn("a url service gave no answer that can be believed", "service", h.info.Service, "app", h.info.App, "request", m.Attempt.ID, "error", err)
+		until = began.Add(h.timeout)
+	}
+	if err != nil && !h.sleep(time.Until(until)) {
 		return
 	}
 	h.ended(runtime.Answer{Attempt: m.Attempt, Outcome: o})
+}
+
+// turnedAwayPause keeps a proxy whose queue is full from being asked at once again.
+const turnedAwayPause = time.Second
+
+var errTurnedAway = errors.New("a proxy before the service has turned the request away")
+
+// sleep is false when the host ends meanwhile.
+func (h *urlHost) sleep(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return h.ctx.Err() == nil
+	case <-h.ctx.Done():
+		return false
+	}
 }
 
 // ended keeps the answer until it is taken, and tells it.
@@ -469,6 +508,9 @@ func (h *urlHost) call(m *runtime.Invoke, limit time.Duration) (*runtime.Outcome
 	for k, v := range m.Header {
 		r.Header[k] = v
 	}
+	// With one of these, proxies send a request again by themselves, beside the first.
+	r.Header.Del("Idempotency-Key")
+	r.Header.Del("X-Idempotency-Key")
 	runtime.Header(r.Header).DropHopByHop()
 	res, err := h.set.client.Do(r)
 	if err != nil {
@@ -476,19 +518,24 @@ func (h *urlHost) call(m *runtime.Invoke, limit time.Duration) (*runtime.Outcome
 	}
 	defer func() { _ = res.Body.Close() }() // it was read to its end or is of no use
 	body, err := io.ReadAll(io.LimitReader(res.Body, int64(h.set.limit)+1))
-	if err == nil && len(body) > h.set.limit {
-		_, err = io.Copy(io.Discard, res.Body)
-		body = nil
-		if err == nil {
-			return runtime.Errorf(runtime.CodeResultTooLarge, "the answer of %s is larger than %d bytes", h.info.URL, h.set.limit).Outcome(), nil
-		}
-	}
 	if err != nil {
 		return nil, err
 	}
 	header := runtime.Header(res.Header)
 	header.DropHopByHop()
-	return &runtime.Outcome{Status: res.StatusCode, Header: header, Body: body}, nil
+	o := &runtime.Outcome{Status: res.StatusCode, Header: header, Body: body}
+	if h.proxied {
+		switch o.ThroughProxy(m.Attempt) {
+		case runtime.MeansNothing:
+			return nil, fmt.Errorf("status %d without this attempt's Kar-Request-Id may be of a proxy", o.Status)
+		case runtime.MeansNotStarted:
+			return nil, errTurnedAway
+		}
+	}
+	if len(body) > h.set.limit { // what follows is not waited for: it may have no end
+		return runtime.Errorf(runtime.CodeResultTooLarge, "the answer of %s is larger than %d bytes", h.info.URL, h.set.limit).Outcome(), nil
+	}
+	return o, nil
 }
 
 // neverSent tells errors before the first byte of the request left.

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -123,7 +124,7 @@ func TestURLHosts(t *testing.T) {
 	u.Set([]URLService{service})
 	u.Set([]URLService{service})
 	info := wait(t, "host", o.ups)
-	if info.Service != "s" || info.Grace != 450 || len(o.ups) != 0 {
+	if info.Service != "s" || info.Grace != 1300 || len(o.ups) != 0 {
 		t.Fatalf("%+v", info)
 	}
 	call := func(n byte, method, path, body string) (runtime.Answer, time.Duration) {
@@ -333,7 +334,7 @@ func TestURLHostStartsNothingForASilentOwner(t *testing.T) {
 	defer func() { _ = u.Close() }()
 	u.Set([]URLService{{App: "a", Name: "s", URL: app.URL, Timeout: 400 * time.Millisecond}})
 	boot := wait(t, "attached", o.ups).Boot
-	// The window is 200 ms, three beats of which partition 3 answers none.
+	// The window is a second, three beats of which partition 3 answers none.
 	for deadline := time.Now().Add(patience); o.beats.Load() < 5; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("no sign of life")
@@ -357,5 +358,118 @@ func TestURLHostStartsNothingForASilentOwner(t *testing.T) {
 	o.silent.Store(&[]uint16{})
 	if got := wait(t, "start", started); got != "/silent" {
 		t.Fatal(got)
+	}
+}
+
+// TestAnswersOfProxiesAreNoResults: behind a proxy an answer that it may have given
+// is unknown until the time limit, unless the service says whose answer it is.
+func TestAnswersOfProxiesAreNoResults(t *testing.T) {
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Has("echo") {
+			w.Header()["Kar-Request-Id"] = r.Header["Kar-Request-Id"]
+			w.Header()["Kar-Attempt"] = r.Header["Kar-Attempt"]
+		}
+		switch r.URL.Path {
+		case "/502":
+			http.Error(w, "EOF", 502)
+		case "/queue":
+			http.Error(w, "pending request queue full", 503)
+		case "/404":
+			http.Error(w, "Error getting active endpoint: revision not found", 404)
+		case "/gone":
+			http.Error(w, "no such order", 404)
+		}
+	}))
+	defer app.Close()
+	for _, proxied := range []bool{true, false} {
+		o := newOwners()
+		u := NewURLHosts(o, "node", 0, nil)
+		defer func() { _ = u.Close() }()
+		if proxied {
+			u.proxy = func(*http.Request) (*url.URL, error) { return &url.URL{Scheme: "http", Host: "proxy"}, nil }
+		}
+		const limit = 200 * time.Millisecond
+		u.Set([]URLService{{App: "a", Name: "s", URL: app.URL, Timeout: limit}})
+		boot := wait(t, "attached", o.ups).Boot
+		for n, c := range []struct {
+			path   string
+			status int // behind a proxy, 0 for unknown
+			direct int
+		}{
+			{"/502", 0, 502},
+			{"/502?echo", 502, 502},
+			{"/404", 0, 404},
+			{"/gone", 404, 404},
+			{"/queue", 0, 503},
+			{"/queue?echo", 503, 503},
+			{"/", 200, 200},
+		} {
+			m := invoke(byte(n), "POST", c.path, "x")
+			m.Header = runtime.Header{"Kar-Request-Id": {m.Attempt.ID.String()}, "Kar-Attempt": {"1"}}
+			began := time.Now()
+			o.send(boot, m)
+			want, got := c.direct, 0
+			if proxied {
+				want = c.status
+			}
+			if a := wait(t, "answer", o.answers); a.Outcome != nil {
+				got = a.Outcome.Status
+			}
+			if got != want || got == 0 && c.path != "/queue" && time.Since(began) < limit {
+				t.Errorf("proxied %v, %s: %d after %s, want %d", proxied, c.path, got, time.Since(began), want)
+			}
+		}
+	}
+}
+
+// TestNothingMakesProxiesRepeat: proxies send again what has an idempotency key.
+func TestNothingMakesProxiesRepeat(t *testing.T) {
+	asked := make(chan http.Header, 1)
+	app := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { asked <- r.Header }))
+	defer app.Close()
+	o := newOwners()
+	u := NewURLHosts(o, "node", 0, nil)
+	defer func() { _ = u.Close() }()
+	u.Set([]URLService{{App: "a", Name: "s", URL: app.URL}})
+	m := invoke(1, "POST", "/", "")
+	m.Header = runtime.Header{"Idempotency-Key": {"k"}, "X-Idempotency-Key": {"k"}, "X-Mine": {"1"}}
+	o.send(wait(t, "attached", o.ups).Boot, m)
+	if h := wait(t, "request", asked); h["Idempotency-Key"] != nil || h["X-Idempotency-Key"] != nil || h.Get("X-Mine") != "1" {
+		t.Errorf("%v", h)
+	}
+}
+
+// TestEndlessAnswerIsCut: an answer without an end costs its limit and no more.
+func TestEndlessAnswerIsCut(t *testing.T) {
+	gone := make(chan struct{})
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for r.Context().Err() == nil {
+			_, _ = w.Write(make([]byte, 1000))
+			w.(http.Flusher).Flush()
+		}
+		close(gone)
+	}))
+	defer app.Close()
+	o := newOwners()
+	u := NewURLHosts(o, "node", 10_000, nil)
+	defer func() { _ = u.Close() }()
+	u.Set([]URLService{{App: "a", Name: "s", URL: app.URL, Timeout: time.Hour}})
+	o.send(wait(t, "attached", o.ups).Boot, invoke(1, "GET", "/", ""))
+	if a := wait(t, "answer", o.answers); a.Outcome == nil || a.Outcome.Code != runtime.CodeResultTooLarge {
+		t.Errorf("%+v", a.Outcome)
+	}
+	wait(t, "end of the answer", gone)
+}
+
+// TestShortLimitsBeatSeldom: a time limit of a millisecond is no reason to ask the
+// owners a hundred times a second.
+func TestShortLimitsBeatSeldom(t *testing.T) {
+	u := NewURLHosts(newOwners(), "node", 0, nil)
+	defer func() { _ = u.Close() }()
+	u.Set([]URLService{{App: "a", Name: "s", URL: "http://127.0.0.1:1", Timeout: time.Millisecond}})
+	for _, h := range u.hosts {
+		if h.timeout != runtime.LeastServiceTimeout || h.window != shortestWindow {
+			t.Errorf("limit %s, window %s", h.timeout, h.window)
+		}
 	}
 }

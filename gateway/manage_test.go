@@ -129,7 +129,7 @@ func TestServicesByURL(t *testing.T) {
 	if status, _, h := w.send("DELETE", "/services/s", ""); status != 404 || h.Get("Kar-Error") != "not_found" {
 		t.Errorf("%d %v", status, h)
 	}
-	for _, body := range []string{"", "x", `{}`, `{"url":"/x"}`, `{"url":"ftp://x"}`, `{"url":"http://x?y"}`, `{"url":"http://x","timeout":"0"}`, `{"url":"http://x","timeout":"-1s"}`, `{"url":"http://[::1"}`} {
+	for _, body := range []string{"", "x", `{}`, `{"url":"/x"}`, `{"url":"ftp://x"}`, `{"url":"http://x?y"}`, `{"url":"http://x","timeout":"0"}`, `{"url":"http://x","timeout":"-1s"}`, `{"url":"http://x","timeout":"99ms"}`, `{"url":"http://[::1"}`} {
 		if status, _, h := w.send("PUT", "/services/s", body); status != 400 || h.Get("Kar-Error") != "bad_request" || h.Get("Content-Type") != "application/problem+json" {
 			t.Errorf("%s: %d %v", body, status, h)
 		}

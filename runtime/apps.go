@@ -3,6 +3,7 @@ package runtime
 import (
 	"slices"
 	"sort"
+	"time"
 )
 
 // Facts about an app live in the app's partition and go to all others through
@@ -267,7 +268,14 @@ type SetService struct {
 	Waiter         any
 }
 
+// LeastServiceTimeout of an attempt: what is shorter is no time for an answer.
+const LeastServiceTimeout = 100 * time.Millisecond
+
 func (in *SetService) decide(c *Core) {
+	if in.URL != "" && in.Timeout < LeastServiceTimeout.Milliseconds() {
+		c.refuse(in.Waiter, Errorf(CodeBadRequest, "the time limit of a service is at least %s", LeastServiceTimeout))
+		return
+	}
 	var list []serviceFact
 	had := false
 	if a := c.apps[in.App]; a != nil {
