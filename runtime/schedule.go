@@ -190,12 +190,15 @@ func (c *Core) invoke(e *entry) {
 	if h == nil || !h.linked {
 		return
 	}
-	hd := make(Header, 4+len(e.req.Header))
+	hd := make(Header, 6+len(e.req.Header))
 	for k, v := range e.req.Header {
 		hd[k] = v
 	}
-	hd["Kar-Request-Id"] = []string{e.req.ID.String()}
+	id, step := e.req.ID.String(), utoa(uint64(e.step))
+	hd["Kar-Request-Id"] = []string{id}
 	hd["Kar-Attempt"] = []string{utoa(uint64(e.attempt))}
+	hd["Kar-Step"] = []string{step}
+	hd["Kar-Idempotency-Key"] = []string{id + "-" + step}
 	m := &Invoke{
 		Attempt: c.attemptOf(e), Epoch: c.epoch, Target: e.req.Target,
 		Method: e.req.Method, Path: e.req.Path, Header: hd, Body: e.req.Body,

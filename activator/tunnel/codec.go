@@ -182,6 +182,12 @@ func known(b []byte) string {
 		return "Kar-Request-Id"
 	case "Kar-Attempt":
 		return "Kar-Attempt"
+	case "Kar-Step":
+		return "Kar-Step"
+	case "Kar-Idempotency-Key":
+		return "Kar-Idempotency-Key"
+	case "0":
+		return "0"
 	case "Date":
 		return "Date"
 	case "Accept":

@@ -63,7 +63,7 @@ func helloText(w http.ResponseWriter, r *http.Request) {
 
 // visit counts and answers {"value":{"visits":n}}.
 func (v *visitors) visit(w http.ResponseWriter, r *http.Request) {
-	n, err := v.count(r.Context(), r.PathValue("id"), r.Header.Get("Kar-Request-Id"))
+	n, err := v.count(r.Context(), r.PathValue("id"), r.Header.Get("Kar-Idempotency-Key"))
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
@@ -81,7 +81,7 @@ func (v *visitors) slow(w http.ResponseWriter, r *http.Request) {
 	}
 	attempt := r.Header.Get("Kar-Attempt")
 	fmt.Printf("attempt %s starts in process %d\n", attempt, os.Getpid())
-	n, err := v.count(r.Context(), r.PathValue("id"), r.Header.Get("Kar-Request-Id"))
+	n, err := v.count(r.Context(), r.PathValue("id"), r.Header.Get("Kar-Idempotency-Key"))
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return

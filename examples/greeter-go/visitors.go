@@ -17,23 +17,23 @@ type visitors struct {
 // visited is what is stored for one visitor.
 type visited struct {
 	Visits int    `json:"visits"`
-	Last   string `json:"last"` // the request that was counted last
+	Last   string `json:"last"` // mark of what was counted last
 }
 
-// count adds one visit and returns how many there are. The number and the
-// request's id are one write: a second attempt of the same request finds its
-// own id and counts nothing.
-func (v *visitors) count(ctx context.Context, id, request string) (int, error) {
+// count adds one visit and returns how many there are. The number and the mark
+// are one write: a second attempt finds its own mark and counts nothing. The mark
+// is that of request and step; all steps of a chain of tail calls share an id.
+func (v *visitors) count(ctx context.Context, id, mark string) (int, error) {
 	path := v.sidecar + "/kar/v1/actor/Visitor/" + url.PathEscape(id) + "/state"
 	var now visited
 	if err := v.ask(ctx, http.MethodGet, path, nil, &now); err != nil {
 		return 0, err
 	}
-	if now.Last == request && request != "" {
+	if now.Last == mark && mark != "" {
 		return now.Visits, nil
 	}
 	now.Visits++
-	now.Last = request
+	now.Last = mark
 	return now.Visits, v.ask(ctx, http.MethodPost, path, map[string]any{"updates": now}, nil)
 }
 
