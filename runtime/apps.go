@@ -22,7 +22,7 @@ type purge struct {
 }
 
 func (in *Purge) decide(c *Core) {
-	b := appChanged{app: in.App, generation: c.generation(in.App) + 1}
+	b := appChanged{app: in.App, generation: c.generation(in.App) + 1, at: c.now.Wall}
 	var out []OutMessage
 	for p := range c.cfg.Partitions {
 		if uint16(p) != c.cfg.Partition {
@@ -71,6 +71,7 @@ func (c *Core) raise(b *appChanged, out ...OutMessage) {
 		}
 	}
 	c.via = v
+	b.from = c.generation(b.app) + 1
 	c.emit(b, out...)
 	// An invocation that has not left runs nothing, and must not leave now.
 	c.effects = slices.DeleteFunc(c.effects, func(e Effect) bool {
@@ -117,12 +118,20 @@ func (c *Core) checkPurges() {
 func (c *Core) applyApp(seq uint64, b *appChanged) {
 	a := c.app(b.app)
 	if b.listed {
-		a.services = b.services
+		for len(a.services) > 0 {
+			c.applyService(seq, b.app, a.services[0].serviceFact, true)
+			a = c.app(b.app)
+		}
+		for _, f := range b.services {
+			c.applyService(seq, b.app, f, false)
+		}
 	}
 	if b.generation <= a.generation {
+		c.dropApp(b.app)
 		return
 	}
-	old := a.generation
+	old := c.generationOf(b.app, b.from)
+	a.open++ // stays, whatever is dropped now
 	for _, e := range c.entriesOf(b.app) {
 		err := &Error{CodePurged, "the app was purged", e.req.ID}
 		t, run, z := e.req.Target, e.phase == running, zombie{e.req.ID, e.attempt, e.host}
@@ -172,7 +181,11 @@ func (c *Core) applyApp(seq uint64, b *appChanged) {
 			}
 		}
 	}
-	a.generation = b.generation
+	a.open--
+	a.generation, a.purgedAt, a.used = b.generation, b.at, false
+	if c.LogLevel() >= 2 {
+		c.keep.place(&a.node, seq, a)
+	}
 	prefix := appKey(b.app, old)
 	c.change(seq, string(prefix), Mutation{Key: prefix, Prefix: true})
 }
@@ -271,6 +284,13 @@ type SetService struct {
 // LeastServiceTimeout of an attempt: what is shorter is no time for an answer.
 const LeastServiceTimeout = 100 * time.Millisecond
 
+// What a url component may say, and how many an app may have.
+const (
+	maxServiceURL  = 2048
+	maxServiceName = 256
+	maxServices    = 1000
+)
+
 func (in *SetService) decide(c *Core) {
 	if in.URL != "" && in.Timeout < LeastServiceTimeout.Milliseconds() {
 		c.refuse(in.Waiter, Errorf(CodeBadRequest, "the time limit of a service is at least %s", LeastServiceTimeout))
@@ -280,18 +300,29 @@ func (in *SetService) decide(c *Core) {
 	had := false
 	if a := c.apps[in.App]; a != nil {
 		for _, s := range a.services {
-			if s.name == in.Name {
-				had = true
-			} else {
-				list = append(list, s)
+			had = had || s.name == in.Name
+			if s.name != in.Name {
+				list = append(list, s.serviceFact)
 			}
 		}
 	}
-	if in.URL != "" {
-		list = append(list, serviceFact{in.Name, in.URL, in.Timeout})
-		sort.Slice(list, func(i, j int) bool { return list[i].name < list[j].name })
-	}
-	if had || in.URL != "" {
+	f := serviceFact{in.Name, in.URL, in.Timeout}
+	switch {
+	case in.URL != "" && (len(in.URL) > maxServiceURL || len(in.Name) > maxServiceName):
+		c.refuse(in.Waiter, Errorf(CodeTooLarge, "the name has %d bytes and the url %d, the limits are %d and %d", len(in.Name), len(in.URL), maxServiceName, maxServiceURL))
+		return
+	case in.URL != "" && len(list) >= maxServices:
+		c.refuse(in.Waiter, Errorf(CodeTooLarge, "the app has %d url components already", len(list)))
+		return
+	case in.URL == "" && !had:
+	case c.LogLevel() >= 2:
+		c.emit(&serviceSet{app: in.App, service: f, gone: in.URL == ""})
+		c.effect(Effect{Kind: ServicesChanged})
+	default:
+		if in.URL != "" {
+			list = append(list, f)
+			sort.Slice(list, func(i, j int) bool { return list[i].name < list[j].name })
+		}
 		c.emit(&appChanged{app: in.App, generation: c.generation(in.App), listed: true, services: list})
 		c.effect(Effect{Kind: ServicesChanged})
 	}

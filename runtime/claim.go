@@ -63,18 +63,13 @@ func (in *Mark) decide(c *Core) {
 			h.fences = append(h.fences, counter{q, n})
 		}
 	}
-	for _, name := range sortedKeys(c.apps) {
-		if a := c.apps[name]; a.generation != 0 || len(a.services) > 0 {
-			h.apps = append(h.apps, appChanged{app: name, generation: a.generation, services: a.services, listed: true})
-		}
-	}
-	for _, boot := range sortedKeys(c.lost) {
-		h.lost = append(h.lost, hostLost{boot: boot, at: c.lost[boot]})
+	if c.LogLevel() < 2 {
+		c.addFacts(h)
 	}
 	c.emit(h)
 }
 
-func (m *header) restore(c *Core) {
+func (m *header) restore(c *Core, seq uint64) {
 	c.level, c.changed, c.floor = m.level, m.changed, m.floor
 	for _, x := range m.out {
 		c.outboxTo(x.partition).next = x.n
@@ -85,13 +80,18 @@ func (m *header) restore(c *Core) {
 	for _, x := range m.fences {
 		c.fences[x.partition] = x.n
 	}
-	for _, x := range m.apps {
+	for i := range m.apps {
+		x := &m.apps[i]
 		a := c.app(x.app)
-		a.generation, a.services = x.generation, x.services
+		a.generation, a.used = x.generation, x.generation != 0
+		for _, s := range x.services {
+			c.applyService(0, x.app, s, false)
+		}
 	}
 	for _, x := range m.lost {
-		c.lost[x.boot] = x.at
+		c.noteLost(0, x.boot, x.at)
 	}
+	c.listFacts(seq)
 }
 
 // Claim is the record with which this node asks to own the partition. It must
@@ -120,6 +120,7 @@ func (c *Core) Own(now Now, storeSeq uint64) bool {
 	for _, b := range c.ended.buckets {
 		b.added = now.Mono
 	}
+	c.sortLost()
 	c.linkChildren()
 	old := false
 	for _, e := range c.openEntries() {
@@ -134,7 +135,7 @@ func (c *Core) Own(now Now, storeSeq uint64) bool {
 		}
 	}
 	for _, boot := range sortedKeys(c.cancels) {
-		if _, lost := c.lost[boot]; lost { // the owner before did not come to it
+		if c.isLost(boot) { // the owner before did not come to it
 			c.withdrawCallsOf(boot)
 		}
 	}

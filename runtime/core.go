@@ -56,7 +56,7 @@ type Core struct {
 	parked    map[component]*parking
 	hosts     map[string]*hostEntry
 	offers    map[component][]*hostEntry // sorted by boot
-	lost      map[string]int64           // boot → wall clock
+	lost      map[string]*lostEntry      // by boot
 	reminders map[Actor]reminderList
 	remCount  int
 	firings   map[ID]*reminderEntry // by the request of the unfinished firing
@@ -78,8 +78,11 @@ type Core struct {
 	endSize    int
 
 	// memory of the owner
-	timers     timerHeap // by the clock that does not jump
-	walls      timerHeap // by the wall clock
+	lostOrder  []*lostEntry    // oldest first
+	strangers  map[string]bool // boots that have ended and never had anything from here
+	strange    []string        // the same, oldest first
+	timers     timerHeap       // by the clock that does not jump
+	walls      timerHeap       // by the wall clock
 	dirty      []*actorEntry
 	dirtyParks []component
 	woken      []*entry     // interrupted requests of services to look at
@@ -127,13 +130,14 @@ func New(cfg Config) *Core {
 		entries: map[ID]*entry{}, homes: map[ID]*homeEntry{}, endings: map[ID]*ending{},
 		keys: map[string]ID{}, flows: map[ID][]*entry{}, actors: map[Actor]*actorEntry{}, haunted: map[Actor]*actorEntry{}, cancels: map[string]map[ID]*entry{},
 		parked: map[component]*parking{}, hosts: map[string]*hostEntry{},
-		offers: map[component][]*hostEntry{}, lost: map[string]int64{},
+		offers: map[component][]*hostEntry{}, lost: map[string]*lostEntry{},
 		reminders: map[Actor]reminderList{}, subs: map[Actor]map[string]*subEntry{},
 		firings: map[ID]*reminderEntry{},
 		groups:  map[string]*groupEntry{}, memberOf: map[memberKey]*groupEntry{}, tells: map[groupLife]*groupTells{}, wishes: map[ID]*wish{}, pasts: map[pastKey]*past{}, apps: map[string]*appEntry{},
 		out: map[uint16]*outbox{}, in: map[uint16]uint64{}, fences: map[uint16]uint64{},
 		fenceWait: map[uint16]bool{}, blocked: map[string][]any{},
 	}
+	c.strangers = map[string]bool{}
 	c.view.groups = map[string]*viewGroup{}
 	c.ended.buckets = map[int64]*idBucket{}
 	return c
@@ -227,22 +231,6 @@ func (c *Core) refuse(waiter any, err *Error) {
 	if waiter != nil {
 		c.effect(Effect{Kind: Reply, Waiter: waiter, Err: err, ID: err.ID})
 	}
-}
-
-func (c *Core) app(name string) *appEntry {
-	a := c.apps[name]
-	if a == nil {
-		a = &appEntry{name: name}
-		c.apps[name] = a
-	}
-	return a
-}
-
-func (c *Core) generation(app string) uint64 {
-	if a := c.apps[app]; a != nil {
-		return a.generation
-	}
-	return 0
 }
 
 // stepBudget bounds what one step starts; the rest follows with the next input.

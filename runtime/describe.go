@@ -60,7 +60,11 @@ func (c *Core) Describe() string {
 	}
 	for name, a := range c.apps {
 		if a.generation != 0 || len(a.services) > 0 {
-			add("app %s generation %d services %v", name, a.generation, a.services)
+			facts := []serviceFact{}
+			for _, s := range a.services {
+				facts = append(facts, s.serviceFact)
+			}
+			add("app %s generation %d services %v", name, a.generation, facts)
 		}
 	}
 	for p, o := range c.out {

@@ -31,7 +31,8 @@ var memoryOnly = map[string]bool{
 	"hostEntry.grace": true, "hostEntry.among": true, "hostEntry.full": true, "hostEntry.idle": true,
 	"reminderEntry.node": true, "reminderEntry.index": true,
 	"groupEntry.node": true, "groupEntry.away": true, "groupTells.asked": true, // asked anew
-	"appEntry.node": true,
+	"Core.lostOrder": true, "Core.strangers": true, "Core.strange": true,
+	"serviceEntry.node": true, "lostEntry.node": true, "appEntry.node": true,
 	"outEntry.node": true, "outEntry.sent": true,
 }
 

@@ -234,10 +234,27 @@ type subEntry struct {
 
 // An appEntry holds the facts of an app.
 type appEntry struct {
+	node
 	name       string
 	generation uint64
-	services   []serviceFact
-	open       int // memory: entries of the app
+	purgedAt   int64           // wall clock of the purge that began it
+	used       bool            // something was done with it since
+	services   []*serviceEntry // by name
+	open       int             // memory: entries of the app
+}
+
+// A serviceEntry is a url component of an app.
+type serviceEntry struct {
+	node
+	app string
+	serviceFact
+}
+
+// A lostEntry is a boot that never comes back.
+type lostEntry struct {
+	node
+	boot string
+	at   int64 // wall clock of the loss
 }
 
 // An outbox is what another partition has not confirmed yet.

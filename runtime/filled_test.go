@@ -55,30 +55,38 @@ var neverKept = map[string]bool{
 	"Request.Session": true, "Request.first": true, // first: set by the next step alone
 }
 
-// TestFilledHeader: all that a header carries is there behind a cut.
+// TestFilledHeader: all that a header carries is there behind a cut; from level
+// 2 on facts are kept like everything else.
 func TestFilledHeader(t *testing.T) {
-	h := &header{}
-	fill(reflect.ValueOf(h).Elem(), "header", true)
-	r := &Record{Epoch: 5, Owner: 6, Seq: 7, Body: h}
-	c := New(filledConfig())
-	if ok, err := c.Fold(EncodeRecord(r)); !ok || err != nil {
-		t.Fatal(ok, err)
-	}
-	c.me, c.owner, r.Owner = 6, 6, 6
-	c.owned = true
-	c.Step(Now{Wall: 9, Mono: 9}, &Mark{})
-	records, _ := c.Take()
-	d := New(filledConfig())
-	for _, b := range records {
-		if ok, err := d.Fold(b); !ok || err != nil {
+	for level := 1; level <= Level; level++ {
+		h := &header{}
+		fill(reflect.ValueOf(h).Elem(), "header", true)
+		h.level = level
+		r := &Record{Epoch: 5, Owner: 6, Seq: 7, Body: h}
+		c := New(filledConfig())
+		if ok, err := c.Fold(EncodeRecord(r)); !ok || err != nil {
 			t.Fatal(ok, err)
 		}
-	}
-	if diff := differences(durable(c), durable(d), func(string) bool { return false }); diff != "" {
-		t.Error(diff)
-	}
-	if n := len(durable(c)); n < 9 {
-		t.Errorf("the header says only %v", durable(c))
+		c.me, c.owner, c.owned = 6, 6, true
+		now := Now{Wall: 9, Mono: 9}
+		c.Step(now, &Mark{})
+		c.Step(now, &Keep{Before: c.Seq(), Limit: 100})
+		records, _ := c.Take()
+		d := New(filledConfig())
+		for _, b := range records {
+			if ok, err := d.Fold(b); !ok || err != nil {
+				t.Fatal(ok, err)
+			}
+		}
+		if diff := differences(durable(c), durable(d), func(string) bool { return false }); diff != "" {
+			t.Errorf("level %d: %s", level, diff)
+		}
+		if n := len(durable(c)); n < 9 {
+			t.Errorf("level %d: the header says only %v", level, durable(c))
+		}
+		if x, _ := DecodeRecord(records[0]); level > 1 && len(x.Body.(*header).apps)+len(x.Body.(*header).lost) > 0 {
+			t.Errorf("level %d: the header has lists without a bound", level)
+		}
 	}
 }
 

@@ -96,7 +96,7 @@ func (c *Core) emitOutcome(id ID, req *Request, o *Outcome, actor Actor, unplace
 	}
 	switch {
 	case req.Key != "" || req.Kind == Promise:
-		b.storeTTL = c.cfg.ResultRetention
+		b.storeTTL, b.gen = c.cfg.ResultRetention, c.generation(req.Target.App)+1
 	case req.Kind != Call:
 		b.none = true
 	default:
@@ -107,7 +107,7 @@ func (c *Core) emitOutcome(id ID, req *Request, o *Outcome, actor Actor, unplace
 
 // endRemoval records that the state of an actor is gone, and what its key was used for.
 func (c *Core) endRemoval(e *entry) {
-	b := &completed{id: e.req.ID, none: true, removed: true, at: c.now.Wall, actor: e.req.Target.Actor()}
+	b := &completed{id: e.req.ID, none: true, removed: true, at: c.now.Wall, actor: e.req.Target.Actor(), gen: c.generation(e.req.Target.App) + 1}
 	if e.req.Key != "" {
 		b.none, b.outcome, b.storeTTL = false, Outcome{Status: 204}, c.cfg.ResultRetention
 	}

@@ -65,7 +65,7 @@ func (c *Core) Fold(b []byte) (valid bool, err error) {
 				return false, err
 			}
 			c.epoch, c.owner, c.seq, c.sawHead, c.head = r.Epoch, r.Owner, r.Seq, true, r.Seq
-			body.restore(c)
+			body.restore(c, r.Seq)
 			return true, nil
 		}
 	default:
@@ -139,7 +139,7 @@ func (c *Core) apply(r *Record) {
 			c.dropActor(a)
 		}
 	case *hostLost:
-		c.applyHostLost(b)
+		c.applyHostLost(r.Seq, b)
 	case *stateChanged:
 		c.applyState(r.Seq, b)
 	case *reminderSet:
@@ -195,6 +195,11 @@ func (c *Core) apply(r *Record) {
 		}
 	case *raised:
 		c.level = b.level
+		c.listFacts(r.Seq)
+	case *keptApp:
+		c.applyKeptApp(r.Seq, b)
+	case *serviceSet:
+		c.applyService(r.Seq, b.app, b.service, b.gone)
 	case *header:
 		c.floor = max(c.floor, b.floor)
 	case *received, *alive, *claimed:
@@ -232,6 +237,7 @@ func (c *Core) addEntry(seq uint64, e *entry) {
 	e.flowAt = len(c.flows[e.flow])
 	c.flows[e.flow] = append(c.flows[e.flow], e)
 	c.app(e.req.Target.App).open++
+	c.use(e.req.Target.App)
 	if boot := e.req.Boot; boot != "" && e.req.CancelWithCaller {
 		if c.cancels[boot] == nil {
 			c.cancels[boot] = map[ID]*entry{}
@@ -333,6 +339,7 @@ func (c *Core) dropEntry(e *entry) {
 		c.flows[e.flow] = fl
 	}
 	c.app(e.req.Target.App).open--
+	c.dropApp(e.req.Target.App)
 	if m := c.cancels[e.req.Boot]; m != nil {
 		delete(m, e.req.ID)
 		if len(m) == 0 {
@@ -409,7 +416,7 @@ func (c *Core) applyCompleted(r *Record, b *completed) {
 			c.unplace(a)
 		}
 		if b.removed {
-			c.clearState(r.Seq, b.actor)
+			c.clearState(r.Seq, b.actor, c.generationOf(b.actor.App, b.gen))
 		}
 	}
 	if e != nil && e.req.Target.IsActor() {
@@ -493,8 +500,8 @@ func (c *Core) applyContinued(seq uint64, b *continued) {
 	}
 }
 
-func (c *Core) applyHostLost(b *hostLost) {
-	c.lost[b.boot] = b.at
+func (c *Core) applyHostLost(seq uint64, b *hostLost) {
+	c.noteLost(seq, b.boot, b.at)
 	h := c.hosts[b.boot]
 	if h == nil {
 		return

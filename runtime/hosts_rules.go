@@ -19,7 +19,7 @@ type HostJoined struct {
 
 func (in *HostJoined) decide(c *Core) {
 	boot := in.Info.Boot
-	if _, lost := c.lost[boot]; lost {
+	if c.isLost(boot) {
 		c.refuse(in.Waiter, Errorf(CodeHostLost, "host %s was counted as lost", boot))
 		return
 	}
@@ -200,7 +200,7 @@ func (in *HostUnlinked) decide(c *Core) {
 type HostDown struct{ Boot, Reason string }
 
 func (in *HostDown) decide(c *Core) {
-	if _, lost := c.lost[in.Boot]; !lost {
+	if !c.isLost(in.Boot) {
 		c.loseHost(in.Boot, in.Reason, true)
 	}
 }
@@ -212,7 +212,7 @@ func (c *Core) loseHost(boot, reason string, proven bool) {
 		// Nothing here was ever given to it: remembering it in the log is not
 		// needed for safety, but a late join must be refused all the same.
 		if len(c.cancels[boot]) == 0 {
-			c.lost[boot] = c.now.Wall
+			c.noteStranger(boot)
 			return
 		}
 		c.emit(&hostLost{boot: boot, reason: reason, at: c.now.Wall}) // it is why they end

@@ -133,6 +133,16 @@ func (c *Core) keepOne(n *node) {
 		c.emit(&keptRequest{accepted: accepted{req: o.req, flow: o.flow, home: c.cfg.Partition, parents: o.parents, at: o.at}.of(o.from, c.cfg.Partition), phase: uint64(gone), away: true, cancelled: o.cancelled})
 	case *ending:
 		c.emit(&keptRequest{accepted: accepted{req: Request{ID: o.id, Target: Target{App: o.app}}, at: o.at}, phase: uint64(gone), ended: true, outcome: *o.outcome})
+	case *appEntry:
+		c.emit(&keptApp{app: o.name, generation: o.generation, used: o.used, at: o.purgedAt, gone: c.outlived(o)})
+	case *serviceEntry:
+		c.emit(&serviceSet{app: o.app, service: o.serviceFact})
+	case *lostEntry:
+		if c.now.Wall-o.at > factMemory {
+			c.dropLost(o)
+		} else {
+			c.emit(&hostLost{boot: o.boot, at: o.at})
+		}
 	case *actorEntry:
 		if c.placed(o) == nil && o.host != "" {
 			c.unplace(o) // on a host that was lost: nothing is left to keep

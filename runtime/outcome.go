@@ -68,7 +68,7 @@ func bodyHash(r *Request) uint64 {
 }
 
 func (c *Core) storeOutcome(seq uint64, r *Request, b *completed) {
-	gen := c.generation(r.Target.App)
+	gen := c.generationOf(r.Target.App, b.gen)
 	expires := (b.at + b.storeTTL) / 1000
 	key := OutcomeInStore(b.id)
 	c.change(seq, string(key), Mutation{Key: key, Value: encode(nil, &keptOutcome{r.Target.App, b.outcome, gen}), Expires: expires})

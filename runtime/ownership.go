@@ -139,7 +139,7 @@ type HostsBeat struct {
 func (in *HostsBeat) decide(c *Core) {
 	lost := []string{}
 	for _, boot := range in.Boots {
-		if _, gone := c.lost[boot]; gone {
+		if c.isLost(boot) {
 			lost = append(lost, boot)
 		} else if h := c.hosts[boot]; h != nil {
 			h.contact = c.now.Mono

@@ -58,6 +58,8 @@ const (
 	kindKeptOut      = 25
 	kindReleased     = 26
 	kindRaised       = 27
+	kindKeptApp      = 35
+	kindService      = 36
 	kindWished       = 40
 	kindKeptPast     = 41
 )
@@ -118,6 +120,10 @@ func newBody(kind uint64) message {
 		return &released{}
 	case kindRaised:
 		return &raised{}
+	case kindKeptApp:
+		return &keptApp{}
+	case kindService:
+		return &serviceSet{}
 	case kindWished:
 		return &wished{}
 	case kindKeptPast:
@@ -182,6 +188,10 @@ func kindOf(m message) uint64 {
 		return kindReleased
 	case *raised:
 		return kindRaised
+	case *keptApp:
+		return kindKeptApp
+	case *serviceSet:
+		return kindService
 	case *wished:
 		return kindWished
 	case *keptPast:
@@ -382,6 +392,7 @@ type completed struct {
 	// Attempts of this step up to replaced came to nothing; nothing of theirs may come any more.
 	step     uint32
 	replaced uint32
+	gen      uint64 // generation of the app plus one; 0 in logs of before this field
 }
 
 func (m *completed) fields(c *codec) {
@@ -398,6 +409,7 @@ func (m *completed) fields(c *codec) {
 	c.str(8, &m.app)
 	c.u32(9, &m.step)
 	c.u32(10, &m.replaced)
+	c.u64(11, &m.gen)
 }
 
 // continued: a step is done and the next one is due, in one record.
@@ -455,6 +467,7 @@ type stateChanged struct {
 	actor Actor
 	clear bool
 	set   []Field
+	gen   uint64 // generation of the app plus one; 0 in logs of before this field
 }
 
 func (m *stateChanged) fields(c *codec) {
@@ -462,6 +475,7 @@ func (m *stateChanged) fields(c *codec) {
 	c.msg(1, &has, &m.actor)
 	c.bool(2, &m.clear)
 	list(c, 3, &m.set)
+	c.u64(4, &m.gen)
 }
 
 type reminderSet struct{ r Reminder }
@@ -498,8 +512,40 @@ func (m *unsubscribed) fields(c *codec) {
 type appChanged struct {
 	app        string
 	generation uint64
-	listed     bool          // services is the whole list (else it stays)
+	listed     bool          // services is the whole list (else it stays); at level 1 only
 	services   []serviceFact // url components
+	from       uint64        // the generation before plus one; 0 in logs of before this field
+	at         int64         // wall clock, ms
+}
+
+// keptApp: the generation of an app, in full; gone: nothing needs it any more.
+type keptApp struct {
+	app        string
+	generation uint64
+	used, gone bool
+	at         int64 // wall clock of the purge, ms
+}
+
+func (m *keptApp) fields(c *codec) {
+	c.str(1, &m.app)
+	c.u64(2, &m.generation)
+	c.bool(3, &m.used)
+	c.bool(4, &m.gone)
+	c.i64(5, &m.at)
+}
+
+// serviceSet: one url component of an app is there, or gone.
+type serviceSet struct {
+	app     string
+	service serviceFact
+	gone    bool
+}
+
+func (m *serviceSet) fields(c *codec) {
+	has := true
+	c.str(1, &m.app)
+	c.msg(2, &has, &m.service)
+	c.bool(3, &m.gone)
 }
 
 type serviceFact struct {
@@ -518,6 +564,8 @@ func (m *appChanged) fields(c *codec) {
 	c.u64(2, &m.generation)
 	list(c, 3, &m.services)
 	c.bool(4, &m.listed)
+	c.u64(5, &m.from)
+	c.i64(6, &m.at)
 }
 
 // fenced: no child of that partition below the epoch is accepted any more.

@@ -114,6 +114,7 @@ func (in *SetReminder) decide(c *Core) {
 }
 
 func (c *Core) applyReminderSet(seq uint64, r Reminder) {
+	c.use(r.Actor.App)
 	list := c.reminders[r.Actor]
 	i, found := list.index(r.ID)
 	if !found {

@@ -112,8 +112,7 @@ func (c *Core) callerLost(e *entry) bool {
 	if e.req.Boot == "" {
 		return false
 	}
-	_, lost := c.lost[e.req.Boot]
-	return lost
+	return c.isLost(e.req.Boot)
 }
 
 // mayRetry is P3 and P4 for an interrupted request: its calls have ended, no

@@ -155,7 +155,7 @@ func (in *Vouch) decide(c *Core) {
 
 // lostCaller refuses what a boot sends that was counted lost.
 func (c *Core) lostCaller(boot string) *Error {
-	if _, lost := c.lost[boot]; boot != "" && lost {
+	if boot != "" && c.isLost(boot) {
 		return Errorf(CodeHostLost, "the host that sent this request was counted as lost")
 	}
 	return nil

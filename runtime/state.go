@@ -118,7 +118,7 @@ func (in *StateInput) decide(c *Core) {
 		}
 	}
 	if len(set) > 0 || clear {
-		c.emit(&stateChanged{op.Actor, clear, set})
+		c.emit(&stateChanged{actor: op.Actor, clear: clear, set: set, gen: gen + 1})
 	}
 	c.replyValue(in.Waiter, r)
 }
@@ -160,8 +160,9 @@ func notNil(b []byte) []byte {
 }
 
 func (c *Core) applyState(seq uint64, b *stateChanged) {
-	prefix := ActorPrefix(b.actor, c.generation(b.actor.App))
+	prefix := ActorPrefix(b.actor, c.generationOf(b.actor.App, b.gen))
 	group := string(prefix)
+	c.use(b.actor.App)
 	if b.clear {
 		c.change(seq, group, Mutation{Key: prefix, Prefix: true})
 	}
@@ -170,7 +171,7 @@ func (c *Core) applyState(seq uint64, b *stateChanged) {
 	}
 }
 
-func (c *Core) clearState(seq uint64, a Actor) {
-	prefix := ActorPrefix(a, c.generation(a.App))
+func (c *Core) clearState(seq uint64, a Actor, gen uint64) {
+	prefix := ActorPrefix(a, gen)
 	c.change(seq, string(prefix), Mutation{Key: prefix, Prefix: true})
 }

@@ -80,6 +80,7 @@ func (c *Core) unsubscribe(a Actor, ids []string) {
 
 // applySubscribed serves both ends: the actor's list and the group's members.
 func (c *Core) applySubscribed(seq uint64, s Subscription) {
+	c.use(s.Actor.App)
 	key := groupKey(&s)
 	x := &subEntry{Subscription: s, group: key}
 	if ActorPartition(s.Actor, c.cfg.Partitions) == c.cfg.Partition {

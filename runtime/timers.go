@@ -217,11 +217,6 @@ func (c *Core) ring() {
 	c.settle()
 }
 
-// lostMemory is how long a lost boot is known, in milliseconds. It outlasts
-// processes that were stopped overnight and wall clocks that were set by hours:
-// a boot that is forgotten could come back and write.
-const lostMemory = 7 * 86_400_000
-
 // forget drops what is older than the id window, and lost boots when nothing
 // of them can be alive any more; it needs no record.
 func (c *Core) forget() {
@@ -231,11 +226,7 @@ func (c *Core) forget() {
 	for n := c.keep.oldestEnding(); n != nil && c.now.Wall-n.at > c.cfg.IDWindow; n = c.keep.oldestEnding() {
 		c.dropEnding(n.id)
 	}
-	for boot, at := range c.lost {
-		if c.now.Wall-at > lostMemory {
-			delete(c.lost, boot)
-		}
-	}
+	c.forgetLost()
 	c.view.age(c.now.Mono)
 }
 
