@@ -277,7 +277,7 @@ func (c *Core) exhausted(e *entry) bool {
 // giveUp ends an interrupted request that gets no further attempt, once the
 // calls of its last one have ended.
 func (c *Core) giveUp(e *entry) bool {
-	if e.phase != stopped || len(e.children) > 0 || e.epoch < c.epoch && len(c.fenceWait) > 0 {
+	if e.phase != stopped || len(e.children) > 0 || c.fencing(e) {
 		return false
 	}
 	switch {

@@ -121,10 +121,15 @@ func (c *Core) mayRetry(e *entry) bool {
 	if len(e.children) > 0 {
 		return false
 	}
-	if e.epoch < c.epoch && len(c.fenceWait) > 0 && !e.void {
+	if c.fencing(e) {
 		return false
 	}
 	return c.now.Mono >= e.retryAt
+}
+
+// fencing tells that calls of its last attempt may still arrive somewhere.
+func (c *Core) fencing(e *entry) bool {
+	return e.epoch < c.epoch && len(c.fenceWait) > 0 && !e.void
 }
 
 // startOnActor starts an entry on its actor's host, or parks the actor. False
