@@ -48,7 +48,7 @@ func (c *Core) dropHome(h *homeEntry) {
 // armAway sets the timer for the deadline. Of the limits it is the only one that
 // a request which has started knows.
 func (c *Core) armAway(h *homeEntry) {
-	if d := h.req.Deadline; d != 0 && !h.answered {
+	if d := h.req.Deadline; !h.answered && (d > c.now.Wall || d != 0 && len(h.waiters) > 0) {
 		h.timer.home = h
 		c.walls.start(&h.timer, d)
 	}
@@ -56,7 +56,7 @@ func (c *Core) armAway(h *homeEntry) {
 
 // rungAway: the deadline has passed.
 func (c *Core) rungAway(h *homeEntry) {
-	h.answered = true
+	h.answered = len(h.waiters) > 0 // of a new owner nobody may have asked yet
 	c.tellWaiters(h.req.ID, &h.waiters, &Error{CodeDeadline, "the deadline of the request has passed", h.req.ID})
 }
 

@@ -119,6 +119,7 @@ func (c *Core) repeatOfKey(in *Submit) bool {
 			c.refuse(in.Waiter, reused)
 		} else {
 			c.wait(first.ID, r.Kind, waiters, in.Waiter)
+			c.armOpen(first.ID)
 		}
 		return true
 	}

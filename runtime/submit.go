@@ -31,6 +31,7 @@ func (in *Submit) decide(c *Core) {
 			c.refuse(in.Waiter, &Error{CodeBadID, "the request id was made for another request", r.ID})
 		} else {
 			c.wait(r.ID, r.Kind, waiters, in.Waiter)
+			c.armOpen(r.ID)
 		}
 		return
 	}
@@ -183,6 +184,16 @@ func (c *Core) wait(id ID, kind Kind, waiters *[]any, waiter any) {
 		c.reply(waiter, nil, id)
 	default:
 		*waiters = append(*waiters, waiter)
+	}
+}
+
+// armOpen lets the deadline answer whoever asks again after it has passed, while
+// there was no owner to say so.
+func (c *Core) armOpen(id ID) {
+	if e := c.entries[id]; e != nil && e.home == c.cfg.Partition {
+		c.arm(e)
+	} else if h := c.homes[id]; h != nil {
+		c.armAway(h)
 	}
 }
 

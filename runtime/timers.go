@@ -88,7 +88,7 @@ func (c *Core) arm(e *entry) {
 		first(&mono, e.retryAt)
 	}
 	if !e.answered {
-		if e.req.Deadline != 0 {
+		if d := e.req.Deadline; d > c.now.Wall || d != 0 && (!e.hasStarted() || len(e.waiters) > 0) {
 			first(&wall, e.req.Deadline)
 		}
 		if !e.hasStarted() && e.phase == queued {
@@ -135,7 +135,8 @@ func (c *Core) checkLimits(e *entry) {
 		if !e.hasStarted() {
 			c.end(e, err.Outcome())
 		} else {
-			e.answered = true
+			// Of a new owner nobody may have asked yet.
+			e.answered = len(e.waiters) > 0
 			c.tellWaiters(e.req.ID, &e.waiters, err)
 		}
 		return

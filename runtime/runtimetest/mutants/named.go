@@ -65,8 +65,8 @@ func byHands() []byHand {
 			`if h := c.homes[e.req.ID]; h != nil {`,
 			`if h := c.homes[e.req.ID]; h != nil && false {`},
 		{"M58 draining hosts get new work", "runtime/hosts_rules.go",
-			`if h.info.Draining || h.info.Frozen || !h.linked {`,
-			`if h.info.Frozen || !h.linked {`},
+			`func (h *hostEntry) willing() bool { return !h.info.Draining && !h.info.Frozen }`,
+			`func (h *hostEntry) willing() bool { return !h.info.Frozen }`},
 	}
 }
 
