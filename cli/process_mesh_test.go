@@ -28,6 +28,9 @@ func playComponent(dir string) {
 	mux.HandleFunc("HEAD /kar/impl/v1/actor/T", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc("GET /kar/impl/v1/actor/T/{id}", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc("DELETE /kar/impl/v1/actor/T/{id}", func(_ http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.PathValue("id"), "saves-") {
+			time.Sleep(300 * time.Millisecond) // what it does then takes time
+		}
 		note(dir, "deactivated-"+url.PathEscape(r.PathValue("id")), "")
 	})
 	mux.HandleFunc("POST /kar/impl/v1/actor/T/{id}/{method}", func(w http.ResponseWriter, r *http.Request) {
