@@ -82,12 +82,12 @@ func (p *program) gateway(ctx context.Context, cmd *cobra.Command, c *config, in
 			partitions = 64
 		}
 	}
-	p.relaxCollector()
+	memory := p.limitMemory()
 	cfg := nodeConfig{
 		Place: place, Version: p.version, Background: inBackground, Partitions: partitions,
 		Listen: c.text("listen"), BodyLimit: c.integer("body-limit"), Lease: c.span("lease"),
 		IDWindow: c.span("id-window"), ResultRetention: c.span("result-retention"), MaxAttempts: c.integer("max-attempts"), TrimAt: int64(c.integer("trim-at")),
-		TLSCert: c.text("tls-cert"), TLSKey: c.text("tls-key"),
+		TLSCert: c.text("tls-cert"), TLSKey: c.text("tls-key"), Memory: memory,
 	}
 	if shared != nil && cfg.TrimAt == 0 {
 		cfg.TrimAt = 2 << 20 // a gateway that takes over reads the logs of many partitions

@@ -38,6 +38,7 @@ type nodeConfig struct {
 	IDWindow        time.Duration
 	ResultRetention time.Duration
 	MaxAttempts     int   // 0 for no limit
+	Memory          int64 // bytes for accepted work, 0 for no limit
 	TrimAt          int64 // bytes, 0 for the default
 	Logger          *slog.Logger
 }
@@ -83,7 +84,7 @@ func (p *program) runNode(ctx context.Context, cfg nodeConfig) (err error) {
 		Partitions: cfg.Partitions, Node: boot, Mesh: back.mesh,
 		Logs: back.logs, Store: back.store, Topics: back.topics, Logger: log, Shared: back.shared,
 		Lease: cfg.Lease, IDWindow: cfg.IDWindow, ResultRetention: cfg.ResultRetention,
-		BodyLimit: cfg.BodyLimit, MaxAttempts: cfg.MaxAttempts, TrimAt: cfg.TrimAt, LogRetention: back.retention,
+		BodyLimit: cfg.BodyLimit, MaxAttempts: cfg.MaxAttempts, TrimAt: cfg.TrimAt, Memory: cfg.Memory, LogRetention: back.retention,
 	})
 	if err != nil {
 		return err

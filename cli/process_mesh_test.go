@@ -51,6 +51,13 @@ func playComponent(dir string) {
 			note(dir, "writes-"+attempt, "")
 			note(dir, "wrote-"+attempt, putState(r.PathValue("id"), attempt))
 			answerJSON(w, map[string]any{"value": attempt})
+		case "take": // notes that it ran, how large the body was, and whether it ran before
+			name := "ran-" + r.PathValue("id")
+			if exists(dir, name) {
+				note(dir, "again-"+r.PathValue("id"), "")
+			}
+			note(dir, name, strconv.Itoa(len(body)))
+			w.WriteHeader(http.StatusNoContent)
 		case "end":
 			go func() {
 				resp, err := http.Post("http://127.0.0.1:"+os.Getenv("KAR_RUNTIME_PORT")+"/kar/v1/system/shutdown", "", nil)

@@ -13,7 +13,10 @@ type Config struct {
 	ResultRetention int64
 	BodyLimit       int
 	MailboxLimit    int
-	MaxAttempts     int
+	// WorkBytes bounds what open requests from outside take, wherever their bodies
+	// are; an app may have half of it. 0 means no bound.
+	WorkBytes   int64
+	MaxAttempts int
 	// OutcomeBytes bounds the outcomes kept for callers that have not taken them.
 	OutcomeBytes int
 	// Level is the highest level of records that this version reads and writes;
@@ -75,6 +78,7 @@ type Core struct {
 	fences     map[uint16]uint64
 	view       overlay
 	keep       keepList
+	load       load
 	endSize    int
 
 	// memory of the owner
@@ -138,6 +142,7 @@ func New(cfg Config) *Core {
 		fenceWait: map[uint16]bool{}, blocked: map[string][]any{},
 	}
 	c.strangers = map[string]bool{}
+	c.load.least = leastShed
 	c.view.groups = map[string]*viewGroup{}
 	c.ended.buckets = map[int64]*idBucket{}
 	return c

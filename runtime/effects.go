@@ -38,6 +38,8 @@ const (
 	ServicesChanged
 	// GenerationChanged: an app was purged; what is known of its generation is old.
 	GenerationChanged
+	// NeedBody: read the body of request ID from record N of the log (input BodyRead here).
+	NeedBody
 )
 
 // An Effect is to be carried out once everything appended before it is durable.

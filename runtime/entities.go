@@ -39,7 +39,16 @@ type entry struct {
 	due, count  int64
 	from        groupLife // of the event that began it; zero for none
 
+	size int // of the body
+
 	// memory
+	bodyAt   uint64 // the record that holds the body
+	weight   int    // bytes beside the body
+	asked    bool   // the body is being read
+	keeping  bool   // and the entry is to be kept then
+	unsent   bool   // and the attempt is to be sent then
+	inside   bool   // nothing of the last attempt has left yet, for want of the body
+	summed   bool   // the sum of req was made for want of the body
 	lined    *line  // of its parking, where it waits
 	turn     uint64 // its place there as a suspect: who is due first goes first
 	turnAt   int64  // monotonic ms from which a suspect in line waits for no turn
@@ -185,7 +194,7 @@ type hostEntry struct {
 // take and release are the one account of what a host is given.
 func (h *hostEntry) take(e *entry) {
 	h.running[e.req.ID] = e
-	h.bytes += len(e.req.Body)
+	h.bytes += e.size
 	if e.suspect() && (h.beside.suspects == 0 || e.among < h.among) {
 		h.among = e.among
 	}
@@ -197,7 +206,7 @@ func (h *hostEntry) release(e *entry) bool {
 		return false
 	}
 	delete(h.running, e.req.ID)
-	h.bytes -= len(e.req.Body)
+	h.bytes -= e.size
 	h.count(e, -1)
 	return true
 }
@@ -241,6 +250,7 @@ type appEntry struct {
 	used       bool            // something was done with it since
 	services   []*serviceEntry // by name
 	open       int             // memory: entries of the app
+	bytes      int64           // memory: what they take
 }
 
 // A serviceEntry is a url component of an app.

@@ -233,6 +233,7 @@ func (c *Core) addEntry(seq uint64, e *entry) {
 		c.dropEntry(old)
 	}
 	c.entries[e.req.ID] = e
+	c.weigh(seq, e)
 	c.keep.place(&e.node, seq, e)
 	e.flowAt = len(c.flows[e.flow])
 	c.flows[e.flow] = append(c.flows[e.flow], e)
@@ -324,6 +325,7 @@ func (c *Core) leave(e *entry) {
 func (c *Core) dropEntry(e *entry) {
 	c.firedNoMore(e)
 	c.leave(e)
+	c.unweigh(e)
 	e.phase = gone
 	delete(c.entries, e.req.ID)
 	c.keep.remove(&e.node)
@@ -458,7 +460,7 @@ func (c *Core) applyContinued(seq uint64, b *continued) {
 		return
 	}
 	if e.req.Key != "" {
-		e.req.sum, e.req.first = e.req.bodySum(), e.req.keyTarget()
+		e.req.sum, e.req.first, e.summed = e.req.bodySum(), e.req.keyTarget(), false
 	}
 	if b.away {
 		t := e.req.Target
@@ -486,9 +488,11 @@ func (c *Core) applyContinued(seq uint64, b *continued) {
 	old := e.req.Target
 	c.firedNoMore(e)
 	c.leave(e)
+	c.unweigh(e)
 	e.step, e.attempt, e.host = b.step, 0, ""
 	e.among, e.tried = 0, 0
 	e.req.Target, e.req.Method, e.req.Path, e.req.Header, e.req.Body = b.target, b.method, b.path, b.header, b.body
+	c.weigh(seq, e)
 	e.phase, e.order = queued, seq
 	e.retryAt = 0
 	if b.keepLock {

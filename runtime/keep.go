@@ -113,16 +113,32 @@ type Keep struct {
 }
 
 func (in *Keep) decide(c *Core) {
-	for i := 0; i < in.Limit; i++ {
-		n := c.keep.live.first
+	live := c.keep.live.first
+	for range in.Limit {
+		for live != nil && live.base < in.Before && absent(live) {
+			if !c.keepWhenRead(live.owner.(*entry)) {
+				return
+			}
+			live = live.next
+		}
+		n := live
 		if e := c.keep.endings.first; e != nil && (n == nil || e.base < n.base) {
 			n = e
 		}
 		if n == nil || n.base >= in.Before {
 			return
 		}
+		if n == live {
+			live = live.next
+		}
 		c.keepOne(n)
 	}
+}
+
+// absent tells a request whose body has to be read before it can be kept.
+func absent(n *node) bool {
+	e, ok := n.owner.(*entry)
+	return ok && e.absent()
 }
 
 func (c *Core) keepOne(n *node) {
@@ -239,6 +255,7 @@ func (c *Core) applyKeptRequest(seq uint64, k *keptRequest) {
 	default:
 		if e := c.entries[id]; e != nil {
 			c.keep.place(&e.node, seq, e)
+			e.bodyAt = seq
 			c.catchUp(e, k)
 			return
 		}

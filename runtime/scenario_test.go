@@ -25,7 +25,7 @@ func TestScenarios(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := playFile(t, string(want))
+			got := playFile(t, string(want), false)
 			if *update {
 				if err := os.WriteFile(f, []byte(got), 0o644); err != nil {
 					t.Fatal(err)
@@ -39,9 +39,28 @@ func TestScenarios(t *testing.T) {
 	}
 }
 
-func playFile(t *testing.T, text string) string {
+// TestScenariosWithoutMemory: an owner that holds no body decides and sends what
+// one with all of them does.
+func TestScenariosWithoutMemory(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no scenarios", err)
+	}
+	for _, f := range files {
+		want, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := playFile(t, string(want), true); got != string(want) {
+			t.Errorf("%s: without memory\n%s", f, firstDifference(string(want), got))
+		}
+	}
+}
+
+func playFile(t *testing.T, text string, lean bool) string {
 	var out strings.Builder
 	w := newWorld(t)
+	w.lean = lean
 	for line := range strings.SplitSeq(strings.TrimRight(text, "\n"), "\n") {
 		switch {
 		case strings.HasPrefix(line, ">"):

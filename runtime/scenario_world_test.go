@@ -27,6 +27,7 @@ type world struct {
 	keep   int      // records of the next round that survive, -1 for all and no crash
 	out    strings.Builder
 	quiet  bool
+	lean   bool // no body stays in memory
 }
 
 type worldPart struct {
@@ -77,6 +78,7 @@ func (w *world) open(p *worldPart, term int) {
 		}
 	}
 	for _, b := range p.log {
+		w.shed(c)
 		fold(b)
 	}
 	claim := c.Claim(w.now)
@@ -137,6 +139,7 @@ func (w *world) mark(n uint16) string {
 }
 
 func (w *world) finish(p *worldPart, mark string) {
+	w.shed(p.core)
 	records, effects := p.core.Take()
 	crash := w.keep >= 0
 	if crash {
@@ -161,6 +164,13 @@ func (w *world) finish(p *worldPart, mark string) {
 	}
 	for i := range effects {
 		w.carry(p, &effects[i], mark)
+	}
+}
+
+func (w *world) shed(c *Core) {
+	if w.lean {
+		c.load.least = 1
+		c.Shed(1 << 40)
 	}
 }
 
@@ -197,6 +207,15 @@ func (w *world) carry(p *worldPart, e *Effect, mark string) {
 	case ToOwner:
 		in := e.Value.(Input)
 		w.queue = append(w.queue, posted{e.Partition, in, fmt.Sprintf("p%d → p%d %T", p.n, e.Partition, in)})
+	case NeedBody:
+		in := &BodyRead{ID: e.ID, At: e.N}
+		for _, b := range p.log {
+			if body, found := BodyIn(b, e.ID, e.N); found {
+				in.Body, in.Found = body, true
+			}
+		}
+		p.core.Step(w.now, in)
+		w.finish(p, mark)
 	case GroupsChanged, ServicesChanged, GenerationChanged:
 	default:
 		w.say("= %s%s", mark, w.effectText(e))

@@ -176,6 +176,7 @@ func (c *Core) start(e *entry, h *hostEntry) {
 	c.overtaken(e)
 	c.emit(b)
 	c.invoke(e)
+	e.inside = e.unsent
 	c.arm(e)
 }
 
@@ -190,6 +191,15 @@ func placeOf(t Target) Actor {
 // invoke sends the current attempt to its host; the host runs it once however
 // often it is sent.
 func (c *Core) invoke(e *entry) {
+	if e.unsent = e.absent(); e.unsent {
+		c.need(e)
+		return
+	}
+	c.sendAttempt(e, e.req.Body)
+}
+
+// sendAttempt is invoke with the body, which may have been read from the log.
+func (c *Core) sendAttempt(e *entry, body []byte) {
 	h := c.hosts[e.host]
 	if h == nil || !h.linked {
 		return
@@ -205,7 +215,7 @@ func (c *Core) invoke(e *entry) {
 	hd["Kar-Idempotency-Key"] = []string{id + "-" + step}
 	m := &Invoke{
 		Attempt: c.attemptOf(e), Epoch: c.epoch, Target: e.req.Target,
-		Method: e.req.Method, Path: e.req.Path, Header: hd, Body: e.req.Body,
+		Method: e.req.Method, Path: e.req.Path, Header: hd, Body: body,
 	}
 	if e.req.Target.IsActor() {
 		hd["Content-Type"] = []string{"application/kar+json"}

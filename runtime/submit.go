@@ -97,8 +97,11 @@ func (c *Core) admit(r *Request, vouched bool) *Error {
 	if err := checkPath(r.Target, r.Path, CodeBadRequest); err != nil {
 		return err
 	}
-	if vouched || c.cfg.MailboxLimit <= 0 {
+	if vouched {
 		return nil
+	}
+	if c.cfg.MailboxLimit <= 0 {
+		return c.spareFor(r)
 	}
 	n := 0
 	if r.Target.IsActor() {
@@ -111,7 +114,7 @@ func (c *Core) admit(r *Request, vouched bool) *Error {
 	if n >= c.cfg.MailboxLimit {
 		return Errorf(CodeMailboxFull, "%d requests wait for %s already", n, describe(r.Target))
 	}
-	return nil
+	return c.spareFor(r)
 }
 
 func describe(t Target) string {

@@ -331,6 +331,7 @@ func (a *applier) lose(applied, needs uint64) {
 // reread folds the log anew for what it says to the store behind a position.
 func (p *partition) reread(ctx context.Context, behind uint64) (changes []runtime.StoreChange, needs uint64, err error) {
 	t := p.newTerm()
+	defer t.drop()
 	t.applied = behind
 	if err := t.to(ctx, 0); err != nil {
 		return nil, 0, err

@@ -80,6 +80,8 @@ func (p *partition) carryOut(e *runtime.Effect) {
 			"app", e.Target.App, "component", e.Target.Component(), "actor", e.Target.ID, "status", e.Outcome.Status, "code", string(e.Outcome.Code))
 	case runtime.LostHost:
 		p.m.ended(e.Boot, e.Value.(runtime.HostEnd))
+	case runtime.NeedBody:
+		p.bodies.want(e.ID, e.N, p.places)
 	case runtime.GroupsChanged:
 		p.m.groups.fire()
 	case runtime.GenerationChanged:

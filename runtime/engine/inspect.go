@@ -87,6 +87,7 @@ type Stats struct {
 	LogsTorn                                                                uint64 // times that somebody else had deleted the front of a log
 	Appends, AppendedRecords, AppendedBytes, Trims                          uint64
 	Hosts, ActiveActors, Pending, Parked, Running, Reminders, Subscriptions int
+	WorkBytes, WorkLimit                                                    int64 // memory that open requests take, and may take; 0 for no limit
 	LogBytes                                                                int64
 	AppendSeconds, RecoverySeconds                                          float64
 	// Of the partitions that this node owns.
@@ -101,7 +102,7 @@ const statsPatience = time.Second
 func (m *Mesh) Stats() Stats {
 	ctx, cancel := context.WithTimeout(context.Background(), statsPatience)
 	defer cancel()
-	s := Stats{Hosts: len(m.Hosts("")), HostsLost: m.tally.hostsLost.Load(), HostsEnded: m.tally.hostsEnded.Load(), LogsTorn: m.tally.torn.Load()}
+	s := Stats{Hosts: len(m.Hosts("")), HostsLost: m.tally.hostsLost.Load(), HostsEnded: m.tally.hostsEnded.Load(), LogsTorn: m.tally.torn.Load(), WorkBytes: m.memory.held.Load() + m.memory.asking.Load(), WorkLimit: m.memory.limit}
 	_ = m.queryMine(ctx, runtime.Query{Kind: runtime.QueryGauges}, func(_ *partition, v any) {
 		g := v.(runtime.Gauges)
 		s.ActiveActors += g.ActiveActors

@@ -34,6 +34,12 @@ type Config struct {
 	ResultRetention time.Duration // 0 means 24 h
 	BodyLimit       int           // bytes of a request or result; 0 means 4 MiB
 	MailboxLimit    int           // waiting requests per actor or service from outside; 0 means 10,000
+	// WorkBytes bounds what open requests from outside take in one partition,
+	// bodies in the log included; an app may have half of it. 0 means 1 GiB.
+	WorkBytes int64
+	// Memory bounds what open requests take in this process, in bytes; what is
+	// beyond half of it stays in the log only. 0 means no bound.
+	Memory int64
 	// MaxAttempts of a request before it ends as an error; 0 means no limit.
 	MaxAttempts int
 	// HostLimit and HostBytes bound what one host is given at a time from one
@@ -90,7 +96,10 @@ func (c *Config) fill() {
 		c.HostLimit = 10_000
 	}
 	if c.HostBytes == 0 {
-		c.HostBytes = 32 << 20
+		c.HostBytes = c.part(32<<20, 4)
+	}
+	if c.WorkBytes == 0 {
+		c.WorkBytes = 1 << 30
 	}
 	if c.TrimAt == 0 {
 		c.TrimAt = 16 << 20
@@ -104,6 +113,16 @@ func (c *Config) fill() {
 		c.Shared = &shared
 	}
 }
+
+// part is a default, or less of it where there is little memory.
+func (c *Config) part(of int64, share int64) int {
+	if c.Memory > 0 {
+		of = min(of, c.Memory/share)
+	}
+	return int(of)
+}
+
+func (c *Config) outcomeBytes() int { return c.part(64<<20, 8) }
 
 func orDuration(d *time.Duration, def time.Duration) {
 	if *d == 0 {
@@ -129,6 +148,7 @@ type Mesh struct {
 	peers Peers // nil in local mode
 	owned *ownerLoop
 	tally tally
+	memory
 	guests
 	beats beats
 
@@ -152,6 +172,7 @@ func Open(ctx context.Context, cfg Config) (*Mesh, error) {
 		cfg: cfg, start: time.Now(), dir: newDirectory(cfg.Partitions), guests: newGuests(),
 		groups: newSignal(), services: newSignal(), life: run, cancel: cancel,
 	}
+	m.memory.limit = cfg.Memory
 	m.beats.m, m.beats.wake = m, make(chan struct{}, 1)
 	for p := range cfg.Partitions {
 		log, err := cfg.Logs(uint16(p))

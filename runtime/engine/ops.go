@@ -28,6 +28,11 @@ const (
 // asked again when the answer was lost, so requests carry ids.
 func (m *Mesh) do(ctx context.Context, op *Op) (reply, error) {
 	var giveUp time.Time
+	if op.Submit != nil {
+		size := int64(len(op.Submit.Request.Body))
+		m.memory.asking.Add(size)
+		defer m.memory.asking.Add(-size)
+	}
 	open := false // an earlier try may have been accepted
 	for began := time.Now(); ; {
 		rep, err := m.once(ctx, op)

@@ -22,6 +22,7 @@ type partition struct {
 	logger  *slog.Logger
 	applier atomic.Pointer[applier] // of the term, or of the last one
 	lookups lookups
+	bodies  bodyReader
 
 	// The loop's alone.
 	core     *runtime.Core // nil without a term
@@ -30,6 +31,8 @@ type partition struct {
 	lastTick time.Time
 	unsure   bool // some try of the round's append has an unknown outcome
 	trim     trimmer
+	share    share
+	places   *places // of the term
 
 	orders chan func(context.Context) // for the loop
 
@@ -66,7 +69,8 @@ func newPartition(m *Mesh, n uint16, log runtime.Log) *partition {
 		logger: m.cfg.Logger.With("partition", n),
 	}
 	p.applier.Store(newApplier(p))
-	p.trim.p = p
+	p.trim.p, p.bodies.p = p, p
+	p.share.of = &m.memory
 	p.stats.Store(&partStats{})
 	return p
 }
@@ -230,6 +234,9 @@ func (p *partition) round(ctx context.Context, ins []runtime.Input) error {
 		return nil
 	}
 	now := p.m.now()
+	if p.m.memory.limit > 0 {
+		p.core.SetSpare(p.m.memory.spare())
+	}
 	var err error
 	if p.proven() {
 		err = p.readFirst(now, ins)
@@ -256,6 +263,7 @@ func (p *partition) round(ctx context.Context, ins []runtime.Input) error {
 	p.count.counts = p.core.Counts
 	snapshot := p.count
 	p.stats.Store(&snapshot)
+	p.weigh()
 	for i := range effects {
 		p.carryOut(&effects[i])
 	}
@@ -342,6 +350,7 @@ func (p *partition) append(ctx context.Context, records [][]byte) error {
 			err = p.placed(ctx, first)
 		}
 		if err == nil {
+			p.places.add(p.core.Seq()-uint64(len(records))+1, first)
 			p.next, p.proof = first+uint64(len(records)), p.m.stamp(sent)
 			p.count.appends++
 			p.count.records += uint64(len(records))
@@ -442,6 +451,7 @@ func (p *partition) fail(ins []runtime.Input, effects []runtime.Effect, cause er
 		}
 	}
 	p.core = nil
+	p.share.set(0)
 }
 
 func asError(err error) *runtime.Error {

@@ -53,8 +53,8 @@ func (p *partition) submitFor(ctx context.Context, op *Op, done func(*Result)) b
 	if r.Key != "" || op.Submit.Vouched == nil && r.Session != "" {
 		return false
 	}
-	w := &waiter{}
-	stop := context.AfterFunc(ctx, func() { p.push(&runtime.Leave{ID: r.ID, Waiter: w}) })
+	w, id := &waiter{}, r.ID // what waits must not hold the body
+	stop := context.AfterFunc(ctx, func() { p.push(&runtime.Leave{ID: id, Waiter: w}) })
 	w.then = func(rep reply) {
 		stop()
 		if rep.err != nil {

@@ -96,6 +96,7 @@ func (o *ownerLoop) take(ctx context.Context, n uint16, x plan, free func()) err
 	if err != nil {
 		return err
 	}
+	defer t.drop()
 	o.mu.Lock()
 	listed := o.listed
 	o.mu.Unlock()

@@ -19,6 +19,8 @@ type term struct {
 	applied uint64 // of the store, when known
 	stored  bool   // whether the store said so
 	claimed time.Time
+	share   share
+	places  *places
 
 	// of the reading
 	next    uint64 // offset to read from
@@ -38,10 +40,10 @@ const storePatience = 2 * time.Second
 
 func (p *partition) newTerm() *term {
 	cfg := p.m.cfg
-	return &term{p: p, core: runtime.New(runtime.Config{
+	return &term{p: p, share: share{of: &p.m.memory}, places: &places{}, core: runtime.New(runtime.Config{
 		Mesh: cfg.Mesh, Partition: p.n, Partitions: cfg.Partitions, Node: cfg.Node + "/" + NewBoot()[:8],
 		Lease: cfg.Lease.Milliseconds(), IDWindow: cfg.IDWindow.Milliseconds(), ResultRetention: cfg.ResultRetention.Milliseconds(),
-		BodyLimit: cfg.BodyLimit, MailboxLimit: cfg.MailboxLimit, MaxAttempts: cfg.MaxAttempts, OutcomeBytes: 64 << 20,
+		BodyLimit: cfg.BodyLimit, MailboxLimit: cfg.MailboxLimit, MaxAttempts: cfg.MaxAttempts, OutcomeBytes: cfg.outcomeBytes(), WorkBytes: cfg.WorkBytes,
 		HostLimit: cfg.HostLimit, HostBytes: cfg.HostBytes, Level: cfg.Level,
 	})}
 }
@@ -56,6 +58,7 @@ func (p *partition) read(ctx context.Context) (*term, error) {
 		}
 		t, err := p.readOnce(ctx)
 		if err != nil {
+			t.drop()
 			return nil, err
 		}
 		t.start = start
@@ -63,6 +66,7 @@ func (p *partition) read(ctx context.Context) (*term, error) {
 		if damage == nil {
 			return t, nil
 		}
+		t.drop()
 		if now, _, err := p.log.Bounds(ctx); err != nil || now == start {
 			return nil, damage
 		}
@@ -108,6 +112,12 @@ func (t *term) to(ctx context.Context, from uint64) error {
 				e.Detail += fmt.Sprintf(" (partition %d, offset %d)", t.p.n, offset)
 			}
 			return err
+		}
+		if valid {
+			t.places.add(t.core.Seq(), offset)
+		}
+		if len(b) > 1<<10 || offset%64 == 0 {
+			t.weigh()
 		}
 		for _, ch := range t.core.TakeChanges() {
 			if ch.Seq > t.applied {
@@ -168,7 +178,8 @@ func (p *partition) begin(ctx context.Context, t *term, began time.Time) error {
 	if p.core != nil { // a term that is over, which nobody had noticed
 		p.end()
 	}
-	p.core, p.next = t.core, t.next
+	p.core, p.next, p.places = t.core, t.next, t.places
+	p.share, t.share.held = t.share, 0
 	p.proof = p.m.stamp(t.claimed)
 	p.trim.reset(t.marks, t.core)
 	p.front.Store(t.start)
@@ -196,6 +207,7 @@ func (p *partition) recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	defer t.drop()
 	if p.m.cfg.Shared != nil && t.core.Epoch() > p.epoch.Load() {
 		return errDeposed
 	}
@@ -217,6 +229,7 @@ func (p *partition) end() {
 			}
 		}
 		p.core = nil
+		p.share.set(0)
 	}
 	p.owning.Store(false)
 	p.down.Store(nil)

@@ -64,7 +64,7 @@ func (t *trimmer) decide(now runtime.Now) {
 	if c.OldestLive() < cut.seq {
 		t.keeping = true
 		c.Step(now, &runtime.Keep{Before: cut.seq, Limit: keepBatch})
-		if c.OldestLive() < cut.seq {
+		if c.OldestLive() < cut.seq && !c.Reading() { // else what was read wakes it
 			t.p.push() // wake for the next batch
 			t.nudge()
 		}
@@ -138,6 +138,7 @@ func (t *trimmer) cutDone(m mark, err error, freed int64) {
 		t.threshold = max(t.p.m.cfg.TrimAt, t.threshold*7/8)
 	}
 	t.p.count.trims++
+	t.p.places.cut(m.seq)
 	for len(t.marks) > 0 && t.marks[0].offset < m.offset {
 		t.marks = t.marks[1:]
 	}

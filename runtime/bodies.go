@@ -1,0 +1,207 @@
+package runtime
+
+import "slices"
+
+// Accepted work takes memory until it ends. Its bodies need not: they stand in
+// the log. An owner whose node runs short of memory lets go of the bodies that
+// are needed last, and asks for one again (NeedBody) when an attempt is to be
+// sent, or when the record that holds it is to be kept. What a body is has no
+// part in any decision, so that an owner with little memory decides as one with
+// much.
+
+const (
+	// workBytes is about what a request takes beside its body, path and headers.
+	workBytes = 1536
+	// leastShed is the smallest body, in bytes, that is worth reading again.
+	leastShed = 512
+	// keepReads bounds the bytes of bodies that are read at a time to be kept.
+	keepReads = 8 << 20
+)
+
+// A load is what the open requests of a partition take.
+type load struct {
+	held   int64    // bytes in memory
+	total  int64    // bytes, with the bodies that are in the log only
+	bodies []*entry // whose body was in memory, oldest first; some have ended or let go of it
+	bodied int      // how many in bodies have theirs
+	waits  int64    // bytes of bodies that are being read to be kept
+	spare  int64    // bytes of memory left on the node, when it is limited
+	bound  bool
+	least  int // leastShed, or what a test wants
+}
+
+// weigh counts an entry that has come, or has another body.
+func (c *Core) weigh(seq uint64, e *entry) {
+	e.size, e.bodyAt, e.weight = len(e.req.Body), seq, workBytes+len(e.req.Path)+len(e.req.Target.ID)
+	for name, values := range e.req.Header {
+		for _, v := range values {
+			e.weight += len(name) + len(v) + 32
+		}
+	}
+	l := &c.load
+	l.held += int64(e.weight + e.size)
+	l.total += int64(e.weight + e.size)
+	c.app(e.req.Target.App).bytes += int64(e.weight + e.size)
+	if e.size < l.least {
+		return
+	}
+	l.bodied++
+	if len(l.bodies) > 2*l.bodied+1024 {
+		l.bodies = slices.DeleteFunc(l.bodies, func(e *entry) bool { return !l.sheds(e) })
+	}
+	l.bodies = append(l.bodies, e)
+}
+
+// unweigh takes an entry out of the count that ends, or gets another body.
+func (c *Core) unweigh(e *entry) {
+	l := &c.load
+	l.held -= int64(e.weight + len(e.req.Body))
+	l.total -= int64(e.weight + e.size)
+	c.app(e.req.Target.App).bytes -= int64(e.weight + e.size)
+	if l.sheds(e) {
+		l.bodied--
+	}
+	c.unread(e)
+}
+
+// sheds tells an entry with a body in memory that is worth to be let go of.
+func (l *load) sheds(e *entry) bool {
+	return e.phase != gone && len(e.req.Body) >= max(l.least, 1)
+}
+
+// absent tells that the body is in the log only.
+func (e *entry) absent() bool { return len(e.req.Body) < e.size }
+
+// Held is how many bytes of memory the open requests take.
+func (c *Core) Held() int64 { return c.load.held }
+
+// Shed lets go of bodies, of what came last first, until n bytes are free or
+// nothing is left.
+func (c *Core) Shed(n int64) {
+	l := &c.load
+	for n > 0 && len(l.bodies) > 0 {
+		last := len(l.bodies) - 1
+		e := l.bodies[last]
+		l.bodies[last] = nil
+		l.bodies = l.bodies[:last]
+		if !l.sheds(e) {
+			continue
+		}
+		if e.req.Key != "" && e.req.sum == 0 {
+			e.req.sum, e.summed = e.req.bodySum(), true
+		}
+		l.bodied--
+		l.held -= int64(e.size)
+		n -= int64(e.size)
+		e.req.Body = nil
+	}
+}
+
+// SetSpare says how many bytes of memory the node has left for accepted work;
+// what this core accepts from now on counts against it.
+func (c *Core) SetSpare(bytes int64) { c.load.spare, c.load.bound = bytes, true }
+
+// spareFor refuses work from outside for which there is no room.
+func (c *Core) spareFor(r *Request) *Error {
+	need := int64(workBytes + len(r.Body))
+	var of int64
+	if a := c.apps[r.Target.App]; a != nil {
+		of = a.bytes
+	}
+	switch limit := c.cfg.WorkBytes; {
+	case limit > 0 && of+need > limit/2:
+		return Errorf(CodeMailboxFull, "unfinished requests of app %s take %d MB of this partition already", r.Target.App, of>>20)
+	case limit > 0 && c.load.total+need > limit:
+		return Errorf(CodeMailboxFull, "unfinished requests take %d MB of this partition already", c.load.total>>20)
+	case c.load.bound && need > c.load.spare:
+		return Errorf(CodeMailboxFull, "the gateway has no memory left for more unfinished requests")
+	}
+	c.load.spare -= need
+	return nil
+}
+
+// need asks for the body of an entry, once.
+func (c *Core) need(e *entry) {
+	if !e.asked {
+		e.asked = true
+		c.effect(Effect{Kind: NeedBody, ID: e.req.ID, N: e.bodyAt})
+	}
+}
+
+// keepWhenRead has an entry be kept when its body is there. It reports whether
+// more may be asked for.
+func (c *Core) keepWhenRead(e *entry) bool {
+	if e.keeping {
+		return true
+	}
+	if c.load.waits > 0 && c.load.waits+int64(e.size) > keepReads {
+		return false
+	}
+	e.keeping = true
+	c.load.waits += int64(e.size)
+	c.need(e)
+	return true
+}
+
+func (c *Core) unread(e *entry) {
+	if e.keeping {
+		e.keeping = false
+		c.load.waits -= int64(e.size)
+	}
+}
+
+// Reading tells that live things wait to be kept until their bodies are there.
+func (c *Core) Reading() bool { return c.load.waits > 0 }
+
+// BodyRead answers NeedBody: the body that the record at position At holds.
+// Found is false when the log has no such record any more.
+type BodyRead struct {
+	ID    ID
+	At    uint64
+	Body  []byte
+	Found bool
+}
+
+func (in *BodyRead) decide(c *Core) {
+	e := c.entries[in.ID]
+	if e == nil || !e.asked {
+		return
+	}
+	e.asked = false
+	if in.At != e.bodyAt || !in.Found { // it was kept meanwhile, or has another body
+		if e.keeping || e.unsent && e.phase == running {
+			c.need(e)
+		}
+		return
+	}
+	if e.keeping {
+		c.unread(e)
+		k := c.keptOf(e)
+		k.req.Body = in.Body
+		if e.summed {
+			k.req.sum = 0
+		}
+		c.emit(k)
+	}
+	if e.unsent && e.phase == running {
+		e.unsent, e.inside = false, false
+		c.sendAttempt(e, in.Body)
+	}
+}
+
+// BodyIn is the body of a request in the record of the log that has this position.
+func BodyIn(record []byte, id ID, at uint64) (body []byte, found bool) {
+	r, err := DecodeRecord(record)
+	if err != nil || r.Seq != at {
+		return nil, false
+	}
+	switch b := r.Body.(type) {
+	case *accepted:
+		return b.req.Body, b.req.ID == id
+	case *continued:
+		return b.body, b.id == id
+	case *keptRequest:
+		return b.req.Body, b.req.ID == id
+	}
+	return nil, false
+}

@@ -1,0 +1,55 @@
+package engine
+
+import "sync/atomic"
+
+// A memory counts what accepted work takes on this node, in bytes. When half of
+// the limit is taken, partitions let go of bodies, which the log holds; at the
+// limit the outside door is closed.
+type memory struct {
+	limit int64 // 0 for none
+	held  atomic.Int64
+	// asking is what requests that are under way here bring along.
+	asking atomic.Int64
+}
+
+// A share is the part of a term.
+type share struct {
+	of   *memory
+	held int64
+}
+
+// set counts anew, and reports what is too much.
+func (s *share) set(held int64) (over int64) {
+	now := s.of.held.Add(held - s.held)
+	s.held = held
+	if s.of.limit == 0 {
+		return 0
+	}
+	return now - s.of.limit/2
+}
+
+// spare is how much is left.
+func (m *memory) spare() int64 { return m.limit - m.held.Load() - m.asking.Load() }
+
+// weigh counts what the core of a term holds and lets go of what is too much.
+func (t *term) weigh() {
+	if over := t.share.set(t.core.Held()); over > 0 {
+		t.core.Shed(over)
+		t.share.set(t.core.Held())
+	}
+}
+
+// drop ends the share of a term that has not begun.
+func (t *term) drop() {
+	if t != nil {
+		t.share.set(0)
+	}
+}
+
+// weigh is the same for the term that runs.
+func (p *partition) weigh() {
+	if over := p.share.set(p.core.Held()); over > 0 {
+		p.core.Shed(over)
+		p.share.set(p.core.Held())
+	}
+}
