@@ -28,6 +28,8 @@ type URLService struct {
 	// Timeout is how long one attempt may take; 0 means 1 min. An attempt
 	// whose end is not known is counted as stopped when it has passed.
 	Timeout time.Duration
+	// Proxied tells that there is a proxy before the service.
+	Proxied bool
 }
 
 // URLHosts keeps one host attached for each url service.
@@ -103,9 +105,9 @@ func (u *URLHosts) Set(list []URLService) {
 	}
 }
 
-// boot is stable while node, app, name, URL and time limit are.
+// boot is stable while node and service are.
 func (u *URLHosts) boot(s URLService) string {
-	sum := sha256.Sum256([]byte(strings.Join([]string{u.node, s.App, s.Name, s.URL, s.Timeout.String()}, "\x00")))
+	sum := sha256.Sum256([]byte(strings.Join([]string{u.node, s.App, s.Name, s.URL, s.Timeout.String(), strconv.FormatBool(s.Proxied)}, "\x00")))
 	return "url-" + hex.EncodeToString(sum[:12])
 }
 
@@ -210,7 +212,7 @@ const (
 func newURLHost(u *URLHosts, s URLService) *urlHost {
 	window := min(max(s.Timeout/2, shortestWindow), longestWindow)
 	return &urlHost{
-		set: u, service: s, timeout: s.Timeout, window: window, proxied: runtime.Proxied(s.URL) || u.viaProxy(s.URL),
+		set: u, service: s, timeout: s.Timeout, window: window, proxied: s.Proxied || u.viaProxy(s.URL),
 		nudge: make(chan struct{}, 1), wake: make(chan struct{}, 1),
 		epochs: map[uint16]uint64{}, ran: map[runtime.Attempt]*urlAttempt{}, silent: map[uint16]time.Duration{},
 		beaten: tunnel.BootTime(), // the join is contact

@@ -213,14 +213,14 @@ func stopIdle(ctx context.Context, cfg nodeConfig) bool {
 // followServices keeps the url hosts as the mesh lists them, until ctx ends. A
 // list that lacks what some partition did not say adds, and removes nothing.
 func followServices(ctx context.Context, mesh *engine.Mesh, urls *activator.URLHosts) {
-	known := map[string]activator.URLService{}
+	known := map[[2]string]activator.URLService{}
 	for {
 		list, changed, err := mesh.Services(ctx, "")
 		if err == nil {
 			clear(known)
 		}
 		for _, s := range list {
-			known[s.App+"\x00"+s.Name] = activator.URLService{App: s.App, Name: s.Name, URL: s.URL, Timeout: s.Timeout}
+			known[[2]string{s.App, s.Name}] = activator.URLService{App: s.App, Name: s.Name, URL: s.URL, Timeout: s.Timeout, Proxied: s.Proxied}
 		}
 		urls.Set(slices.Collect(maps.Values(known)))
 		var again <-chan time.Time

@@ -33,6 +33,7 @@ func needsSubcommand(cmd *cobra.Command, args []string) error {
 
 func (p *program) serviceAdd() *cobra.Command {
 	var timeout string
+	var proxied bool
 	cmd := &cobra.Command{
 		Use:     "add --app APP [--timeout 30s] NAME URL",
 		Short:   "Register a service, or replace its URL",
@@ -43,7 +44,7 @@ func (p *program) serviceAdd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			body := map[string]string{"url": args[1], "timeout": timeout}
+			body := map[string]any{"url": args[1], "timeout": timeout, "proxied": proxied}
 			var got serviceRow
 			if err := cl.manage(cmd.Context(), http.MethodPut, cl.path("services", args[0]), body, &got); err != nil {
 				return err
@@ -53,7 +54,8 @@ func (p *program) serviceAdd() *cobra.Command {
 		},
 	}
 	addFlags(cmd.Flags(), commonSettings(), legacySettings())
-	cmd.Flags().StringVar(&timeout, "timeout", "30s", "how long one attempt may take")
+	cmd.Flags().StringVar(&timeout, "timeout", "30s", "how long one attempt may take; behind a proxy no shorter than the proxy's own limit")
+	cmd.Flags().BoolVar(&proxied, "proxied", false, "there is a proxy before it, whose 502, 503 and 504 are no answers (always so in .svc.… and .codeengine.appdomain.cloud)")
 	return cmd
 }
 

@@ -68,6 +68,7 @@ type serviceAnswer struct {
 	Name    string `json:"name"`
 	URL     string `json:"url"`
 	Timeout string `json:"timeout"`
+	Proxied bool   `json:"proxied,omitempty"`
 }
 
 // listServices serves GET /services.
@@ -78,7 +79,7 @@ func (x *exchange) listServices() error {
 	}
 	out := make([]serviceAnswer, len(list))
 	for i, s := range list {
-		out[i] = serviceAnswer{s.Name, s.URL, s.Timeout.String()}
+		out[i] = serviceAnswer{s.Name, s.URL, s.Timeout.String(), s.Proxied}
 	}
 	return x.json(http.StatusOK, struct {
 		Services []serviceAnswer `json:"services"`
@@ -90,6 +91,7 @@ func (x *exchange) addService() error {
 	var ask struct {
 		URL     string `json:"url"`
 		Timeout string `json:"timeout"`
+		Proxied bool   `json:"proxied"`
 	}
 	if err := x.decode(&ask, runtime.CodeBadRequest, "Request body was not a service"); err != nil {
 		return err
@@ -106,7 +108,7 @@ func (x *exchange) addService() error {
 		}
 		timeout = d
 	}
-	s := engine.Service{App: x.app(), Name: x.names[1], URL: ask.URL, Timeout: timeout}
+	s := engine.Service{App: x.app(), Name: x.names[1], URL: ask.URL, Timeout: timeout, Proxied: ask.Proxied || runtime.Proxied(ask.URL)}
 	replaced, err := x.mesh.AddService(x.r.Context(), s)
 	if err != nil {
 		return err
@@ -115,7 +117,7 @@ func (x *exchange) addService() error {
 	if replaced {
 		status = http.StatusOK
 	}
-	return x.json(status, serviceAnswer{s.Name, s.URL, s.Timeout.String()})
+	return x.json(status, serviceAnswer{s.Name, s.URL, s.Timeout.String(), s.Proxied})
 }
 
 // removeService serves DELETE /services/{service}.

@@ -121,6 +121,8 @@ func TestPurgeAndDrain(t *testing.T) {
 
 func TestServicesByURL(t *testing.T) {
 	w := newWorld(t)
+	w.expect("PUT", "/services/p", `{"url":"http://127.0.0.1:1","proxied":true}`, 201, `{"name":"p","url":"http://127.0.0.1:1","timeout":"30s","proxied":true}`)
+	w.expect("DELETE", "/services/p", "", 204, "")
 	w.expect("GET", "/services", "", 200, `{"services":[]}`)
 	w.expect("PUT", "/services/s", `{"url":"http://127.0.0.1:1/base","timeout":"90s"}`, 201, `{"name":"s","url":"http://127.0.0.1:1/base","timeout":"1m30s"}`)
 	w.expect("PUT", "/services/s", `{"url":"https://127.0.0.1:1"}`, 200, `{"name":"s","url":"https://127.0.0.1:1","timeout":"30s"}`)

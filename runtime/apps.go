@@ -278,6 +278,7 @@ func (c *Core) checkDrains() {
 type SetService struct {
 	App, Name, URL string
 	Timeout        int64 // ms
+	Proxied        bool  // there is a proxy before it, see [Proxied]
 	Waiter         any
 }
 
@@ -306,7 +307,7 @@ func (in *SetService) decide(c *Core) {
 			}
 		}
 	}
-	f := serviceFact{in.Name, in.URL, in.Timeout}
+	f := serviceFact{in.Name, in.URL, in.Timeout, in.Proxied}
 	switch {
 	case in.URL != "" && (len(in.URL) > maxServiceURL || len(in.Name) > maxServiceName):
 		c.refuse(in.Waiter, Errorf(CodeTooLarge, "the name has %d bytes and the url %d, the limits are %d and %d", len(in.Name), len(in.URL), maxServiceName, maxServiceURL))
@@ -333,13 +334,14 @@ func (in *SetService) decide(c *Core) {
 type ServiceFact struct {
 	App, Name, URL string
 	Timeout        int64 // ms
+	Proxied        bool
 }
 
 func (c *Core) serviceFacts() []ServiceFact {
 	var list []ServiceFact
 	for _, name := range sortedKeys(c.apps) {
 		for _, s := range c.apps[name].services {
-			list = append(list, ServiceFact{name, s.name, s.url, s.timeout})
+			list = append(list, ServiceFact{name, s.name, s.url, s.timeout, s.proxied || Proxied(s.url)})
 		}
 	}
 	return list

@@ -26,7 +26,7 @@ func sampleRecords() []*Record {
 		&unplaced{actor}, &hostLost{"b", "gone", 3, company{4, 5, 6}}, &stateChanged{actor: actor, clear: true, gen: 3, set: []Field{{Key: "k", Sub: "s", InMap: true, Value: []byte{}}, {Key: "gone"}}},
 		&reminderSet{Reminder{Actor: actor, ID: "r", Path: "/p", Due: 5, Period: 6, Data: []byte("[]"), CatchUp: true, TargetNS: 7}},
 		&reminderGone{actor, []string{"a", ""}}, &subscribed{Subscription{Actor: actor, ID: "s", Topic: "t", Next: -1}}, &unsubscribed{actor, []string{"s"}},
-		&appChanged{app: "a", generation: 2, listed: true, services: []serviceFact{{"n", "http://x", 5}}, from: 2, at: 3}, &keptApp{"a", 1, true, true, 4}, &serviceSet{"a", serviceFact{"n", "http://x", 5}, true}, &fenced{1, 2}, &cancelled{id},
+		&appChanged{app: "a", generation: 2, listed: true, services: []serviceFact{{"n", "http://x", 5, true}}, from: 2, at: 3}, &keptApp{"a", 1, true, true, 4}, &serviceSet{"a", serviceFact{"n", "http://x", 5, true}, true}, &fenced{1, 2}, &cancelled{id},
 		&received{}, &delivered{"g", 5}, &alive{}, &keptIDs{[]ID{id}}, &keptOut{1, 2, []byte("p")}, &released{[]ID{id}}, &raised{2}, &wished{id}, &keptPast{id, 1, 2},
 		&keptActor{actor: actor, host: "h", zombies: []zombie{{id: id, attempt: 1, host: "h"}}, stale: true},
 		&keptRequest{accepted: accepted{req: req, flow: id, step: 2}, order: 9, attempt: 3, host: "h", epoch: 4, phase: uint64(running), cancelled: true},

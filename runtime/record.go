@@ -551,12 +551,14 @@ func (m *serviceSet) fields(c *codec) {
 type serviceFact struct {
 	name, url string
 	timeout   int64 // ms
+	proxied   bool
 }
 
 func (s *serviceFact) fields(c *codec) {
 	c.str(1, &s.name)
 	c.str(2, &s.url)
 	c.i64(3, &s.timeout)
+	c.bool(4, &s.proxied)
 }
 
 func (m *appChanged) fields(c *codec) {

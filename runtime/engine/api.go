@@ -191,11 +191,12 @@ func (m *Mesh) Drain(ctx context.Context, app string) (int, error) {
 type Service struct {
 	App, Name, URL string
 	Timeout        time.Duration // how long one attempt may take
+	Proxied        bool          // there is a proxy before it, see [runtime.Proxied]
 }
 
 // AddService registers (or replaces) a url component.
 func (m *Mesh) AddService(ctx context.Context, s Service) (replaced bool, err error) {
-	return m.setService(ctx, &runtime.SetService{App: s.App, Name: s.Name, URL: s.URL, Timeout: s.Timeout.Milliseconds()})
+	return m.setService(ctx, &runtime.SetService{App: s.App, Name: s.Name, URL: s.URL, Timeout: s.Timeout.Milliseconds(), Proxied: s.Proxied})
 }
 
 // RemoveService removes one.
@@ -223,7 +224,7 @@ func (m *Mesh) Services(ctx context.Context, app string) (list []Service, change
 		facts, _ := v.([]runtime.ServiceFact)
 		for _, s := range facts {
 			if app == "" || s.App == app {
-				list = append(list, Service{s.App, s.Name, s.URL, time.Duration(s.Timeout) * time.Millisecond})
+				list = append(list, Service{s.App, s.Name, s.URL, time.Duration(s.Timeout) * time.Millisecond, s.Proxied})
 			}
 		}
 	})
