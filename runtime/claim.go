@@ -161,6 +161,7 @@ func (c *Core) Own(now Now, storeSeq uint64) bool {
 	c.effect(Effect{Kind: ServicesChanged})
 	sort.Slice(c.dirty, func(i, j int) bool { return lessActor(c.dirty[i].actor, c.dirty[j].actor) })
 	c.settle()
+	c.easeEndings()
 	return true
 }
 

@@ -1,6 +1,9 @@
 package runtime
 
-import "sort"
+import (
+	"slices"
+	"sort"
+)
 
 // Config of a core. All durations are milliseconds.
 type Config struct {
@@ -12,6 +15,7 @@ type Config struct {
 	IDWindow        int64
 	ResultRetention int64
 	BodyLimit       int
+	RecordLimit     int // bytes of the largest record that the log takes; 0 means no bound
 	MailboxLimit    int
 	// WorkBytes bounds what open requests from outside take, wherever their bodies
 	// are; an app may have half of it. 0 means no bound.
@@ -153,13 +157,16 @@ func (c *Core) Step(now Now, in Input) {
 	c.now, c.budget = now, stepBudget
 	in.decide(c)
 	c.settle()
+	c.easeEndings()
 }
 
 // Take hands over the records to append, in order, and the effects to carry out
 // once those records (and all earlier ones) are durable.
 func (c *Core) Take() (records [][]byte, effects []Effect) {
 	if len(c.records) > 0 && len(c.released) > 0 {
-		c.emit(&released{c.released})
+		for part := range slices.Chunk(c.released, idsInRecord) {
+			c.emit(&released{part})
+		}
 		c.released = c.released[:0]
 	}
 	records, effects = c.records, c.effects

@@ -30,7 +30,7 @@ var memoryOnly = map[string]bool{
 	"hostEntry.info": true, "hostEntry.known": true, "hostEntry.linked": true, "hostEntry.contact": true,
 	"hostEntry.grace": true, "hostEntry.among": true, "hostEntry.full": true, "hostEntry.idle": true,
 	"reminderEntry.node": true, "reminderEntry.index": true,
-	"groupEntry.node": true, "groupEntry.away": true, "groupTells.asked": true, // asked anew
+	"groupEntry.node": true, "groupEntry.kept": true, "groupEntry.away": true, "groupTells.asked": true, // asked anew
 	"Core.lostOrder": true, "Core.strangers": true, "Core.strange": true,
 	"serviceEntry.node": true, "lostEntry.node": true, "appEntry.node": true,
 	"outEntry.node": true, "outEntry.sent": true,

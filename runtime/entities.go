@@ -232,6 +232,7 @@ type groupEntry struct {
 	topic   string
 	next    int64
 	life    uint64                // position of the record that made it
+	kept    uint64                // memory: the first of the records that keep it
 	members []*subEntry           // sorted by actor and id
 	away    map[uint16]*awayTells // memory: by partition of its members
 }

@@ -64,7 +64,7 @@ func (c *Core) endOn(e *entry, o *Outcome, unplaced bool) {
 		c.Counts.DeadLetters++
 		c.effect(Effect{Kind: AppError, ID: e.req.ID, Outcome: o, Target: e.req.Target})
 	}
-	if c.cfg.BodyLimit > 0 && len(o.Body) > c.cfg.BodyLimit {
+	if c.cfg.BodyLimit > 0 && len(o.Body) > c.cfg.BodyLimit || !c.fits(o.bytes()+e.req.Target.bytes()) {
 		o = (&Error{CodeResultTooLarge, "the result has more bytes than the limit allows", e.req.ID}).Outcome()
 	}
 	target, comp := e.req.Target, componentOf(e.req.Target)
@@ -148,6 +148,10 @@ func (c *Core) next(e *entry, tc *tailCall) {
 	}
 	b.keepLock = t.IsActor() && t == from && !tc.release()
 	to := PartitionOf(t, "", e.req.ID, c.cfg.Partitions)
+	if !c.fits(2*(t.bytes()+len(b.method)+len(b.path)) + len(b.body) + len(e.req.Key) + len(e.req.Boot)) {
+		c.end(e, (&Error{CodeResultTooLarge, "the tail call has more bytes than a record of the log", e.req.ID}).Outcome())
+		return
+	}
 	if to == c.cfg.Partition {
 		c.emit(b)
 		c.touchTarget(e)
@@ -156,6 +160,7 @@ func (c *Core) next(e *entry, tc *tailCall) {
 		m := &parcel{kind: msgStep, id: e.req.ID, gen: c.generation(t.App), home: e.home, step: b.step, flow: e.flow, req: Request{
 			ID: e.req.ID, Kind: e.req.Kind, Target: t, Method: b.method, Path: b.path, Header: b.header, Body: b.body,
 		}}
+		b.header, b.body = nil, nil // the message has them
 		c.emit(b, OutMessage{To: to, Payload: encode(nil, m)})
 	}
 	if from != t && from.IsActor() {

@@ -384,7 +384,7 @@ func TestKeptGroupOfMany(t *testing.T) {
 		s.do(&Keep{Before: seq, Limit: 10})
 	}
 	for _, b := range s.log[cut:] {
-		if len(b) > 2*keptGroupBytes {
+		if len(b) > 2*listBytes {
 			t.Errorf("a record of %d bytes", len(b))
 		}
 	}

@@ -171,10 +171,11 @@ func (c *Core) keepOne(n *node) {
 		c.keepGroup(o)
 	case *idBucket:
 		c.keep.remove(&o.node) // add lists it again under the new record
-		c.emit(&keptIDs{o.all()})
-		if !o.listed() {
-			c.keep.place(&o.node, c.seq, o)
+		first := c.seq + 1
+		for part := range slices.Chunk(o.all(), idsInRecord) {
+			c.emit(&keptIDs{part})
 		}
+		c.keep.place(&o.node, first, o)
 	case *past:
 		c.keepPast(o)
 	case *wish:
@@ -354,6 +355,7 @@ type keptGroup struct {
 	next    int64
 	life    uint64
 	more    bool // another record before it has the first members
+	rest    bool // another record behind it has the last members; unknown before this field
 }
 
 func (k *keptGroup) fields(c *codec) {
@@ -361,19 +363,16 @@ func (k *keptGroup) fields(c *codec) {
 	c.i64(2, &k.next)
 	c.u64(3, &k.life)
 	c.bool(4, &k.more)
+	c.bool(5, &k.rest)
 }
 
-// keptGroupBytes is about how large one record of a group gets.
-const keptGroupBytes = 128 << 10
-
 func (c *Core) keepGroup(g *groupEntry) {
-	members, next, life := slices.Clone(g.members), g.next, g.life
-	for more := false; len(members) > 0; more = true {
-		k, size := &keptGroup{next: next, life: life, more: more}, 0
-		for len(members) > 0 && size < keptGroupBytes {
-			s := members[0].Subscription
-			k.members, members = append(k.members, s), members[1:]
-			size += 64 + len(s.Actor.App) + len(s.Actor.Type) + len(s.Actor.ID) + len(s.ID) + len(s.Path) + len(s.Topic) + len(s.ContentType) + len(s.Group)
+	parts := pieces(slices.Clone(g.members), func(m *subEntry) int { return m.bytes() })
+	next, life := g.next, g.life
+	for i, part := range parts {
+		k := &keptGroup{next: next, life: life, more: i > 0, rest: i < len(parts)-1}
+		for _, m := range part {
+			k.members = append(k.members, m.Subscription)
 		}
 		c.emit(k)
 	}
@@ -389,8 +388,11 @@ func (c *Core) applyKeptGroup(seq uint64, k *keptGroup) {
 	}
 	g := c.groups[groupKey(&k.members[0])]
 	g.next, g.life = k.next, k.life
-	if !k.more { // all records of the group are needed from the first one on
-		c.keep.place(&g.node, seq, g)
+	if !k.more {
+		g.kept = seq
+	}
+	if !k.rest { // all records of the group are needed from the first one on
+		c.keep.place(&g.node, g.kept, g)
 	}
 }
 

@@ -153,19 +153,19 @@ func (c *Core) repeatOfKey(in *Submit) bool {
 	return true
 }
 
-// keepEnding keeps a plain outcome until its caller has it; under pressure the
-// oldest go first.
+// keepEnding keeps a plain outcome until its caller has it.
 func (c *Core) keepEnding(seq uint64, id ID, app string, o *Outcome, at int64) {
 	x := &ending{id: id, app: app, outcome: o, at: at, size: len(o.Body) + 256}
 	c.endings[id] = x
 	c.keep.placeEnding(&x.node, seq, x)
 	c.endSize += x.size
-	for c.cfg.OutcomeBytes > 0 && c.endSize > c.cfg.OutcomeBytes {
-		old := c.keep.oldestEnding()
-		if old == nil || old == x {
-			return
-		}
-		c.dropEnding(old.id)
+}
+
+// easeEndings drops the oldest outcomes under pressure. An owner decides that;
+// how much is kept is no matter of the log.
+func (c *Core) easeEndings() {
+	for c.cfg.OutcomeBytes > 0 && c.endSize > c.cfg.OutcomeBytes && c.keep.endings.first != c.keep.endings.last {
+		c.dropEnding(c.keep.oldestEnding().id)
 	}
 }
 

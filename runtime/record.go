@@ -467,7 +467,8 @@ type stateChanged struct {
 	actor Actor
 	clear bool
 	set   []Field
-	gen   uint64 // generation of the app plus one; 0 in logs of before this field
+	gen   uint64   // generation of the app plus one; 0 in logs of before this field
+	maps  []string // submaps that go as a whole, before set; from level 2 on
 }
 
 func (m *stateChanged) fields(c *codec) {
@@ -476,6 +477,7 @@ func (m *stateChanged) fields(c *codec) {
 	c.bool(2, &m.clear)
 	list(c, 3, &m.set)
 	c.u64(4, &m.gen)
+	c.strs(5, &m.maps)
 }
 
 type reminderSet struct{ r Reminder }

@@ -107,6 +107,9 @@ func (in *SetReminder) decide(c *Core) {
 	if r.Period > 0 {
 		r.Period = min(max(r.Period, int64(time.Millisecond)), maxPeriod)
 	}
+	if c.refuseLarge(in.Waiter, "the reminder", r.bytes()) {
+		return
+	}
 	replaced := c.reminders[r.Actor].find(r.ID) != nil
 	c.emit(&reminderSet{*r})
 	c.replyValue(in.Waiter, replaced)
@@ -162,8 +165,8 @@ func (in *CancelReminders) decide(c *Core) {
 		ids = append(ids, r.ID)
 	}
 	firings := c.firingsOf(in.Actor, in.ID)
-	if len(ids) > 0 {
-		c.emit(&reminderGone{in.Actor, ids})
+	for _, part := range pieces(ids, func(id string) int { return len(id) }) {
+		c.emit(&reminderGone{in.Actor, part})
 	}
 	n := len(ids)
 	for _, e := range firings {

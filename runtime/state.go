@@ -65,6 +65,7 @@ func (in *StateInput) decide(c *Core) {
 	one := &Field{Key: op.Key, Sub: op.Sub, InMap: op.InMap, Value: op.Value}
 	var r StateResult
 	var set []Field
+	var maps []string
 	clear := false
 	switch op.Verb {
 	case StateGet, StateSet, StateDelete:
@@ -88,9 +89,34 @@ func (in *StateInput) decide(c *Core) {
 			c.reread(in.Waiter)
 			return
 		}
+	case StateMapClear, StateClear:
+		p := group
+		if op.Verb == StateMapClear {
+			p = string(MapPrefix(prefix, op.Key))
+		}
+		n, again := c.count(v, group, p)
+		if again {
+			c.reread(in.Waiter)
+			return
+		}
+		switch {
+		case n == 0:
+		case op.Verb == StateClear:
+			r.N, clear = 1, true
+		case c.LogLevel() >= 2:
+			r.N, maps = n, []string{op.Key}
+		default:
+			r.N = n
+			found, _ := c.scan(v, group, p)
+			for _, k := range sortedKeys(found) {
+				if f, ok := fieldOf(group, k, nil); ok {
+					set = append(set, Field{Key: f.Key, Sub: f.Sub, InMap: true})
+				}
+			}
+		}
 	default:
 		p := group
-		if op.Verb == StateMap || op.Verb == StateMapClear {
+		if op.Verb == StateMap {
 			p = string(MapPrefix(prefix, op.Key))
 		}
 		found, again := c.scan(v, group, p)
@@ -104,21 +130,16 @@ func (in *StateInput) decide(c *Core) {
 			}
 		}
 		sortFields(r.Fields)
-		switch op.Verb {
-		case StateMapClear:
-			r.N = len(r.Fields)
-			for _, f := range r.Fields {
-				set = append(set, Field{Key: f.Key, Sub: f.Sub, InMap: true})
-			}
-			r.Fields = nil
-		case StateClear:
-			r.N = min(len(r.Fields), 1)
-			clear = r.N > 0
-			r.Fields = nil
-		}
 	}
-	if len(set) > 0 || clear {
-		c.emit(&stateChanged{actor: op.Actor, clear: clear, set: set, gen: gen + 1})
+	size := op.Actor.bytes()
+	for i := range set {
+		size += set[i].bytes()
+	}
+	if c.refuseLarge(in.Waiter, "the change of state", size) {
+		return
+	}
+	if len(set) > 0 || len(maps) > 0 || clear {
+		c.emit(&stateChanged{actor: op.Actor, clear: clear, set: set, gen: gen + 1, maps: maps})
 	}
 	c.replyValue(in.Waiter, r)
 }
@@ -165,6 +186,9 @@ func (c *Core) applyState(seq uint64, b *stateChanged) {
 	c.use(b.actor.App)
 	if b.clear {
 		c.change(seq, group, Mutation{Key: prefix, Prefix: true})
+	}
+	for _, key := range b.maps {
+		c.change(seq, group, Mutation{Key: MapPrefix(prefix, key), Prefix: true})
 	}
 	for i := range b.set {
 		c.change(seq, group, Mutation{Key: FieldKey(prefix, &b.set[i]), Value: b.set[i].Value})

@@ -84,6 +84,9 @@ func (in *Submit) decide(c *Core) {
 		c.refuse(in.Waiter, err)
 		return
 	}
+	if c.refuseLarge(in.Waiter, "the request", b.req.bytes()+16*len(b.parents)) {
+		return
+	}
 	b.req.Session = ""
 	c.accept(b, in.Waiter)
 }

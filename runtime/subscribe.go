@@ -53,6 +53,9 @@ func (in *Subscribe) decide(c *Core) {
 	if replaced && old.group != groupKey(&s) {
 		c.unsubscribe(s.Actor, []string{s.ID})
 	}
+	if c.refuseLarge(in.Waiter, "the subscription", 2*s.bytes()) { // twice: for its group, too
+		return
+	}
 	to := GroupPartition(&s, c.cfg.Partitions)
 	if to == c.cfg.Partition {
 		c.emit(&subscribed{s})
@@ -175,9 +178,11 @@ func (c *Core) unsubscribeSome() {
 	for budget := unsubscribeStep; budget > 0 && len(c.leaving) > 0; {
 		l := c.leaving[0]
 		var ids []string
-		for ; len(l.subs) > 0 && len(ids) < unsubscribeRecord; l.subs = l.subs[1:] {
+		size := 0
+		for ; len(l.subs) > 0 && len(ids) < unsubscribeRecord && size < listBytes; l.subs = l.subs[1:] {
 			if x := l.subs[0]; c.subs[l.actor][x.ID] == x {
 				ids = append(ids, x.ID)
+				size += len(x.ID) + x.bytes()
 			}
 		}
 		if len(ids) > 0 {
@@ -263,6 +268,14 @@ func (in *DeliverEvents) decide(c *Core) {
 			ID: c.makeID(m.Actor.App), Kind: Tell,
 			Target: Target{App: m.Actor.App, Type: m.Actor.Type, ID: m.Actor.ID},
 			Method: "POST", Path: m.Path, Body: eventBody(m.ContentType, ev.Body),
+		}
+		if !c.fits(req.bytes() + len(g.key)) {
+			// Written as an argument it is larger than it was in the topic.
+			c.Counts.DeadLetters++
+			why := Errorf(CodeTooLarge, "event %d of topic %s has %d bytes as an argument", ev.Offset, g.topic, len(req.Body))
+			c.effect(Effect{Kind: AppError, ID: req.ID, Outcome: why.Outcome(), Target: req.Target})
+			c.emit(&delivered{g.key, ev.Offset + 1})
+			continue
 		}
 		c.Counts.EventsDelivered++
 		to := ActorPartition(m.Actor, c.cfg.Partitions)

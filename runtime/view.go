@@ -15,11 +15,14 @@ type View struct {
 	Generation uint64
 	// Entries by store key; for scans, every key under the prefix.
 	Entries map[string][]byte
+	// Prefix is set when Entries are all there is under it, and nothing else.
+	Prefix string
 }
 
 // An overlay holds recent changes by group (an actor's state, or one single key).
 type overlay struct {
 	groups map[string]*viewGroup
+	recent []viewChange // in order: what the store has is forgotten from the front
 	// Two ages of positions: what was applied to the store before the last
 	// ageing is no longer needed by any reader that is quick enough.
 	applied, aged, forgotten uint64
@@ -27,9 +30,15 @@ type overlay struct {
 }
 
 type viewGroup struct {
-	cleared uint64 // everything before this position is gone
+	cleared uint64            // everything before this position is gone
+	maps    map[string]uint64 // the same of what lies under a prefix
 	items   map[string]viewItem
 	last    uint64
+}
+
+type viewChange struct {
+	seq        uint64
+	group, key string
 }
 
 type viewItem struct {
@@ -62,10 +71,30 @@ func (o *overlay) age(now int64) {
 		return
 	}
 	o.forgotten = cut
-	for k, g := range o.groups {
-		if g.last <= cut {
-			delete(o.groups, k)
-		}
+	for len(o.recent) > 0 && o.recent[0].seq <= cut {
+		o.drop(&o.recent[0])
+		o.recent[0] = viewChange{}
+		o.recent = o.recent[1:]
+	}
+}
+
+// drop forgets one change that the store has, unless a later one took its place.
+func (o *overlay) drop(x *viewChange) {
+	g := o.groups[x.group]
+	if g == nil {
+		return
+	}
+	if g.cleared == x.seq {
+		g.cleared = 0
+	}
+	if g.maps[x.key] == x.seq {
+		delete(g.maps, x.key)
+	}
+	if it, ok := g.items[x.key]; ok && it.seq == x.seq {
+		delete(g.items, x.key)
+	}
+	if g.last <= x.seq {
+		delete(o.groups, x.group)
 	}
 }
 
@@ -78,6 +107,23 @@ func (in *StoreApplied) decide(c *Core) {
 	}
 }
 
+// gone tells whether the log says that the store's value of a key is gone, for
+// a view that is good for a position.
+func (g *viewGroup) gone(key string, applied uint64) bool {
+	if g == nil {
+		return false
+	}
+	if g.cleared > applied {
+		return true
+	}
+	for prefix, seq := range g.maps {
+		if seq > applied && strings.HasPrefix(key, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
 // lookup is the value of a key as of now; again means that the view is too old to say.
 func (c *Core) lookup(v *View, group, key string) (value []byte, again bool) {
 	g := c.view.groups[group]
@@ -85,12 +131,14 @@ func (c *Core) lookup(v *View, group, key string) (value []byte, again bool) {
 		if it, ok := g.items[key]; ok {
 			return it.value, false
 		}
-		if g.cleared > 0 && (v == nil || g.cleared > v.Applied) {
-			return nil, false
-		}
 	}
-	if v == nil || v.Applied < c.view.forgotten {
+	switch {
+	case v == nil && g.gone(key, 0):
+		return nil, false
+	case v == nil || v.Applied < c.view.forgotten:
 		return nil, true
+	case g.gone(key, v.Applied):
+		return nil, false
 	}
 	return v.Entries[key], false
 }
@@ -104,7 +152,7 @@ func (c *Core) scan(v *View, group, prefix string) (found map[string][]byte, aga
 	g := c.view.groups[group]
 	if g == nil || g.cleared <= v.Applied {
 		for k, x := range v.Entries {
-			if strings.HasPrefix(k, prefix) {
+			if strings.HasPrefix(k, prefix) && !g.gone(k, v.Applied) {
 				found[k] = x
 			}
 		}
@@ -123,6 +171,42 @@ func (c *Core) scan(v *View, group, prefix string) (found map[string][]byte, aga
 	return found, false
 }
 
+// count is how many keys scan would find. What was read from the store for
+// exactly this prefix is not looked at one by one: it may be very much.
+func (c *Core) count(v *View, group, prefix string) (n int, again bool) {
+	if v == nil || v.Applied < c.view.forgotten {
+		return 0, true
+	}
+	g := c.view.groups[group]
+	stored := !g.gone(prefix, v.Applied)
+	if stored && (g == nil || len(g.maps) == 0) && v.Prefix == prefix {
+		n = len(v.Entries)
+	} else if stored {
+		for k := range v.Entries {
+			if strings.HasPrefix(k, prefix) && !g.gone(k, v.Applied) {
+				n++
+			}
+		}
+	}
+	if g == nil {
+		return n, false
+	}
+	for k, it := range g.items {
+		if !strings.HasPrefix(k, prefix) {
+			continue
+		}
+		_, held := v.Entries[k]
+		held = held && !g.gone(k, v.Applied)
+		switch {
+		case held && it.value == nil:
+			n--
+		case !held && it.value != nil:
+			n++
+		}
+	}
+	return n, false
+}
+
 func (c *Core) reread(waiter any) {
 	c.refuse(waiter, Errorf(CodeAskAgain, "the view of the store is too old"))
 }
@@ -132,11 +216,24 @@ func (c *Core) change(seq uint64, group string, m Mutation) {
 	c.changed = max(c.changed, seq)
 	g := c.view.group(group)
 	g.last = seq
-	if m.Prefix {
+	key := string(m.Key)
+	c.view.recent = append(c.view.recent, viewChange{seq, group, key})
+	switch {
+	case m.Prefix && key == group:
 		g.cleared = seq
-		g.items = map[string]viewItem{}
-	} else {
-		g.items[string(m.Key)] = viewItem{seq, m.Value, m.Expires}
+		g.items, g.maps = map[string]viewItem{}, nil
+	case m.Prefix:
+		if g.maps == nil {
+			g.maps = map[string]uint64{}
+		}
+		g.maps[key] = seq
+		for k := range g.items {
+			if strings.HasPrefix(k, key) {
+				delete(g.items, k)
+			}
+		}
+	default:
+		g.items[key] = viewItem{seq, m.Value, m.Expires}
 	}
 	if n := len(c.changes); n > 0 && c.changes[n-1].Seq == seq {
 		c.changes[n-1].Writes = append(c.changes[n-1].Writes, m)

@@ -29,6 +29,9 @@ func (p *partition) view(ctx context.Context, app string, keys [][]byte, prefix 
 			}
 		}
 		if prefix != nil {
+			if len(keys) == 0 {
+				v.Prefix = string(prefix)
+			}
 			err := s.Scan(prefix, func(k, b []byte) bool {
 				v.Entries[string(k)] = append([]byte{}, b...)
 				return true

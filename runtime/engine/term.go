@@ -44,8 +44,17 @@ func (p *partition) newTerm() *term {
 		Mesh: cfg.Mesh, Partition: p.n, Partitions: cfg.Partitions, Node: cfg.Node + "/" + NewBoot()[:8],
 		Lease: cfg.Lease.Milliseconds(), IDWindow: cfg.IDWindow.Milliseconds(), ResultRetention: cfg.ResultRetention.Milliseconds(),
 		BodyLimit: cfg.BodyLimit, MailboxLimit: cfg.MailboxLimit, MaxAttempts: cfg.MaxAttempts, OutcomeBytes: cfg.outcomeBytes(), WorkBytes: cfg.WorkBytes,
-		HostLimit: cfg.HostLimit, HostBytes: cfg.HostBytes, Level: cfg.Level,
+		HostLimit: cfg.HostLimit, HostBytes: cfg.HostBytes, Level: cfg.Level, RecordLimit: p.recordLimit(),
 	})}
+}
+
+// recordLimit is the size of the largest record that the log takes; 0 when it
+// does not say.
+func (p *partition) recordLimit() int {
+	if l, ok := p.log.(interface{ MaxRecord() int }); ok {
+		return l.MaxRecord()
+	}
+	return 0
 }
 
 // read folds the log up to its end. One that has lost its front is not believed

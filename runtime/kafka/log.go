@@ -72,6 +72,9 @@ func (l *log) Append(ctx context.Context, batch [][]byte) (uint64, error) {
 	return 0, err
 }
 
+// MaxRecord is the size in bytes of the largest record that the log takes.
+func (l *log) MaxRecord() int { return l.c.MaxRecord() }
+
 func (l *log) append(ctx context.Context, batch [][]byte) (uint64, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
