@@ -39,7 +39,11 @@ func ReservedField(name string) bool {
 // FieldName is the canonical form of a field's name; false when HTTP has no such name.
 func FieldName(name string) (string, bool) {
 	for i := range len(name) {
-		if c := name[i]; c <= ' ' || c >= 0x7f || strings.IndexByte("\"(),/:;<=>?@[\\]{}", c) >= 0 {
+		c := name[i]
+		if 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '-' {
+			continue
+		}
+		if c <= ' ' || c >= 0x7f || strings.IndexByte("\"(),/:;<=>?@[\\]{}", c) >= 0 {
 			return "", false
 		}
 	}
@@ -48,16 +52,19 @@ func FieldName(name string) (string, bool) {
 
 // FieldValue is a value with blanks for what HTTP cannot carry.
 func FieldValue(v string) string {
-	if strings.IndexFunc(v, control) < 0 {
-		return v
-	}
-	b := []byte(v)
-	for i, c := range b {
-		if control(rune(c)) {
-			b[i] = ' '
+	clean := []byte(nil)
+	for i := range len(v) {
+		if control(v[i]) {
+			if clean == nil {
+				clean = []byte(v)
+			}
+			clean[i] = ' '
 		}
 	}
-	return string(b)
+	if clean != nil {
+		return string(clean)
+	}
+	return v
 }
 
-func control(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f }
+func control(c byte) bool { return c < ' ' && c != '\t' || c == 0x7f }

@@ -145,15 +145,20 @@ func (f *fields) header(h runtime.Header, data []byte) runtime.Header {
 		f.err = errMalformed
 		return h
 	}
-	name, isName := runtime.FieldName(known(data[m : m+int(n)]))
-	if !isName {
-		return h
+	name, good := word(data[m : m+int(n)])
+	if !good {
+		if name, good = runtime.FieldName(name); !good {
+			return h
+		}
+		f.hop = f.hop || runtime.HopByHop(name)
 	}
-	value := runtime.FieldValue(known(data[m+int(n):]))
+	value, good := word(data[m+int(n):])
+	if !good {
+		value = runtime.FieldValue(value)
+	}
 	if h == nil {
 		h = make(runtime.Header, 6)
 	}
-	f.hop = f.hop || runtime.HopByHop(name)
 	if old := h[name]; old != nil {
 		h[name] = append(old, value)
 	} else {
@@ -170,48 +175,53 @@ func (f *fields) message(h runtime.Header) runtime.Header {
 	return h
 }
 
-// known turns bytes into a string without an allocation for the words that
-// most messages carry.
+// known turns bytes into a string, most words without an allocation.
 func known(b []byte) string {
+	s, _ := word(b)
+	return s
+}
+
+// word knows what most messages carry, all of it fit for a header.
+func word(b []byte) (s string, is bool) {
 	switch string(b) {
 	case "Content-Type":
-		return "Content-Type"
+		return "Content-Type", true
 	case "Content-Length":
-		return "Content-Length"
+		return "Content-Length", true
 	case "Kar-Request-Id":
-		return "Kar-Request-Id"
+		return "Kar-Request-Id", true
 	case "Kar-Attempt":
-		return "Kar-Attempt"
+		return "Kar-Attempt", true
 	case "Kar-Step":
-		return "Kar-Step"
+		return "Kar-Step", true
 	case "Kar-Idempotency-Key":
-		return "Kar-Idempotency-Key"
+		return "Kar-Idempotency-Key", true
 	case "0":
-		return "0"
+		return "0", true
 	case "Date":
-		return "Date"
+		return "Date", true
 	case "Accept":
-		return "Accept"
+		return "Accept", true
 	case "Accept-Encoding":
-		return "Accept-Encoding"
+		return "Accept-Encoding", true
 	case "User-Agent":
-		return "User-Agent"
+		return "User-Agent", true
 	case "Pragma":
-		return "Pragma"
+		return "Pragma", true
 	case "application/kar+json":
-		return "application/kar+json"
+		return "application/kar+json", true
 	case "application/json":
-		return "application/json"
+		return "application/json", true
 	case "text/plain; charset=utf-8":
-		return "text/plain; charset=utf-8"
+		return "text/plain; charset=utf-8", true
 	case "POST":
-		return "POST"
+		return "POST", true
 	case "GET":
-		return "GET"
+		return "GET", true
 	case "PUT":
-		return "PUT"
+		return "PUT", true
 	case "1":
-		return "1"
+		return "1", true
 	}
-	return string(b)
+	return string(b), false
 }
