@@ -11,6 +11,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -20,13 +21,15 @@ import (
 //	T.add [key, ms]    runs for ms, and adds one to the number in the state of the actor
 //	T.touch [key, ms]  the same without state
 //	T.stamp [key, ms]  as touch; no two runs give the same answer
+//	T.die [key, ms]    runs for ms and kills its process
+//	T.odd… [key, ms]   as touch, with an answer of which HTTP would not approve
 //	/work [key, ms]    the service
 func playComponent(witness string) {
 	c := &played{witness: witness, api: "http://127.0.0.1:" + os.Getenv("KAR_RUNTIME_PORT") + "/kar/v1"}
 	mux := http.NewServeMux()
 	mux.HandleFunc("HEAD /kar/impl/v1/actor/T", func(http.ResponseWriter, *http.Request) {})
-	mux.HandleFunc("GET /kar/impl/v1/actor/T/{id}", func(http.ResponseWriter, *http.Request) {})
-	mux.HandleFunc("DELETE /kar/impl/v1/actor/T/{id}", func(http.ResponseWriter, *http.Request) {})
+	mux.HandleFunc("GET /kar/impl/v1/actor/T/{id}", func(_ http.ResponseWriter, r *http.Request) { c.note("activated", r.PathValue("id")) })
+	mux.HandleFunc("DELETE /kar/impl/v1/actor/T/{id}", func(_ http.ResponseWriter, r *http.Request) { c.note("deactivated", r.PathValue("id")) })
 	mux.HandleFunc("POST /kar/impl/v1/actor/T/{id}/{method}", func(w http.ResponseWriter, r *http.Request) {
 		id, method := r.PathValue("id"), r.PathValue("method")
 		key, err := c.run(r, "T/"+id, func() error {
@@ -39,8 +42,15 @@ func playComponent(witness string) {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
 		}
-		if method == "stamp" {
+		switch {
+		case method == "stamp":
 			key += " " + rand.Text()
+		case method == "die":
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {}
+		case strings.HasPrefix(method, "odd"):
+			c.odd(w, r, method, `{"value":"`+key+`"}`)
+			return
 		}
 		w.Header().Set("Content-Type", "application/kar+json")
 		_ = json.NewEncoder(w).Encode(map[string]any{"value": key})
@@ -59,11 +69,26 @@ func playComponent(witness string) {
 		os.Exit(1)
 	}
 	fmt.Println("listening", os.Getpid())
-	_ = http.Serve(l, mux)
+	c.server = &http.Server{Handler: mux}
+	_ = c.server.Serve(l)
 	os.Exit(1)
 }
 
-type played struct{ witness, api string }
+type played struct {
+	witness, api string
+	server       *http.Server
+}
+
+// note tells the witness what became of an actor.
+func (c *played) note(what, id string) {
+	conn, err := net.Dial("unix", c.witness)
+	if err != nil {
+		return // the test has ended
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "note %s T/%s %d\n", what, id, os.Getpid())
+	_, _ = bufio.NewReader(conn).ReadString('\n')
+}
 
 // run is one attempt of a request, with a connection to the witness open for
 // as long as it lasts. The account is what must not run twice at a time; ""

@@ -29,6 +29,8 @@ type witness struct {
 	ghosts   []*run
 	runs     map[string]int // attempts begun, by key
 	accounts map[string]int // attempts begun, by account
+	alive    map[string]int // the process in which an actor is active, by account
+	notes    map[string]int // activations and deactivations: "activated T/x 4711"
 	overlaps []string
 }
 
@@ -44,7 +46,8 @@ func newWitness(t *testing.T) *witness {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &witness{t: t, path: filepath.Join(dir, "w"), running: map[string]*run{}, runs: map[string]int{}, accounts: map[string]int{}}
+	w := &witness{t: t, path: filepath.Join(dir, "w"), running: map[string]*run{}, runs: map[string]int{}, accounts: map[string]int{},
+		alive: map[string]int{}, notes: map[string]int{}}
 	if w.l, err = net.Listen("unix", w.path); err != nil {
 		t.Fatal(err)
 	}
@@ -66,6 +69,12 @@ func newWitness(t *testing.T) *witness {
 
 func (w *witness) watch(c *net.UnixConn) {
 	line, err := bufio.NewReader(c).ReadString('\n')
+	if what, ok := strings.CutPrefix(line, "note "); ok {
+		w.note(strings.TrimSpace(what))
+		c.Write([]byte("go\n"))
+		c.Close()
+		return
+	}
 	r := &run{line: strings.TrimSpace(line), conn: c}
 	var account, key string
 	if err == nil {
@@ -84,6 +93,61 @@ func (w *witness) watch(c *net.UnixConn) {
 	w.accounts[account]++
 	w.mu.Unlock()
 	c.Write([]byte("go\n"))
+}
+
+// note counts what becomes of an actor, and says when it is active in two
+// processes that live.
+func (w *witness) note(line string) {
+	var what, account string
+	var pid int
+	if _, err := fmt.Sscan(line, &what, &account, &pid); err != nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.notes[line]++
+	switch last := w.alive[account]; {
+	case what == "deactivated" && last == pid:
+		delete(w.alive, account)
+	case what == "activated":
+		if last != 0 && last != pid && living(last) {
+			w.overlaps = append(w.overlaps, fmt.Sprintf("%s is active in process %d, and was in %d, which lives", account, pid, last))
+		}
+		w.alive[account] = pid
+	}
+}
+
+// left are the actors that were active in a process and have not been told of its end.
+func (w *witness) left(pid int) (accounts []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for line, n := range w.notes {
+		if rest, ok := strings.CutPrefix(line, "activated "); ok && strings.HasSuffix(rest, fmt.Sprint(" ", pid)) {
+			if d := w.notes["deactivated "+rest]; d != n {
+				accounts = append(accounts, fmt.Sprintf("%s: %d times activated, %d deactivated", rest, n, d))
+			}
+		}
+	}
+	return accounts
+}
+
+// noted counts notes of a kind about a process.
+func (w *witness) noted(what string, pid int) (n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for line, times := range w.notes {
+		if strings.HasPrefix(line, what+" ") && strings.HasSuffix(line, fmt.Sprint(" ", pid)) {
+			n += times
+		}
+	}
+	return n
+}
+
+// living tells whether a process runs, or could again: a stopped one does not count.
+func living(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, rest, _ := strings.Cut(string(b), ") ")
+	return err == nil && rest != "" && !strings.ContainsAny(rest[:1], "TZX")
 }
 
 // judge looks whether the run before is over when the next begins.
