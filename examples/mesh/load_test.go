@@ -237,8 +237,19 @@ func (l *load) progress(what string, more int) {
 	l.progressOf(len(l.flows), what, more)
 }
 
+// progressFor is progress where everything is slow.
+func (l *load) progressFor(limit time.Duration, what string, more int) {
+	l.m.t.Helper()
+	l.advance(limit, len(l.flows), what, more)
+}
+
 // progressOf is progress of so many clients at least.
 func (l *load) progressOf(clients int, what string, more int) {
+	l.m.t.Helper()
+	l.advance(45*time.Second, clients, what, more)
+}
+
+func (l *load) advance(limit time.Duration, clients int, what string, more int) {
 	l.m.t.Helper()
 	begun := make([]int, len(l.flows))
 	for i, f := range l.flows {
@@ -246,7 +257,7 @@ func (l *load) progressOf(clients int, what string, more int) {
 	}
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for end := time.Now().Add(45 * time.Second); ; <-tick.C {
+	for end := time.Now().Add(limit); ; <-tick.C {
 		behind := slices.DeleteFunc(slices.Clone(l.flows), func(f *flow) bool { return f.count() >= begun[f.n]+more })
 		if len(l.flows)-len(behind) >= clients {
 			return
