@@ -26,9 +26,11 @@ func TestMeshSoakLogHead(t *testing.T) {
 	l := m.load(w, loadOptions{clients: 12})
 	l.progress("before", 20)
 	for round := range 3 {
-		before := m.metric("kar_log_torn_total")
-		cut := m.cutLog(t)
-		eventually(t, time.Minute, "the owners have seen it", func() bool { return m.metric("kar_log_torn_total") >= before+float64(cut) })
+		torn, trims := m.metric("kar_log_torn_total"), m.metric("kar_log_trims_total")
+		cut := float64(m.cutLog(t))
+		eventually(t, time.Minute, "the owners have seen it and written everything anew", func() bool {
+			return m.metric("kar_log_torn_total") >= torn+cut && m.metric("kar_log_trims_total") >= trims+cut
+		})
 		l.progress("the head is gone", 10)
 		m.forget(gs[round])
 		begin := time.Now()

@@ -56,7 +56,7 @@ func TestMeshSoakPoison(t *testing.T) {
 		for way := 0; ; way++ {
 			status, head, text, err := send(client, http.MethodGet, m.urls()[way%3]+"/apps/a/kar/v1/requests/"+ids[key]+"/outcome", map[string]string{"Kar-Timeout": "20s"}, "")
 			if err == nil && status != http.StatusRequestTimeout && status != http.StatusServiceUnavailable && status != http.StatusGatewayTimeout {
-				return status, head.Get("Kar-Error"), text
+				return status, head.Get("Kar-Error"), strings.TrimSpace(text)
 			}
 			if time.Since(begin) > 5*time.Minute {
 				t.Fatalf("%s has no outcome after 5 minutes and %d runs: %d %s %v", key, w.of(key), status, text, err)
@@ -73,7 +73,7 @@ func TestMeshSoakPoison(t *testing.T) {
 	}
 	t.Logf("the innocent were done after %s, with at most %d runs each", time.Since(begin).Round(time.Second), most)
 	status, code, text := outcome("poison")
-	t.Logf("the poison ended after %s and %d runs: %d %s %s", time.Since(begin).Round(time.Second), w.of("poison"), status, code, strings.TrimSpace(text))
+	t.Logf("the poison ended after %s and %d runs: %d %s %s", time.Since(begin).Round(time.Second), w.of("poison"), status, code, text)
 	if status < 400 || code == "" {
 		t.Errorf("the poison completed: %d %s", status, text)
 	}
