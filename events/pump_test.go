@@ -105,7 +105,7 @@ func (b *bench) subscribe(id, topic string, oldest bool) runtime.Actor {
 	b.t.Helper()
 	a := runtime.Actor{App: "app", Type: "A", ID: id}
 	s := runtime.Subscription{Actor: a, ID: "s", Path: "/on", Topic: topic, ContentType: "application/json", Oldest: oldest}
-	if _, err := b.mesh.Subscribe(b.t.Context(), "", s); err != nil {
+	if _, err := b.mesh.Subscribe(b.t.Context(), runtime.Caller{}, s); err != nil {
 		b.t.Fatal(err)
 	}
 	return a
@@ -198,7 +198,7 @@ func TestUnsubscribeAndSubscribeAgain(t *testing.T) {
 		b.want("a", 0, at+5)
 		at += 5
 		if round%2 == 0 {
-			if n, err := b.mesh.Unsubscribe(t.Context(), "", a, "s"); err != nil || n != 1 {
+			if n, err := b.mesh.Unsubscribe(t.Context(), runtime.Caller{}, a, "s"); err != nil || n != 1 {
 				t.Fatal(n, err)
 			}
 		}
@@ -225,7 +225,7 @@ func TestOldestAgainStartsOver(t *testing.T) {
 	a := b.subscribe("a", "t", true)
 	b.publish("t", 0, 5)
 	b.want("a", 0, 5)
-	if _, err := b.mesh.Unsubscribe(t.Context(), "", a, "s"); err != nil {
+	if _, err := b.mesh.Unsubscribe(t.Context(), runtime.Caller{}, a, "s"); err != nil {
 		t.Fatal(err)
 	}
 	b.mu.Lock()
@@ -285,4 +285,32 @@ func TestGapsAreWhatTheTopicHasLost(t *testing.T) {
 			t.Errorf("%d lost: %s", lost, log.b.String())
 		}
 	}
+}
+
+// An event that is published again under its id is in the topic once; one that
+// is there twice all the same, since the gateway that published it died before
+// it could say so, is one call.
+func TestPublishedAgainUnderOneID(t *testing.T) {
+	b := newBench(t)
+	b.create("orders")
+	a := b.subscribe("1", "orders", false)
+	by := runtime.Caller{Boot: b.boot, ID: b.mesh.NewID(runtime.Target{App: "app", Service: "p"}, "")}
+	publish := func(by runtime.Caller, body string) {
+		t.Helper()
+		if err := b.mesh.Publish(t.Context(), by, "app", "orders", runtime.Event{Body: []byte(body)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	publish(by, "0")
+	publish(by, "0")
+	if _, end, err := b.disk.Topics().Bounds(t.Context(), "orders"); err != nil || end != 1 {
+		t.Errorf("the topic ends at %d: %v", end, err)
+	}
+	b.want(a.ID, 0, 1)
+	again := runtime.Event{Body: []byte("0"), Header: runtime.Header{runtime.PublishID: {by.ID.String()}}}
+	if _, err := b.disk.Topics().Publish(t.Context(), "orders", again); err != nil {
+		t.Fatal(err)
+	}
+	publish(runtime.Caller{}, "1")
+	b.want(a.ID, 0, 2)
 }

@@ -33,7 +33,7 @@ func (x *exchange) subscribe() error {
 	if err := runtime.CheckTopicName(ask["topic"]); err != nil {
 		return err
 	}
-	replaced, err := x.mesh.Subscribe(x.r.Context(), x.caller.Boot, runtime.Subscription{
+	replaced, err := x.mesh.Subscribe(x.r.Context(), x.caller, runtime.Subscription{
 		Actor:       x.actor(),
 		ID:          x.names[3],
 		Path:        path,
@@ -83,7 +83,7 @@ func (x *exchange) getSubscription() error {
 }
 
 func (x *exchange) unsubscribeAll() error {
-	n, err := x.mesh.Unsubscribe(x.r.Context(), x.caller.Boot, x.actor(), "")
+	n, err := x.mesh.Unsubscribe(x.r.Context(), x.caller, x.actor(), "")
 	if err != nil {
 		return err
 	}
@@ -91,7 +91,7 @@ func (x *exchange) unsubscribeAll() error {
 }
 
 func (x *exchange) unsubscribe() error {
-	n, err := x.mesh.Unsubscribe(x.r.Context(), x.caller.Boot, x.actor(), x.names[3])
+	n, err := x.mesh.Unsubscribe(x.r.Context(), x.caller, x.actor(), x.names[3])
 	if err != nil {
 		return err
 	}
@@ -166,7 +166,7 @@ func (x *exchange) publish() error {
 			event.Header[name] = values
 		}
 	}
-	if _, err := x.cfg.Topics.Publish(x.r.Context(), x.names[1], event); err != nil {
+	if err := x.mesh.Publish(x.r.Context(), x.caller, x.app(), x.names[1], event); err != nil {
 		return err
 	}
 	return x.text(http.StatusOK, "OK")

@@ -48,7 +48,7 @@ func (x *exchange) setReminder() error {
 		return err
 	}
 	r.Actor, r.ID = x.actor(), x.names[3]
-	replaced, err := x.mesh.SetReminder(x.r.Context(), x.caller.Boot, r)
+	replaced, err := x.mesh.SetReminder(x.r.Context(), x.caller, r)
 	if err != nil {
 		return err
 	}
@@ -163,7 +163,7 @@ func (x *exchange) absent(instead, contentType string) error {
 }
 
 func (x *exchange) cancelReminders() error {
-	n, err := x.mesh.CancelReminders(x.r.Context(), x.caller.Boot, x.actor(), "")
+	n, err := x.mesh.CancelReminders(x.r.Context(), x.caller, x.actor(), "")
 	if err != nil {
 		return err
 	}
@@ -171,7 +171,7 @@ func (x *exchange) cancelReminders() error {
 }
 
 func (x *exchange) cancelReminder() error {
-	n, err := x.mesh.CancelReminders(x.r.Context(), x.caller.Boot, x.actor(), x.names[3])
+	n, err := x.mesh.CancelReminders(x.r.Context(), x.caller, x.actor(), x.names[3])
 	if err != nil {
 		return err
 	}

@@ -13,7 +13,7 @@ import (
 
 // state carries out one operation on the actor of the path.
 func (x *exchange) state(op runtime.StateOp) (runtime.StateResult, error) {
-	op.Actor, op.Boot = x.actor(), x.caller.Boot
+	op.Actor, op.Boot, op.ID = x.actor(), x.caller.Boot, x.caller.ID
 	return x.mesh.State(x.r.Context(), op)
 }
 

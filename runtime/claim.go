@@ -185,6 +185,11 @@ func (c *Core) StepDown() {
 	for _, p := range c.purges {
 		c.refuse(p.waiter, again)
 	}
+	for _, id := range sortedIDs(c.publishings) {
+		for _, w := range c.publishings[id].waiters {
+			c.refuse(w, again)
+		}
+	}
 	for _, l := range c.leaving {
 		c.refuse(l.waiter, again)
 	}

@@ -106,6 +106,9 @@ type Core struct {
 	blocked    map[string][]any // waiters of full groups
 	leaving    []*leaving       // subscriptions that are removed in pieces
 
+	publishings map[ID]*publishing // as far as published goes back
+	published   []ID
+
 	tables   tables // of Fold
 	released []ID   // outcomes taken by their callers since the last round
 
@@ -141,7 +144,7 @@ func New(cfg Config) *Core {
 		offers: map[component][]*hostEntry{}, lost: map[string]*lostEntry{},
 		reminders: map[Actor]reminderList{}, subs: map[Actor]map[string]*subEntry{},
 		firings: map[ID]*reminderEntry{},
-		groups:  map[string]*groupEntry{}, memberOf: map[memberKey]*groupEntry{}, tells: map[groupLife]*groupTells{}, wishes: map[ID]*wish{}, pasts: map[pastKey]*past{}, apps: map[string]*appEntry{},
+		groups:  map[string]*groupEntry{}, memberOf: map[memberKey]*groupEntry{}, tells: map[groupLife]*groupTells{}, wishes: map[ID]*wish{}, pasts: map[pastKey]*past{}, publishings: map[ID]*publishing{}, apps: map[string]*appEntry{},
 		out: map[uint16]*outbox{}, in: map[uint16]uint64{}, fences: map[uint16]uint64{},
 		fenceWait: map[uint16]bool{}, blocked: map[string][]any{},
 	}

@@ -17,7 +17,7 @@ var memoryOnly = map[string]bool{
 	"Core.seq": true, "Core.parked": true, "Core.offers": true, "Core.remCount": true, "Core.due": true, "Core.view": true,
 	"Core.keep": true, "Core.load": true, "Core.endSize": true, "Core.timers": true, "Core.walls": true, "Core.dirty": true, "Core.woken": true, "Core.budget": true, "Core.turns": true, "Core.losing": true, "Core.reviews": true, "Core.dirtyParks": true,
 	"Core.drains": true, "Core.purges": true, "Core.fenceWait": true, "Core.fenceAsked": true, "Core.lastTick": true,
-	"Core.blocked": true, "Core.leaving": true, "Core.tables": true, "Core.released": true, "Core.via": true, "Core.records": true,
+	"Core.blocked": true, "Core.leaving": true, "Core.publishings": true, "Core.published": true, "Core.tables": true, "Core.released": true, "Core.via": true, "Core.records": true,
 	"Core.effects": true, "Core.taken": true, "Core.changes": true, "Core.Counts": true,
 
 	"entry.node": true, "entry.began": true, "entry.waiters": true, "entry.children": true, "entry.retryAt": true, "entry.timer": true, "entry.wall": true,

@@ -117,6 +117,8 @@ func WaiterOf(in Input) any {
 		return in.Waiter
 	case *Subscribe:
 		return in.Waiter
+	case *Publish:
+		return in.Waiter
 	case *Unsubscribe:
 		return in.Waiter
 	case *DeliverEvents:

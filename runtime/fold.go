@@ -142,15 +142,20 @@ func (c *Core) apply(r *Record) {
 		c.applyHostLost(r.Seq, b)
 	case *stateChanged:
 		c.applyState(r.Seq, b)
+		c.applyDone(r.Seq, b.actor.App, &b.done)
 	case *reminderSet:
 		c.applyReminderSet(r.Seq, b.r)
+		c.applyDone(r.Seq, b.r.Actor.App, &b.done)
 	case *reminderGone:
+		c.applyDone(r.Seq, b.actor.App, &b.done)
 		for _, id := range b.ids {
 			c.dropReminder(b.actor, id)
 		}
 	case *subscribed:
 		c.applySubscribed(r.Seq, b.s)
+		c.applyDone(r.Seq, b.s.Actor.App, &b.done)
 	case *unsubscribed:
+		c.applyDone(r.Seq, b.actor.App, &b.done)
 		for _, id := range b.ids {
 			c.dropSubscription(b.actor, id)
 		}

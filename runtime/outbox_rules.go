@@ -173,6 +173,9 @@ func (c *Core) deliver(m *parcel) {
 		e := c.accept(&accepted{req: m.req, flow: m.flow, home: m.home, step: m.step, at: c.now.Wall}, nil)
 		c.cancelArrived(e)
 	case msgTell:
+		if c.knows(m.req.ID) {
+			return // an event that is in its topic twice
+		}
 		b := accepted{req: m.req, flow: m.flow, home: c.cfg.Partition, at: c.now.Wall}.of(groupLife{m.group, m.life, c.via.from}, c.cfg.Partition)
 		c.accept(&b, nil)
 	case msgOutcome:
@@ -184,10 +187,10 @@ func (c *Core) deliver(m *parcel) {
 	case msgApp:
 		c.changeApp(&m.app)
 	case msgJoin:
-		c.emit(&subscribed{m.sub})
+		c.emit(&subscribed{s: m.sub})
 		c.effect(Effect{Kind: GroupsChanged})
 	case msgLeave:
-		c.emit(&unsubscribed{m.sub.Actor, []string{m.sub.ID}})
+		c.emit(&unsubscribed{actor: m.sub.Actor, ids: []string{m.sub.ID}})
 		c.effect(Effect{Kind: GroupsChanged})
 	}
 }

@@ -155,6 +155,7 @@ func (c *Core) repeatOfKey(in *Submit) bool {
 
 // keepEnding keeps a plain outcome until its caller has it.
 func (c *Core) keepEnding(seq uint64, id ID, app string, o *Outcome, at int64) {
+	c.dropEnding(id) // at most one is listed
 	x := &ending{id: id, app: app, outcome: o, at: at, size: len(o.Body) + 256}
 	c.endings[id] = x
 	c.keep.placeEnding(&x.node, seq, x)

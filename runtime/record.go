@@ -469,6 +469,7 @@ type stateChanged struct {
 	set   []Field
 	gen   uint64   // generation of the app plus one; 0 in logs of before this field
 	maps  []string // submaps that go as a whole, before set; from level 2 on
+	done  done
 }
 
 func (m *stateChanged) fields(c *codec) {
@@ -478,36 +479,55 @@ func (m *stateChanged) fields(c *codec) {
 	list(c, 3, &m.set)
 	c.u64(4, &m.gen)
 	c.strs(5, &m.maps)
+	m.done.in(c, 6)
 }
 
-type reminderSet struct{ r Reminder }
+type reminderSet struct {
+	r    Reminder
+	done done
+}
 
-func (m *reminderSet) fields(c *codec) { has := true; c.msg(1, &has, &m.r) }
+func (m *reminderSet) fields(c *codec) {
+	has := true
+	c.msg(1, &has, &m.r)
+	m.done.in(c, 2)
+}
 
 type reminderGone struct {
 	actor Actor
 	ids   []string
+	done  done
 }
 
 func (m *reminderGone) fields(c *codec) {
 	has := true
 	c.msg(1, &has, &m.actor)
 	c.strs(2, &m.ids)
+	m.done.in(c, 3)
 }
 
-type subscribed struct{ s Subscription }
+type subscribed struct {
+	s    Subscription
+	done done
+}
 
-func (m *subscribed) fields(c *codec) { has := true; c.msg(1, &has, &m.s) }
+func (m *subscribed) fields(c *codec) {
+	has := true
+	c.msg(1, &has, &m.s)
+	m.done.in(c, 2)
+}
 
 type unsubscribed struct {
 	actor Actor
 	ids   []string
+	done  done
 }
 
 func (m *unsubscribed) fields(c *codec) {
 	has := true
 	c.msg(1, &has, &m.actor)
 	c.strs(2, &m.ids)
+	m.done.in(c, 3)
 }
 
 // appChanged: a fact about an app. A higher generation forgets all that was.

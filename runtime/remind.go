@@ -84,12 +84,16 @@ const maxPeriod = 1 << 62
 type SetReminder struct {
 	Reminder Reminder
 	Boot     string
+	ID       ID // under which it is repeated; zero for none
 	Waiter   any
 }
 
 func (in *SetReminder) decide(c *Core) {
 	r := &in.Reminder
 	if c.refuseLost(in.Boot, r.Actor, in.Waiter) {
+		return
+	}
+	if c.repeated(in.ID, r.Actor.App, in.Waiter, replaced) {
 		return
 	}
 	if y := time.UnixMilli(r.Due).UTC().Year(); y > maxReminderYear || y < 1 {
@@ -110,9 +114,9 @@ func (in *SetReminder) decide(c *Core) {
 	if c.refuseLarge(in.Waiter, "the reminder", r.bytes()) {
 		return
 	}
-	replaced := c.reminders[r.Actor].find(r.ID) != nil
-	c.emit(&reminderSet{*r})
-	c.replyValue(in.Waiter, replaced)
+	found := c.reminders[r.Actor].find(r.ID) != nil
+	c.emit(&reminderSet{*r, c.doneAs(in.ID, done{yes: found})})
+	c.replyValue(in.Waiter, found)
 	c.fireReminders(fireBatch)
 }
 
@@ -150,29 +154,53 @@ func (c *Core) dropReminder(a Actor, id string) {
 
 // CancelReminders removes one reminder (or all, ID ""); the reply's Value is the number.
 type CancelReminders struct {
-	Actor  Actor
-	ID     string
-	Boot   string
-	Waiter any
+	Actor   Actor
+	ID      string
+	Boot    string
+	Request ID // under which it is repeated; zero for none
+	Waiter  any
 }
 
 func (in *CancelReminders) decide(c *Core) {
 	if c.refuseLost(in.Boot, in.Actor, in.Waiter) {
 		return
 	}
+	if c.repeated(in.Request, in.Actor.App, in.Waiter, counted) {
+		return
+	}
 	var ids []string
-	for _, r := range c.remindersOf(in.Actor, in.ID) {
+	var away []*homeEntry
+	for _, r := range c.reminders[in.Actor] {
+		if in.ID != "" && r.ID != in.ID {
+			continue
+		}
 		ids = append(ids, r.ID)
+		if h := c.homes[r.firing]; h != nil && c.entries[r.firing] == nil && !h.cancelled {
+			away = append(away, h)
+		}
 	}
 	firings := c.firingsOf(in.Actor, in.ID)
-	for _, part := range pieces(ids, func(id string) int { return len(id) }) {
-		c.emit(&reminderGone{in.Actor, part})
-	}
 	n := len(ids)
 	for _, e := range firings {
 		if !slices.Contains(ids, e.reminder) {
 			n++ // fired for the last time: only this was left of it
 		}
+	}
+	parts := pieces(ids, func(id string) int { return len(id) })
+	if len(parts) == 0 && n > 0 && !in.Request.IsZero() {
+		parts = [][]string{nil}
+	}
+	for i, part := range parts {
+		var d done
+		if i == len(parts)-1 { // the last record says that all is done
+			d = c.doneAs(in.Request, done{n: n})
+		}
+		c.emit(&reminderGone{in.Actor, part, d})
+	}
+	for _, h := range away {
+		c.withdrawAway(h)
+	}
+	for _, e := range firings {
 		if e.phase == running && in.Boot != "" && in.Boot == e.host {
 			continue // the firing itself may have asked, and goes on
 		}

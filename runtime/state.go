@@ -60,6 +60,11 @@ func (in *StateInput) decide(c *Core) {
 	if !op.Verb.Reads() && c.refuseLost(op.Boot, op.Actor, in.Waiter) {
 		return
 	}
+	if !op.Verb.Reads() && c.repeated(op.ID, op.Actor.App, in.Waiter, func(d *done) any {
+		return StateResult{Created: d.yes, N: d.n, Added: d.added, Removed: d.removed}
+	}) {
+		return
+	}
 	prefix := ActorPrefix(op.Actor, gen)
 	group := string(prefix)
 	one := &Field{Key: op.Key, Sub: op.Sub, InMap: op.InMap, Value: op.Value}
@@ -139,7 +144,8 @@ func (in *StateInput) decide(c *Core) {
 		return
 	}
 	if len(set) > 0 || len(maps) > 0 || clear {
-		c.emit(&stateChanged{actor: op.Actor, clear: clear, set: set, gen: gen + 1, maps: maps})
+		answer := done{yes: r.Created, n: r.N, added: r.Added, removed: r.Removed}
+		c.emit(&stateChanged{actor: op.Actor, clear: clear, set: set, gen: gen + 1, maps: maps, done: c.doneAs(op.ID, answer)})
 	}
 	c.replyValue(in.Waiter, r)
 }

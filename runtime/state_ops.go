@@ -43,6 +43,8 @@ type StateOp struct {
 	// Boot is the host the op comes from, "" for a client outside: the owner
 	// refuses writes of a lost boot.
 	Boot string
+	// ID is the id under which a change is repeated, zero for none.
+	ID ID
 }
 
 // A StateResult answers a StateOp.

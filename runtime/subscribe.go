@@ -37,6 +37,7 @@ func GroupPartition(s *Subscription, partitions int) uint16 {
 type Subscribe struct {
 	Subscription Subscription
 	Boot         string
+	ID           ID // under which it is repeated; zero for none
 	Waiter       any
 }
 
@@ -49,27 +50,31 @@ func (in *Subscribe) decide(c *Core) {
 	if c.refuseLost(in.Boot, s.Actor, in.Waiter) {
 		return
 	}
-	old, replaced := c.subs[s.Actor][s.ID]
-	if replaced && old.group != groupKey(&s) {
-		c.unsubscribe(s.Actor, []string{s.ID})
+	if c.repeated(in.ID, s.Actor.App, in.Waiter, replaced) {
+		return
 	}
 	if c.refuseLarge(in.Waiter, "the subscription", 2*s.bytes()) { // twice: for its group, too
 		return
 	}
+	old, found := c.subs[s.Actor][s.ID]
+	if found && old.group != groupKey(&s) {
+		c.unsubscribe(s.Actor, []string{s.ID}, done{})
+	}
+	b := &subscribed{s, c.doneAs(in.ID, done{yes: found})}
 	to := GroupPartition(&s, c.cfg.Partitions)
 	if to == c.cfg.Partition {
-		c.emit(&subscribed{s})
+		c.emit(b)
 	} else {
-		c.emit(&subscribed{s}, OutMessage{To: to, Payload: encode(nil, &parcel{kind: msgJoin, gen: c.generation(s.Actor.App), sub: s})})
+		c.emit(b, OutMessage{To: to, Payload: encode(nil, &parcel{kind: msgJoin, gen: c.generation(s.Actor.App), sub: s})})
 	}
 	c.effect(Effect{Kind: GroupsChanged})
-	c.replyValue(in.Waiter, replaced)
+	c.replyValue(in.Waiter, found)
 }
 
 // unsubscribe removes subscriptions of an actor, as one record; those whose
 // group is elsewhere leave it by a message.
-func (c *Core) unsubscribe(a Actor, ids []string) {
-	b := &unsubscribed{a, ids}
+func (c *Core) unsubscribe(a Actor, ids []string, d done) {
+	b := &unsubscribed{a, ids, d}
 	var out []OutMessage
 	for _, id := range ids {
 		s := &c.subs[a][id].Subscription
@@ -136,10 +141,11 @@ func (c *Core) dropSubscriptionsOf(app string) {
 
 // Unsubscribe removes one subscription (or all, ID ""); the reply's Value is the number.
 type Unsubscribe struct {
-	Actor  Actor
-	ID     string
-	Boot   string
-	Waiter any
+	Actor   Actor
+	ID      string
+	Boot    string
+	Request ID // under which it is repeated; zero for none
+	Waiter  any
 }
 
 const (
@@ -153,6 +159,7 @@ const (
 type leaving struct {
 	actor  Actor
 	subs   []*subEntry
+	id     ID
 	n      int
 	waiter any
 }
@@ -161,7 +168,10 @@ func (in *Unsubscribe) decide(c *Core) {
 	if c.refuseLost(in.Boot, in.Actor, in.Waiter) {
 		return
 	}
-	l := &leaving{actor: in.Actor, waiter: in.Waiter}
+	if c.repeated(in.Request, in.Actor.App, in.Waiter, counted) {
+		return
+	}
+	l := &leaving{actor: in.Actor, id: in.Request, waiter: in.Waiter}
 	for _, id := range pick(c.subs[in.Actor], in.ID) {
 		l.subs = append(l.subs, c.subs[in.Actor][id])
 	}
@@ -186,7 +196,11 @@ func (c *Core) unsubscribeSome() {
 			}
 		}
 		if len(ids) > 0 {
-			c.unsubscribe(l.actor, ids)
+			var d done
+			if len(l.subs) == 0 { // the last record says that all is done
+				d = c.doneAs(l.id, done{n: l.n})
+			}
+			c.unsubscribe(l.actor, ids, d)
 			budget -= len(ids)
 		}
 		if len(l.subs) == 0 {
@@ -263,9 +277,17 @@ func (in *DeliverEvents) decide(c *Core) {
 		if ev.Offset < g.next {
 			continue // delivered before
 		}
-		m := g.members[int(ev.Offset)%len(g.members)]
+		m := g.member(ev)
+		to := ActorPartition(m.Actor, c.cfg.Partitions)
+		id, published := c.publishedAs(g, ev, m.Actor.App)
+		if !published {
+			id = c.makeID(m.Actor.App)
+		} else if to == c.cfg.Partition && c.knows(id) {
+			c.emit(&delivered{g.key, ev.Offset + 1}) // it is in the topic twice
+			continue
+		}
 		req := Request{
-			ID: c.makeID(m.Actor.App), Kind: Tell,
+			ID: id, Kind: Tell,
 			Target: Target{App: m.Actor.App, Type: m.Actor.Type, ID: m.Actor.ID},
 			Method: "POST", Path: m.Path, Body: eventBody(m.ContentType, ev.Body),
 		}
@@ -278,7 +300,6 @@ func (in *DeliverEvents) decide(c *Core) {
 			continue
 		}
 		c.Counts.EventsDelivered++
-		to := ActorPartition(m.Actor, c.cfg.Partitions)
 		if to == c.cfg.Partition {
 			b := accepted{req: req, flow: req.ID, home: c.cfg.Partition, at: c.now.Wall, offset: ev.Offset}.of(life, c.cfg.Partition)
 			c.accept(&b, nil)

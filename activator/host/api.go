@@ -37,6 +37,7 @@ type apiCall struct {
 	req    *tunnel.Request
 	target runtime.Target
 	plain  bool // a call whose outcome only this sidecar waits for
+	change bool // of state, reminders or subscriptions: its answer too is kept until it is here
 	tries  int  // answers that said nothing, in a row
 	open   bool // it was sent before, and may have been accepted then
 	since  time.Time
@@ -102,7 +103,7 @@ func (h *Host) pass(w http.ResponseWriter, r *http.Request) {
 	if len(res.Body) > 0 && r.Method != http.MethodHead {
 		_, _ = w.Write(res.Body) // the app has gone; nobody else is to be told
 	}
-	if call.plain {
+	if call.plain || call.change {
 		h.arrived(call.req.ID)
 	}
 }
@@ -145,10 +146,10 @@ func (h *Host) body(r *http.Request) ([]byte, *runtime.Error) {
 	return b, nil
 }
 
-// identify makes the id of a request that the owner must run at most once.
+// identify makes the id of a request that the owner must carry out at most once.
 func (h *Host) identify(c *apiCall, path string) {
-	t, call, ok := h.target(c.req.Method, path)
-	if !ok {
+	t, what := h.target(c.req.Method, path)
+	if what == nothing {
 		return
 	}
 	c.target = t
@@ -157,7 +158,11 @@ func (h *Host) identify(c *apiCall, path string) {
 		return slices.ContainsFunc(pragma, func(p string) bool { return strings.EqualFold(strings.TrimSpace(p), v) })
 	}
 	key := c.req.Header.Get("Idempotency-Key")
-	c.plain = call && key == "" && !named("async") && !named("promise")
+	c.change = what == aChange
+	if what != aCall {
+		key = "" // means nothing there
+	}
+	c.plain = what == aCall && key == "" && !named("async") && !named("promise")
 	var random [8]byte
 	binary.BigEndian.PutUint64(random[:], rand.Uint64())
 	now, app := time.Now().UnixMilli(), h.cfg.Info.App
@@ -168,33 +173,51 @@ func (h *Host) identify(c *apiCall, path string) {
 	c.req.ID = runtime.NewID(now, runtime.PartitionOf(t, key, id, partitions), app, [6]byte(random[:6]))
 }
 
-// target reads whom a request is for; call tells calls from deletions.
-func (h *Host) target(method, path string) (t runtime.Target, call, ok bool) {
+// What a request asks for, as far as its id is concerned.
+const (
+	nothing  = iota // no id is needed: it only reads, or may be repeated
+	aCall           // of a service or an actor
+	aRemoval        // of an actor
+	aChange         // of an actor's state, reminders or subscriptions
+	anEvent         // to be published
+)
+
+// target reads whom a request is for and what it asks for.
+func (h *Host) target(method, path string) (t runtime.Target, what int) {
 	rest, found := strings.CutPrefix(path, "/kar/v1/")
 	if !found {
-		return t, false, false
+		return t, nothing
 	}
 	parts := strings.SplitN(rest, "/", 5)
 	for i := 1; i < len(parts) && i < 3; i++ {
 		s, err := url.PathUnescape(parts[i])
 		if err != nil {
-			return t, false, false
+			return t, nothing
 		}
 		parts[i] = s
 	}
 	t.App = h.cfg.Info.App
+	reads := method == http.MethodGet || method == http.MethodHead
 	switch {
 	case parts[0] == "service" && len(parts) >= 3 && parts[2] == "call":
 		t.Service = parts[1]
-		return t, true, true
-	case parts[0] == "actor" && len(parts) >= 4 && parts[3] == "call" && method == http.MethodPost:
-		t.Type, t.ID = parts[1], parts[2]
-		return t, true, true
-	case parts[0] == "actor" && len(parts) == 3 && method == http.MethodDelete:
-		t.Type, t.ID = parts[1], parts[2]
-		return t, false, true
+		return t, aCall
+	case parts[0] == "event" && len(parts) == 3 && parts[2] == "publish" && method == http.MethodPost:
+		return t, anEvent
+	case parts[0] != "actor" || len(parts) < 3:
+		return runtime.Target{}, nothing
 	}
-	return t, false, false
+	t.Type, t.ID = parts[1], parts[2]
+	switch {
+	case len(parts) == 3 && method == http.MethodDelete:
+		return t, aRemoval
+	case len(parts) < 4:
+	case parts[3] == "call" && method == http.MethodPost:
+		return t, aCall
+	case (parts[3] == "state" || parts[3] == "reminders" || parts[3] == "events") && !reads:
+		return t, aChange
+	}
+	return runtime.Target{}, nothing
 }
 
 // ask waits for the answer over however many streams it takes.

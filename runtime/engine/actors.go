@@ -96,6 +96,13 @@ func (p *partition) generation(ctx context.Context, app string, fresh bool) (uin
 
 // State reads or changes an actor's state.
 func (m *Mesh) State(ctx context.Context, op runtime.StateOp) (runtime.StateResult, error) {
+	if !op.Verb.Reads() {
+		done, err := m.change(op.Actor, &op.ID)
+		if err != nil {
+			return runtime.StateResult{}, err
+		}
+		defer done()
+	}
 	rep, err := m.do(ctx, &Op{Partition: runtime.ActorPartition(op.Actor, len(m.parts)), State: &op})
 	r, _ := rep.value.(runtime.StateResult)
 	return r, err
@@ -108,9 +115,39 @@ func (m *Mesh) ofActor(ctx context.Context, a runtime.Actor, op *Op) (any, error
 	return rep.value, err
 }
 
+// change checks the id of a change to an actor. In a shared mesh, where the owner
+// may be asked again by this gateway, one that came without is given one here;
+// done says that the answer is no longer needed.
+func (m *Mesh) change(a runtime.Actor, id *runtime.ID) (done func(), err error) {
+	t := runtime.Target{App: a.App, Type: a.Type, ID: a.ID}
+	switch {
+	case !id.IsZero():
+		if id.Partition() != runtime.ActorPartition(a, len(m.parts)) || !id.OfApp(a.App) {
+			return nil, &runtime.Error{Code: runtime.CodeBadID, Detail: "the request id was made for another target", ID: *id}
+		}
+	case m.cfg.Shared != nil:
+		*id = m.NewID(t, "")
+		own := *id
+		return func() { m.Release(a.App, own) }, nil
+	}
+	return func() {}, nil
+}
+
+// ofChange asks the owner of an actor for a change.
+func (m *Mesh) ofChange(ctx context.Context, a runtime.Actor, by runtime.Caller, ask func(runtime.Caller) *Op) (any, error) {
+	done, err := m.change(a, &by.ID)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	return m.ofActor(ctx, a, ask(by))
+}
+
 // SetReminder creates or replaces a reminder.
-func (m *Mesh) SetReminder(ctx context.Context, boot string, r runtime.Reminder) (replaced bool, err error) {
-	v, err := m.ofActor(ctx, r.Actor, &Op{SetReminder: &runtime.SetReminder{Reminder: r, Boot: boot}})
+func (m *Mesh) SetReminder(ctx context.Context, by runtime.Caller, r runtime.Reminder) (replaced bool, err error) {
+	v, err := m.ofChange(ctx, r.Actor, by, func(by runtime.Caller) *Op {
+		return &Op{SetReminder: &runtime.SetReminder{Reminder: r, Boot: by.Boot, ID: by.ID}}
+	})
 	replaced, _ = v.(bool)
 	return replaced, err
 }
@@ -123,15 +160,17 @@ func (m *Mesh) Reminders(ctx context.Context, a runtime.Actor, id string) ([]run
 }
 
 // CancelReminders removes one reminder, or all when id is "".
-func (m *Mesh) CancelReminders(ctx context.Context, boot string, a runtime.Actor, id string) (int, error) {
-	v, err := m.ofActor(ctx, a, &Op{CancelReminders: &runtime.CancelReminders{Actor: a, ID: id, Boot: boot}})
+func (m *Mesh) CancelReminders(ctx context.Context, by runtime.Caller, a runtime.Actor, id string) (int, error) {
+	v, err := m.ofChange(ctx, a, by, func(by runtime.Caller) *Op {
+		return &Op{CancelReminders: &runtime.CancelReminders{Actor: a, ID: id, Boot: by.Boot, Request: by.ID}}
+	})
 	n, _ := v.(int)
 	return n, err
 }
 
 // Subscribe creates or replaces a subscription. It returns once the offsets
 // from which events count are durable.
-func (m *Mesh) Subscribe(ctx context.Context, boot string, s runtime.Subscription) (replaced bool, err error) {
+func (m *Mesh) Subscribe(ctx context.Context, by runtime.Caller, s runtime.Subscription) (replaced bool, err error) {
 	if m.cfg.Topics != nil {
 		start, end, err := m.cfg.Topics.Bounds(ctx, s.Topic)
 		var e *runtime.Error
@@ -146,7 +185,9 @@ func (m *Mesh) Subscribe(ctx context.Context, boot string, s runtime.Subscriptio
 			return false, err
 		}
 	}
-	v, err := m.ofActor(ctx, s.Actor, &Op{Subscribe: &s, Boot: boot})
+	v, err := m.ofChange(ctx, s.Actor, by, func(by runtime.Caller) *Op {
+		return &Op{Subscribe: &s, Boot: by.Boot, ID: by.ID}
+	})
 	replaced, _ = v.(bool)
 	return replaced, err
 }
@@ -159,8 +200,10 @@ func (m *Mesh) Subscriptions(ctx context.Context, a runtime.Actor, id string) ([
 }
 
 // Unsubscribe removes one subscription, or all when id is "".
-func (m *Mesh) Unsubscribe(ctx context.Context, boot string, a runtime.Actor, id string) (int, error) {
-	v, err := m.ofActor(ctx, a, &Op{Unsubscribe: &runtime.Unsubscribe{Actor: a, ID: id, Boot: boot}})
+func (m *Mesh) Unsubscribe(ctx context.Context, by runtime.Caller, a runtime.Actor, id string) (int, error) {
+	v, err := m.ofChange(ctx, a, by, func(by runtime.Caller) *Op {
+		return &Op{Unsubscribe: &runtime.Unsubscribe{Actor: a, ID: id, Boot: by.Boot, Request: by.ID}}
+	})
 	n, _ := v.(int)
 	return n, err
 }

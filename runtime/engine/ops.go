@@ -132,6 +132,8 @@ func (p *partition) exec(ctx context.Context, op *Op) (reply, error) {
 		return p.state(ctx, op.State)
 	case op.Known != nil:
 		return p.known(ctx, op.Known)
+	case op.Publish != nil:
+		return p.publish(ctx, op.Publish)
 	case op.HandOver != nil:
 		return reply{}, runtime.Errorf(runtime.CodeInternal, "nobody asks itself to hand over")
 	}
@@ -159,7 +161,7 @@ func (op *Op) input(w *waiter) runtime.Input {
 		in.Waiter = w
 		return &in
 	case op.Subscribe != nil:
-		return &runtime.Subscribe{Subscription: *op.Subscribe, Boot: op.Boot, Waiter: w}
+		return &runtime.Subscribe{Subscription: *op.Subscribe, Boot: op.Boot, ID: op.ID, Waiter: w}
 	case op.Unsubscribe != nil:
 		in := *op.Unsubscribe
 		in.Waiter = w
@@ -188,6 +190,8 @@ func (op *Op) answerType() reflect.Type {
 	case op.Cancel != nil:
 		return reflect.TypeFor[string]()
 	case op.SetReminder != nil, op.Subscribe != nil, op.SetService != nil, op.Purge != nil:
+		return reflect.TypeFor[bool]()
+	case op.Publish != nil:
 		return reflect.TypeFor[bool]()
 	case op.CancelReminders != nil, op.Unsubscribe != nil, op.Drain != nil, op.CancelAll != nil:
 		return reflect.TypeFor[int]()

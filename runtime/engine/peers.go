@@ -43,14 +43,15 @@ type PeerHandler interface {
 	PeerKnocked(node string)
 }
 
-// An Op is a question to the owner of a partition. One of the fields below Boot is set.
+// An Op is a question to the owner of a partition. One of the fields below ID is set.
 type Op struct {
 	Partition uint16
 	// Epoch is the highest term of the partition that the asker knows of; an
 	// owner of an earlier one has been deposed.
 	Epoch uint64
-	// Boot is the host that asks, for Subscribe.
+	// Boot is the host that asks and ID that of its request, for Subscribe.
 	Boot string
+	ID   runtime.ID
 
 	Submit          *SubmitOp
 	Await           *runtime.Await // Waiter and View unused
@@ -66,6 +67,7 @@ type Op struct {
 	SetService      *runtime.SetService
 	Query           *runtime.Query
 	Known           *KnownOp
+	Publish         *PublishOp
 	HandOver        *HandOverOp
 }
 
@@ -75,6 +77,14 @@ type SubmitOp struct {
 	// Vouched is set by the owner of the caller, for a nested call whose caller
 	// lives in another partition.
 	Vouched *runtime.Vouched
+}
+
+// PublishOp publishes an event unless it has been published under the id.
+type PublishOp struct {
+	App, Boot string
+	ID        runtime.ID
+	Topic     string
+	Event     runtime.Event
 }
 
 // KnownOp asks for the actors of an app (Type "" for all types) that have state.

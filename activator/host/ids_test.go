@@ -1,0 +1,40 @@
+package host
+
+import (
+	"testing"
+
+	"github.com/karmesh/kar/activator/tunnel"
+	"github.com/karmesh/kar/runtime"
+)
+
+// What must happen once however often it is sent has an id: calls, changes and
+// events; what only reads has none.
+func TestWhatHasAnID(t *testing.T) {
+	h := &Host{cfg: Config{Info: runtime.HostInfo{App: "app"}}, partitions: 4}
+	actor := "/kar/v1/actor/A/1%2F2"
+	for _, x := range []struct {
+		method, path string
+		what         int
+	}{
+		{"GET", "/kar/v1/service/s/call/m", aCall}, {"POST", actor + "/call/m", aCall}, {"DELETE", actor, aRemoval},
+		{"PUT", actor + "/state/k", aChange}, {"PUT", actor + "/state/k/sub", aChange}, {"POST", actor + "/state", aChange},
+		{"POST", actor + "/state/k", aChange}, {"DELETE", actor + "/state/k", aChange}, {"DELETE", actor + "/state", aChange},
+		{"PUT", actor + "/reminders/r", aChange}, {"DELETE", actor + "/reminders", aChange},
+		{"PUT", actor + "/events/s", aChange}, {"DELETE", actor + "/events/s", aChange},
+		{"POST", "/kar/v1/event/t/publish", anEvent},
+		{"GET", actor + "/state/k", nothing}, {"HEAD", actor + "/state/k", nothing}, {"GET", actor + "/reminders", nothing},
+		{"PUT", "/kar/v1/event/t", nothing}, {"GET", "/kar/v1/system/health", nothing}, {"POST", "/kar/v1/await", nothing},
+	} {
+		c := &apiCall{req: &tunnel.Request{Method: x.method, Path: x.path}}
+		if _, what := h.target(x.method, x.path); what != x.what {
+			t.Errorf("%s %s: %d", x.method, x.path, what)
+		}
+		h.identify(c, x.path)
+		if c.req.ID.IsZero() != (x.what == nothing) {
+			t.Errorf("%s %s: the id is %s", x.method, x.path, c.req.ID)
+		}
+		if x.what == aChange && c.req.ID.Partition() != runtime.ActorPartition(runtime.Actor{App: "app", Type: "A", ID: "1/2"}, 4) {
+			t.Errorf("%s %s: the id was made for partition %d", x.method, x.path, c.req.ID.Partition())
+		}
+	}
+}
