@@ -159,8 +159,6 @@ func (c *Core) pumpSuspects(p *parking) {
 func (c *Core) startSuspect(e *entry) bool {
 	a := c.actorOf(e)
 	switch {
-	case c.giveUp(e):
-		return true
 	case a == nil:
 		h := c.hostForService(componentOf(e.req.Target), e, e.awaited())
 		if h != nil {

@@ -1,0 +1,244 @@
+package runtime
+
+import (
+	"testing"
+	"time"
+)
+
+// What an interruption says of a request: whether it is to blame, and among how
+// many it may run next.
+func TestSuspicion(t *testing.T) {
+	for _, x := range []struct {
+		name         string
+		attempt      uint32
+		among        uint32
+		beside       company
+		tried, group uint32
+	}{
+		{"alone", 1, 0, company{1, 0, 0}, 1, 0},
+		{"in company", 2, 0, company{2, 0, 0}, 0, 0},
+		{"the third time, alone", 3, 0, company{1, 1, 0}, 1, 1},
+		{"the third time, with nine others", 3, 0, company{10, 10, 0}, 0, 5},
+		{"a suspect beside requests that are none", 4, 1, company{7, 1, 1}, 1, 1},
+		{"a suspect beside another", 4, 2, company{2, 2, 2}, 0, 1},
+		{"suspects that others waited for had joined it", 5, 4, company{9, 9, 9}, 0, 2},
+		{"most of its group had ended", 5, 8, company{3, 3, 2}, 0, 1},
+	} {
+		e := &entry{attempt: x.attempt, among: x.among}
+		if e.suspicion(x.beside); e.tried != x.tried || e.among != x.group {
+			t.Errorf("%s: counts %d, may run among %d", x.name, e.tried, e.among)
+		}
+	}
+}
+
+// Who may run beside the suspects of a host.
+func TestWhoJoinsSuspects(t *testing.T) {
+	c := New(Config{Partitions: 1})
+	c.owned = true
+	h := c.host("h")
+	entryOf := func(n byte, flow byte, among uint32, p phase) *entry {
+		e := &entry{req: Request{ID: ID{n}, Target: Target{App: "dp", Service: "s"}}, flow: ID{flow}, among: among, attempt: 4, phase: p}
+		c.entries[e.req.ID] = e
+		return e
+	}
+	join := func(name string, e *entry, want bool) {
+		t.Helper()
+		if got := c.mayJoin(h, e); got != want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	join("the first", entryOf(1, 1, 1, stopped), true)
+	three := entryOf(2, 2, 3, running)
+	h.take(three)
+	join("a second of three", entryOf(3, 3, 5, stopped), true)
+	join("one that must be alone", entryOf(4, 4, 1, stopped), false)
+	two := entryOf(5, 5, 2, running)
+	h.take(two)
+	join("a third beside one of a pair", entryOf(6, 6, 5, stopped), false)
+	h.release(two)
+	h.release(three)
+	h.take(entryOf(7, 7, 9, running))
+	join("a new group has a new bound", entryOf(8, 8, 2, stopped), true)
+
+	h.release(c.entries[ID{7}])
+	alone := entryOf(9, 9, 1, running)
+	h.take(alone)
+	join("of the same flow", entryOf(10, 9, 1, stopped), true)
+	child := entryOf(11, 11, 1, stopped)
+	child.parents = []ID{alone.req.ID}
+	join("called by one that runs", child, true)
+	between := entryOf(12, 12, 0, running)
+	between.parents = []ID{alone.req.ID}
+	grandchild := entryOf(13, 13, 1, stopped)
+	grandchild.parents = []ID{between.req.ID}
+	join("called by what one that runs has called", grandchild, true)
+	other := entryOf(14, 14, 1, stopped)
+	other.parents = []ID{entryOf(15, 15, 0, running).req.ID}
+	join("called by one that is none", other, false)
+	other.parents = []ID{entryOf(16, 16, 1, stopped).req.ID}
+	join("called by one that does not run", other, false)
+	service := entryOf(17, 17, 1, stopped)
+	service.req.Boot = "h"
+	join("sent without a session by a host that runs one", service, true)
+	service.req.Boot = "elsewhere"
+	join("sent without a session by another host", service, false)
+}
+
+// suspectsOf makes suspects of requests to actors that were interrupted one by
+// one, so that each has to run alone. Their back-off is over.
+func suspectsOf(b *bench, ids ...string) []*entry {
+	var es []*entry
+	for _, id := range ids {
+		e := b.submit(Request{Target: Target{Type: "A", ID: id}})
+		for range 3 {
+			b.answer(e, nil)
+		}
+		e.retryAt = b.now.Mono
+		es = append(es, e)
+	}
+	return es
+}
+
+// Whoever was due first goes first, not whoever is oldest, and none starts on an
+// actor that is not free.
+func TestTurnsOfSuspects(t *testing.T) {
+	b := newBench(t, Config{})
+	b.host("h1")
+	es := suspectsOf(b, "one", "two", "three")
+	old, young, busy := es[0], es[1], es[2]
+	info := b.c.hosts["h1"].info
+	info.Frozen = true
+	b.step(&HostChanged{Info: info}) // placed actors go on, so that each is off its host
+	for _, e := range es {
+		b.c.unplace(b.c.actorOf(e))
+	}
+	b.c.actorOf(busy).deactivating = true
+	for _, e := range []*entry{busy, young, old} {
+		b.c.park(e)
+	}
+	b.c.actorOf(old).host = "gone" // not gone through yet
+	info.Frozen = false
+	b.step(&HostChanged{Info: info})
+	if young.phase != running || old.phase != stopped || busy.phase != stopped {
+		t.Fatalf("young %v, old %v, busy %v", young.phase, old.phase, busy.phase)
+	}
+	b.answer(young, &Outcome{Status: 200})
+	if old.phase != running || busy.phase != stopped {
+		t.Errorf("old %v, busy %v", old.phase, busy.phase)
+	}
+}
+
+// The next step of a suspect is none.
+func TestNextStepIsNoSuspect(t *testing.T) {
+	b := newBench(t, Config{})
+	b.host("h1")
+	e := suspectsOf(b, "one")[0]
+	b.pass(time.Second)
+	b.answer(e, &Outcome{Status: 200, Body: tailCallBody(Target{Type: "A", ID: "one"}, "/next", false)})
+	if e.step != 1 || e.phase != running || e.suspect() || e.tried != 0 {
+		t.Errorf("step %d is %v, suspect %v, counts %d", e.step, e.phase, e.suspect(), e.tried)
+	}
+}
+
+// A suspect that waits for its turn does not hold up other calls of its flow on
+// the same actor.
+func TestSuspectHoldsUpNoSibling(t *testing.T) {
+	b := newBench(t, Config{})
+	b.host("h1")
+	root := b.submit(Request{Target: Target{Type: "A", ID: "root"}})
+	call := func() *entry {
+		return b.submit(Request{Target: Target{Type: "B", ID: "b"}, Session: b.c.sessionOf(root), Boot: "h1"})
+	}
+	first, second := call(), call()
+	for range 3 {
+		b.answer(first, nil)
+	}
+	alone := suspectsOf(b, "alone")[0]
+	alone.among, first.among = 1, 1
+	for i := 0; alone.phase != running; i++ {
+		if first.phase == running {
+			b.answer(first, nil)
+		}
+		if b.pass(100 * time.Millisecond); i > 100 {
+			t.Fatal("no suspect starts")
+		}
+	}
+	b.pass(5 * time.Second)
+	if first.phase != stopped {
+		t.Fatalf("the suspect is %v beside one that has to be alone", first.phase)
+	}
+	b.answer(second, nil)
+	if second.phase != running || second.attempt != 2 {
+		t.Errorf("its sibling is %v", second.phase)
+	}
+}
+
+// An attempt that its host never got has made no calls: the next one waits for
+// no answer of other partitions.
+func TestAttemptThatNeverBeganWaitsForNoFence(t *testing.T) {
+	b := newBench(t, Config{Partitions: 2})
+	b.host("h1")
+	var e *entry
+	for i := 0; e == nil; i++ {
+		id := utoa(uint64(i))
+		if ActorPartition(Actor{"dp", "A", id}, 2) == 0 {
+			e = b.submit(Request{Target: Target{Type: "A", ID: id}})
+		}
+	}
+	b.restart()
+	if len(b.c.fenceWait) == 0 {
+		t.Fatal("nothing was asked")
+	}
+	b.host("h1")
+	if e = b.c.entries[e.req.ID]; e.phase != running || e.attempt != 2 {
+		t.Errorf("%v, attempt %d", e.phase, e.attempt)
+	}
+}
+
+// Deleting a reminder that has fired for the last time does not reach what its
+// method has handed on.
+func TestDeletedReminderLeavesTheChain(t *testing.T) {
+	b := newBench(t, Config{})
+	b.host("h1")
+	actor := Actor{"dp", "A", "a"}
+	for _, period := range []int64{0, int64(time.Hour)} {
+		b.step(&SetReminder{Reminder: Reminder{Actor: actor, ID: "r", Path: "/m", Due: b.now.Wall, Period: period}})
+		var e *entry
+		for _, e = range b.c.entries {
+		}
+		b.answer(e, &Outcome{Status: 200, Body: tailCallBody(Target{Type: "A", ID: "b"}, "/next", false)})
+		b.step(&CancelReminders{Actor: actor})
+		if withdrawn := e.cancelled; e.step != 1 || withdrawn != (period > 0) {
+			t.Errorf("period %d: step %d, withdrawn %v", period, e.step, withdrawn)
+		}
+		b.answer(e, &Outcome{Status: 200})
+	}
+}
+
+// A firing that takes due times in moves its reminder behind others.
+func TestDueTimesTakenInKeepTheOrder(t *testing.T) {
+	b := newBench(t, Config{})
+	b.host("h1")
+	set := func(id string, in, period time.Duration) {
+		b.step(&SetReminder{Reminder: Reminder{Actor: Actor{"dp", "A", id}, ID: id, Path: "/m", Due: b.now.Wall + in.Milliseconds(), Period: int64(period)}})
+	}
+	set("slow", 0, 2*time.Second)
+	var e *entry
+	for _, e = range b.c.entries {
+	}
+	for range 3 {
+		b.answer(e, nil)
+	}
+	e.retryAt = b.now.Mono + 2000
+	b.c.timers.remove(&e.timer)
+	b.c.timers.set(&e.timer, e, e.retryAt)
+	set("next", 2500*time.Millisecond, 0)
+	b.pass(2 * time.Second) // its own due time and its next attempt, in one tick
+	if e.phase != running || e.count != 2 {
+		t.Fatalf("%v, count %d", e.phase, e.count)
+	}
+	b.pass(time.Second)
+	if len(b.c.entries) != 2 {
+		t.Error("another reminder waits behind one that is due later")
+	}
+}
