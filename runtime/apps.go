@@ -185,6 +185,8 @@ func (c *Core) applyApp(seq uint64, b *appChanged) {
 	a.generation, a.purgedAt, a.used = b.generation, b.at, false
 	if c.LogLevel() >= 2 {
 		c.keep.place(&a.node, seq, a)
+	} else {
+		a.purgedAt, a.used = 0, true // a header of level 1 says neither
 	}
 	prefix := appKey(b.app, old)
 	c.change(seq, string(prefix), Mutation{Key: prefix, Prefix: true})

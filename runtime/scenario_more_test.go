@@ -36,6 +36,21 @@ func (w *world) otherCommand(ws words, line string) {
 		for _, p := range w.parts {
 			w.step(p.n, &Drain{App: ws.at(1), Waiter: "drain"})
 		}
+	case "service": // service APP NAME [URL]
+		w.step(AppPartition(ws.at(1), len(w.parts)), &SetService{App: ws.at(1), Name: ws.at(2), URL: ws.at(3), Timeout: 1000, Waiter: "service"})
+	case "prove":
+		for _, p := range w.parts {
+			w.step(p.n, &Prove{})
+		}
+	case "level": // gateways know levels up to N from now on, 0 for all
+		w.cfg.Level = int(w.num(ws.at(1)))
+		if w.cfg.Level != 0 { // also those that begin the log
+			w.setPartitions(w.cfg.Partitions)
+		}
+	case "raise":
+		for _, p := range w.parts {
+			w.step(p.n, &RaiseLevel{Level})
+		}
 	case "purge":
 		w.step(AppPartition(ws.at(1), len(w.parts)), &Purge{App: ws.at(1), Waiter: "purge"})
 	case "state":

@@ -88,6 +88,11 @@ func (w *world) bodyText(m message) string {
 		return fmt.Sprintf("subscribed %s %s topic %s from %d", actorText(b.s.Actor), b.s.ID, b.s.Topic, b.s.Next)
 	case *unsubscribed:
 		return fmt.Sprintf("unsubscribed %s %v", actorText(b.actor), b.ids)
+	case *serviceSet:
+		if b.gone {
+			return fmt.Sprintf("service %s/%s gone", b.app, b.service.name)
+		}
+		return fmt.Sprintf("service %s/%s at %s", b.app, b.service.name, b.service.url)
 	case *appChanged:
 		return fmt.Sprintf("app %s generation %d", b.app, b.generation)
 	case *fenced:

@@ -27,6 +27,8 @@ type world struct {
 	keep   int      // records of the next round that survive, -1 for all and no crash
 	out    strings.Builder
 	quiet  bool
+	kill   int // the owner dies when the logs of the mesh hold this many records; 0 for never
+	kinds  []uint64
 	lean   bool // no body stays in memory
 }
 
@@ -146,11 +148,18 @@ func (w *world) finish(p *worldPart, mark string) {
 		records, effects = records[:min(w.keep, len(records))], nil
 		w.keep = -1
 	}
+	if n := w.kill - len(w.kinds); w.kill > 0 && n >= 0 && n <= len(records) {
+		crash, w.kill = true, 0
+		records, effects = records[:n], nil
+	}
 	for _, b := range records {
 		p.log, p.full = append(p.log, b), append(p.full, b)
-		if r, err := DecodeRecord(b); err != nil {
+		r, err := DecodeRecord(b)
+		if err != nil {
 			w.t.Fatal(err)
-		} else if !w.quiet {
+		}
+		w.kinds = append(w.kinds, kindOf(r.Body))
+		if !w.quiet {
 			w.say("+ %s%s", mark, w.recordText(r))
 		}
 	}
