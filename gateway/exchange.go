@@ -141,6 +141,14 @@ func jsonFault(err error) string {
 	if errors.As(err, &syntax) {
 		return err.Error() + " at byte " + strconv.FormatInt(syntax.Offset, 10)
 	}
+	var kind *json.UnmarshalTypeError
+	if errors.As(err, &kind) { // Go's text names types of ours
+		what := "the body"
+		if kind.Field != "" {
+			what = kind.Field
+		}
+		return what + " must not be of the kind " + kind.Value
+	}
 	return err.Error()
 }
 

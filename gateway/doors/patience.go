@@ -21,8 +21,8 @@ const (
 // bytes. A request may wait for its outcome as long as it likes.
 func patient(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	out := &slowWriter{ResponseWriter: w, control: http.NewResponseController(w)}
-	if r.ProtoMajor == 1 {
-		_ = out.control.SetWriteDeadline(time.Time{}) // of the request before
+	if r.ProtoMajor == 1 && r.Header["Expect"] != nil { // net/http writes before we do
+		_ = out.control.SetWriteDeadline(time.Time{}) // that of the request before is over
 	}
 	if r.Body != nil && r.Body != http.NoBody {
 		in := &slowBody{ReadCloser: r.Body, control: out.control, until: time.Now().Add(slow)}
@@ -70,7 +70,11 @@ func (b *slowBody) leave() {
 type slowWriter struct {
 	http.ResponseWriter
 	control *http.ResponseController
+	room    int // bytes for which the time that was last given is enough
 }
+
+// piece is how much may be written for one look at the clock.
+const piece = 64 << 10
 
 // Unwrap is for [http.ResponseController] and those who take the connection over.
 func (w *slowWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
@@ -86,7 +90,11 @@ func (w *slowWriter) Write(b []byte) (int, error) {
 }
 
 func (w *slowWriter) extend(n int) {
+	if w.room -= n; w.room > 0 {
+		return
+	}
 	_ = w.control.SetWriteDeadline(time.Now().Add(slow + time.Duration(n)*perByte))
+	w.room = piece
 }
 
 // Strangers is for what stands beside the guard: whoever asks is asked for a
