@@ -233,6 +233,7 @@ func (conn *appConn) exchange(host string, r *appRequest) (o *runtime.Outcome, r
 		sent = make(chan error, 1)
 		go func() { _, err := conn.Write(late); sent <- err }()
 	}
+	quickAck(conn.Conn)
 	// After a failed write an answer may be there all the same, e.g. 413.
 	o, reuse, err = conn.answer(r)
 	if err != nil && werr != nil {
