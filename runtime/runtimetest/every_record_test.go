@@ -97,8 +97,8 @@ func (s *stage) checkFirings() {
 
 func (s *stage) state() string {
 	var lines []string
-	for k, v := range s.disk.store {
-		lines = append(lines, fmt.Sprintf("%q=%q\n", k, v))
+	for k, v := range s.disk.store.entries {
+		lines = append(lines, fmt.Sprintf("%q=%q\n", k, v.value))
 	}
 	sort.Strings(lines)
 	return fmt.Sprint(lines)

@@ -3,10 +3,8 @@ package runtimetest
 import (
 	"container/heap"
 	"fmt"
-	"hash/fnv"
 	"math/rand"
 	"runtime/debug"
-	"strings"
 
 	"github.com/karmesh/kar/runtime"
 )
@@ -26,6 +24,13 @@ type SimOptions struct {
 	Limits bool
 	// Foreign reads and changes state in every way, also from outside.
 	Foreign bool
+	// Store lets it lag, go away and fall back.
+	Store bool
+	// Short makes the id window and the retention of outcomes short enough that
+	// things are forgotten while the run goes on.
+	Short bool
+	// Jumps sets wall clocks forth and back.
+	Jumps bool
 	// HostLimit is runtime.Config's.
 	HostLimit int
 	// Bug plants a defect in the shell, by name, to prove that the witness sees it.
@@ -40,7 +45,7 @@ type SimReport struct {
 	Trace      uint64 // hash of everything that was written down, in order
 	Tail       []string
 	Attempts, Requests, Crashes, Losses,
-	Trims, Fires, Events int
+	Trims, Fires, Events, Heals, TooOld int
 }
 
 // A sim is a whole mesh in one thread: logs, gateways, hosts, clients and the
@@ -90,10 +95,14 @@ const (
 	simOther    = "eb" // its neighbour
 	simActors   = 6
 	simAttempts = 8 // MaxAttempts, where there is one
-	simStart    = 1767225600000
-	simFirstDue = 6000    // ms, of the reminder
-	simQuiet    = 180_000 // ms without faults at the end, in which everything must end
-	simRest     = 40_000  // the end of it, in which nothing new begins
+	// The id window and the retention of outcomes, where they are short, in ms.
+	simWindow    = 60_000
+	simRetention = 40_000
+	simStart     = 1767225600000
+	simJump      = 60_000
+	simFirstDue  = 6000    // ms, of the reminder
+	simQuiet     = 180_000 // ms without faults at the end, in which everything must end
+	simRest      = 40_000  // the end of it, in which nothing new begins
 )
 
 // Simulate plays one run. A rule that panics has broken its promise.
@@ -115,7 +124,12 @@ func newSim(opt SimOptions) *sim {
 	s := &sim{opt: opt, rng: rand.New(rand.NewSource(opt.Seed)), faults: true}
 	s.wit = newWitness(s)
 	for p := range opt.Partitions {
-		s.parts = append(s.parts, &simLog{s: s, n: uint16(p)})
+		l := &simLog{s: s, n: uint16(p)}
+		l.store = &simStore{log: l}
+		s.parts = append(s.parts, l)
+		if opt.Store {
+			l.store.save()
+		}
 	}
 	for n := range opt.Nodes {
 		s.nodes = append(s.nodes, &simNode{s: s, n: n, alive: true})
@@ -172,43 +186,14 @@ func (s *sim) after(ms int64, do func()) {
 func (s *sim) between(a, b int64) int64 { return a + s.rng.Int63n(b-a+1) }
 func (s *sim) chance(percent int) bool  { return s.rng.Intn(100) < percent }
 
-// trace notes what happened; the hash of all of it is the same for the same seed.
-func (s *sim) trace(format string, args ...any) {
-	if !s.opt.Trace {
-		return
-	}
-	line := fmt.Sprintf("%7d ", s.now) + fmt.Sprintf(format, args...)
-	h := fnv.New64a()
-	_, _ = fmt.Fprintf(h, "%d %s", s.report.Trace, line)
-	s.report.Trace = h.Sum64()
-	s.report.Tail = append(s.report.Tail, line)
-	if len(s.report.Tail) > 100_000 {
-		s.report.Tail = append([]string(nil), s.report.Tail[50_000:]...)
-	}
-}
-
-// About are the last lines of the trace that name one of the words.
-func (r *SimReport) About(n int, words ...string) string {
-	var out []string
-	for _, l := range r.Tail {
-		for _, w := range words {
-			if w != "" && strings.Contains(l, w) {
-				out = append(out, l)
-				break
-			}
-		}
-	}
-	if len(out) > n {
-		out = out[len(out)-n:]
-	}
-	return strings.Join(out, "\n")
-}
-
 func (s *sim) config(p uint16, node string) runtime.Config {
 	cfg := runtime.Config{
 		Mesh: "sim", Partition: p, Partitions: s.opt.Partitions, Node: node, Lease: simLease,
 		IDWindow: 600_000, ResultRetention: 86_400_000, BodyLimit: 1 << 20,
 		HostLimit: s.opt.HostLimit,
+	}
+	if s.opt.Short {
+		cfg.IDWindow, cfg.ResultRetention = simWindow, simRetention
 	}
 	if s.opt.Limits {
 		cfg.MailboxLimit, cfg.HostBytes, cfg.MaxAttempts = 4, 4000, simAttempts
@@ -238,6 +223,18 @@ func (s *sim) fault() {
 	h := s.anyHost()
 	if s.opt.Limits && s.chance(3) {
 		s.cancelAll()
+	}
+	if v := s.parts[s.rng.Intn(len(s.parts))].store; s.opt.Store && s.chance(15) {
+		if s.chance(50) {
+			v.fallBack()
+		} else {
+			v.away = s.now + s.between(300, 8000)
+			s.trace("store %d is away until %d", v.log.n, v.away)
+		}
+	}
+	if s.opt.Jumps && s.chance(10) {
+		n.jump = s.between(-simJump, simJump)
+		s.trace("the clock of node %d is set by %d", n.n, n.jump)
 	}
 	switch s.rng.Intn(13) {
 	case 0, 1:
@@ -343,6 +340,7 @@ func (s *sim) cancelAll() {
 // calm repairs everything: what is left must end.
 func (s *sim) calm() {
 	for _, n := range s.nodes {
+		n.jump = 0
 		if !n.alive {
 			n.boot()
 		}

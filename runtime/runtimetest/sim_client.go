@@ -66,7 +66,7 @@ func (s *sim) submitTo(p uint16, r runtime.Request, v *runtime.Vouched, reply fu
 	o.ask(func(w any) runtime.Input {
 		in := &runtime.Submit{Request: r, Waiter: w, Vouched: v}
 		if r.Key != "" {
-			in.View = o.log.view()
+			in.View = o.log.store.view()
 		}
 		return in
 	}, func(e *runtime.Effect) {
@@ -270,6 +270,9 @@ func (s *sim) client(app string) {
 			s.await(r, next)
 			return
 		}
+		if s.opt.Short && s.chance(20) {
+			s.after(s.between(20_000, 120_000), func() { s.submit(r, nil, func(*runtime.Effect) {}) })
+		}
 		if s.chance(20) && e.Err == nil { // somebody asks again, later
 			s.submit(r, nil, func(*runtime.Effect) {})
 		}
@@ -307,7 +310,7 @@ func (s *sim) await(r runtime.Request, then func()) {
 		}
 		if o := s.ownerOf(r.ID.Partition()); o != nil {
 			o.ask(func(w any) runtime.Input {
-				return &runtime.Await{App: r.Target.App, ID: r.ID, Waiter: w, View: o.log.view()}
+				return &runtime.Await{App: r.Target.App, ID: r.ID, Waiter: w, View: o.log.store.view()}
 			}, func(e *runtime.Effect) {
 				if answered || e.Err != nil && e.Err.Code == runtime.CodeAskAgain {
 					return

@@ -2,20 +2,18 @@ package runtimetest
 
 import (
 	"fmt"
-	"maps"
 
 	"github.com/karmesh/kar/runtime"
 )
 
 // A simLog is one partition's log; records may land late, twice or never.
 type simLog struct {
-	s       *sim
-	n       uint16
-	start   int // index in full of the first kept record
-	full    [][]byte
-	store   map[string][]byte
-	seen    *runtime.View // of the store as it is
-	applied uint64
+	s     *sim
+	n     uint16
+	start int // index in full of the first kept record
+	full  [][]byte
+	cut   uint64 // the store must hold everything up to here
+	store *simStore
 }
 
 // append lands the batch as chance has it; done gets the offset and whether
@@ -80,6 +78,7 @@ type simNode struct {
 	inc      int // boot number
 	alive    bool
 	paused   int64 // until when
+	jump     int64 // how far its wall clock was set
 	owners   map[uint16]*simOwner
 	claiming map[uint16]bool
 }
@@ -185,16 +184,15 @@ func (n *simNode) claim(l *simLog) {
 				end := len(l.full)
 				l.fold(core, l.full, next)
 				n.claiming[l.n] = false
-				if n.owners[l.n] != nil || !core.Own(s.clock(n), l.applied) {
+				if n.owners[l.n] != nil || !core.Own(s.clock(n), l.store.applied) {
 					s.trace("node %d does not get partition %d", n.n, l.n)
 					return
 				}
 				s.trace("node %d owns partition %d, epoch %d", n.n, l.n, core.Epoch())
 				o := &simOwner{n: n, inc: inc, log: l, core: core, next: end, proof: s.now, waits: map[any]func(*runtime.Effect){}}
-				for _, ch := range core.TakeChanges() {
-					l.change(ch)
-				}
 				n.owners[l.n] = o
+				o.store = &simWriter{o: o, from: l.store.applied}
+				o.store.add(core.TakeChanges(), core.Seq())
 				if s.opt.Nodes > 1 { // longer than one that was deposed may answer
 					o.busy = true
 					o.at(1100, func() { o.busy = false; o.round() })
@@ -212,41 +210,8 @@ func (n *simNode) claim(l *simLog) {
 	try()
 }
 
-// change writes to the store what is durable.
-func (l *simLog) change(ch runtime.StoreChange) {
-	if ch.Seq <= l.applied {
-		return
-	}
-	if l.store == nil {
-		l.store = map[string][]byte{}
-	}
-	for _, m := range ch.Writes {
-		switch {
-		case m.Prefix:
-			for k := range l.store {
-				if len(k) >= len(m.Key) && k[:len(m.Key)] == string(m.Key) {
-					delete(l.store, k)
-				}
-			}
-		case m.Value == nil:
-			delete(l.store, string(m.Key))
-		default:
-			l.store[string(m.Key)] = m.Value
-		}
-	}
-	l.applied, l.seen = ch.Seq, nil
-}
-
-func (l *simLog) view() *runtime.View {
-	if l.seen == nil {
-		l.seen = &runtime.View{Applied: l.applied, Entries: maps.Clone(l.store)}
-	}
-	v := *l.seen
-	return &v
-}
-
 func (s *sim) clock(n *simNode) runtime.Now {
-	return runtime.Now{Wall: simStart + s.now + int64(n.n)*700, Mono: 1_000_000 + s.now}
+	return runtime.Now{Wall: simStart + s.now + int64(n.n)*700 + n.jump, Mono: 1_000_000 + s.now}
 }
 
 // deposed tells whether somebody has claimed the partition since.

@@ -11,6 +11,7 @@ type simOwner struct {
 	n     *simNode
 	inc   int
 	log   *simLog
+	store *simWriter
 	core  *runtime.Core
 	in    []runtime.Input
 	busy  bool
@@ -58,8 +59,10 @@ func (o *simOwner) stateInput(op runtime.StateOp, reply func(*runtime.Effect)) {
 	o.ask(func(w any) runtime.Input {
 		return &runtime.Query{Kind: runtime.QueryGeneration, App: op.Actor.App, Waiter: w}
 	}, func(e *runtime.Effect) {
-		v := o.log.view()
-		v.Generation, _ = e.Value.(uint64)
+		v := o.log.store.view()
+		if v != nil {
+			v.Generation, _ = e.Value.(uint64)
+		}
 		o.ask(func(w any) runtime.Input { return &runtime.StateInput{Op: op, View: v, Waiter: w} }, reply)
 	})
 }
@@ -80,6 +83,7 @@ func (o *simOwner) round() {
 	}
 	s := o.n.s
 	for _, in := range o.in {
+		o.traceInput(in)
 		o.core.Step(s.clock(o.n), in)
 	}
 	o.in = o.in[:0]
@@ -103,6 +107,7 @@ func (o *simOwner) round() {
 		return
 	}
 	o.busy = true
+	o.traceRecords(records)
 	sent := s.now
 	var try func()
 	try = func() {
@@ -136,13 +141,10 @@ func (o *simOwner) landed(first int, sent int64, records [][]byte, effects []run
 		o.next = end
 	}
 	o.proof = sent
-	for _, ch := range o.core.TakeChanges() {
-		o.log.change(ch)
-	}
+	o.store.add(o.core.TakeChanges(), o.core.Seq())
 	if marked != nil {
 		o.cuts = append(o.cuts, simCut{marked.seq, first + marked.offset})
 	}
-	o.push(&runtime.StoreApplied{Seq: o.log.applied})
 	o.carryAll(effects)
 	o.at(0, o.round)
 }
@@ -177,14 +179,15 @@ func (o *simOwner) decideTrim() {
 		o.core.Step(s.clock(o.n), &runtime.Keep{Before: cut.seq, Limit: 1 + s.rng.Intn(5)})
 		return
 	}
-	if o.log.applied < cut.seq || o.core.Pending() > 0 {
+	if o.log.store.safe() < cut.seq || o.core.Pending() > 0 {
 		return
 	}
 	o.cuts = o.cuts[1:]
 	// Perhaps less than asked for: a log is trimmed by segments.
 	if at := max(cut.offset-s.rng.Intn(12), 0); at > o.log.start {
 		s.trace("partition %d is cut at %d (asked %d)", o.log.n, at, cut.offset)
-		o.log.start = at
+		o.log.start, o.log.cut = at, cut.seq
+		o.log.check()
 		s.report.Trims++
 	}
 }

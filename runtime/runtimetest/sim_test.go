@@ -36,6 +36,8 @@ func simKinds(seed int64) []SimOptions {
 		k := &kinds[i]
 		k.Seed, k.Millis = seed, 20_000
 		k.Wild, k.Limits, k.Foreign = draw.Intn(3) == 0, draw.Intn(3) == 0, draw.Intn(3) == 0
+		k.Store, k.Short, k.Jumps = draw.Intn(3) == 0, draw.Intn(3) == 0, draw.Intn(3) == 0
+		k.Jumps = k.Jumps && !k.Short // what is too old would be anybody's guess
 	}
 	return kinds
 }
@@ -72,6 +74,8 @@ func (t *simTotal) add(kind int, o SimOptions, r SimReport) {
 	t.Trims += r.Trims
 	t.Fires += r.Fires
 	t.Events += r.Events
+	t.Heals += r.Heals
+	t.TooOld += r.TooOld
 	if len(r.Violations) > 0 {
 		t.failed = append(t.failed, fmt.Sprintf("%d/%d", o.Seed, kind))
 		fmt.Printf("seed %d kind %d: %.300s\n", o.Seed, kind, r.Violations[0])
@@ -127,9 +131,9 @@ func TestSim(t *testing.T) {
 	if total.shown != "" {
 		t.Errorf("%s", total.shown)
 	}
-	t.Logf("%d runs from seed %d in %.0f s, %d failed %v: %d requests, %d attempts, %d crashes, %d lost hosts, %d trims, %d firings, %d events",
+	t.Logf("%d runs from seed %d in %.0f s, %d failed %v: %d requests, %d attempts, %d crashes, %d lost hosts, %d trims, %d firings, %d events, %d stores healed, %d ids too old",
 		total.played, first, time.Since(began).Seconds(), len(total.failed), total.failed,
-		total.Requests, total.Attempts, total.Crashes, total.Losses, total.Trims, total.Fires, total.Events)
+		total.Requests, total.Attempts, total.Crashes, total.Losses, total.Trims, total.Fires, total.Events, total.Heals, total.TooOld)
 }
 
 // TestSimSame: the same seed twice is the same run, to the last line.

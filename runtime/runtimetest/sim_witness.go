@@ -31,7 +31,7 @@ type witness struct {
 	tells    map[runtime.Actor][]*seen // acknowledged, not started, in order of acknowledgement
 	firings  map[runtime.ID]simFiring
 	events   map[string]map[runtime.ID]bool
-	keyed    map[string]string
+	keyed    map[string]simKeyed
 	keyStart map[string]runtime.ID
 }
 
@@ -47,6 +47,7 @@ type seen struct {
 	teller    *simAttempt // of a tell or promise
 	wild      bool        // its session was made up: anything may be answered
 	never     bool        // the client was told that it is cancelled and had not started
+	told      bool        // its caller was told something
 	limits    map[runtime.Code]bool
 	deadline  int64
 	acked     int64
@@ -63,7 +64,7 @@ type seen struct {
 func newWitness(s *sim) *witness {
 	return &witness{s: s, reqs: map[runtime.ID]*seen{}, byActor: map[runtime.Actor][]*simAttempt{}, state: map[runtime.Actor]*stateModel{},
 		tells: map[runtime.Actor][]*seen{}, firings: map[runtime.ID]simFiring{}, lateSet: map[string]bool{}, cancels: map[string]int{}, events: map[string]map[runtime.ID]bool{},
-		keyed: map[string]string{}, keyStart: map[string]runtime.ID{}}
+		keyed: map[string]simKeyed{}, keyStart: map[string]runtime.ID{}}
 }
 
 func (w *witness) fail(format string, args ...any) {
@@ -196,7 +197,10 @@ func (w *witness) toldOfCancel(id runtime.ID, e *runtime.Effect) {
 // answered: a caller was told something about its request.
 func (w *witness) answered(r *runtime.Request, e *runtime.Effect) {
 	x := w.req(r.ID)
-	w.inTime(x)
+	if !x.told {
+		w.inTime(x)
+	}
+	x.told = true
 	switch {
 	case e.Err != nil && x.wild:
 	case e.Err != nil && e.Err.Code == runtime.CodeMailboxFull && w.s.opt.Limits && (x.parent == nil || x.parent.done):
@@ -205,6 +209,11 @@ func (w *witness) answered(r *runtime.Request, e *runtime.Effect) {
 	case e.Err != nil:
 		w.s.trace("%s is refused: %v", r.ID, e.Err)
 		switch e.Err.Code {
+		case runtime.CodeTooOld:
+			w.s.report.TooOld++
+			if !w.tooOld(r.ID) {
+				w.fail("P1: %s was refused: %v", r.ID, e.Err)
+			}
 		case runtime.CodeSuperseded, runtime.CodeHostLost, runtime.CodeOutcomeNotKept, runtime.CodePurged:
 		default:
 			w.fail("P1: %s was refused: %v", r.ID, e.Err)
@@ -229,6 +238,9 @@ func (w *witness) awaited(r *runtime.Request, e *runtime.Effect) {
 	if e.Err != nil && (w.operated(r.Target.App) || w.req(r.ID).cancelled) {
 		return
 	}
+	if e.Err != nil && w.s.opt.Short && w.s.now+simStart-r.ID.Millis() > simRetention-2000 {
+		return
+	}
 	if e.Err != nil {
 		w.fail("P2: the outcome of promise %s is refused: %v", r.ID, e.Err)
 		return
@@ -236,9 +248,34 @@ func (w *witness) awaited(r *runtime.Request, e *runtime.Effect) {
 	w.outcome(r, e)
 }
 
+// A simKeyed is the outcome that was told under a key; ended is a time at which
+// it was not recorded yet, 0 when nobody saw it run.
+type simKeyed struct {
+	outcome string
+	ended   int64
+}
+
+// keyExpired: the key was free again when x started.
+func (w *witness) keyExpired(old simKeyed, x *seen) bool {
+	return w.s.opt.Short && (len(x.starts) == 0 || x.starts[0].began > old.ended+simRetention-2000)
+}
+
+func (r *seen) lastEnd() int64 {
+	at := int64(0)
+	for _, x := range r.starts {
+		at = max(at, x.ended)
+	}
+	return at
+}
+
+// tooOld: the id is near half of the window, or older.
+func (w *witness) tooOld(id runtime.ID) bool {
+	return w.s.opt.Short && w.s.now+simStart-id.Millis() > simWindow/2-2000
+}
+
 // inTime: a deadline is told about wherever the request is.
 func (w *witness) inTime(x *seen) {
-	if x.limits[runtime.CodeDeadline] && x.kind == runtime.Call && x.acked == 0 && w.s.now > max(x.deadline, w.s.opt.Millis)+10_000 {
+	if x.limits[runtime.CodeDeadline] && x.kind == runtime.Call && w.s.now > max(x.deadline, w.s.opt.Millis)+10_000 && !w.s.opt.Jumps {
 		w.fail("P1: the caller of %s was answered %d ms after its deadline", x.id, w.s.now-x.deadline)
 	}
 }
@@ -274,10 +311,12 @@ func (w *witness) outcome(r *runtime.Request, e *runtime.Effect) {
 	x.over, x.outcome = true, got
 	if r.Key != "" {
 		k := x.app + "|" + r.Key + "|" + r.Target.ID + r.Target.Service
-		if old, ok := w.keyed[k]; ok && old != got && !w.purging(x.app) {
-			w.fail("P2: key %s has two outcomes, %s and %s", k, old, got)
+		if old, ok := w.keyed[k]; ok && old.outcome != got && !w.purging(x.app) && !w.keyExpired(old, x) {
+			w.fail("P2: key %s has two outcomes, %s and %s", k, old.outcome, got)
 		}
-		w.keyed[k] = got
+		if old := w.keyed[k]; old.outcome != got {
+			w.keyed[k] = simKeyed{got, x.lastEnd()}
+		}
 	}
 }
 
@@ -602,7 +641,7 @@ func (w *witness) reminders(app string) {
 // drainedAround: a firing that was due in that time may have been withdrawn.
 func (w *witness) drainedAround(app string, from, to int64) bool {
 	for _, d := range w.drains {
-		if d.app == app && simStart+d.began <= to+2000 && simStart+d.done >= from-2000 {
+		if d.app == app && simStart+d.began <= to+w.skew() && simStart+d.done >= from-w.skew() {
 			return true
 		}
 	}
@@ -616,4 +655,12 @@ func (w *witness) ids() []runtime.ID {
 	}
 	sort.Slice(ids, func(i, j int) bool { return string(ids[i][:]) < string(ids[j][:]) })
 	return ids
+}
+
+// skew is how far the clocks of gateways may be from this one.
+func (w *witness) skew() int64 {
+	if w.s.opt.Jumps {
+		return simJump + 2000
+	}
+	return 2000
 }

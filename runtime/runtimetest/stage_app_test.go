@@ -92,7 +92,7 @@ func (x *stageRun) state(op runtime.StateOp, then func(r runtime.StateResult)) {
 	}, func(e *runtime.Effect) {
 		gen, _ := e.Value.(uint64)
 		s.ask(x.h, func(w any) runtime.Input {
-			v := s.disk.view()
+			v := s.disk.store.view()
 			v.Generation = gen
 			return &runtime.StateInput{Op: op, View: v, Waiter: w}
 		}, func(e *runtime.Effect) {

@@ -24,7 +24,7 @@ type stage struct {
 	killed bool
 	terms  int
 	core   *runtime.Core
-	disk   simLog // full, start, store and applied count
+	disk   simLog // full, start and store count
 	cut    runtime.Keep
 	cutAt  int // offset of the header in front of which the log is to be cut, 0 before it is written
 
@@ -55,10 +55,13 @@ type stageAsk struct {
 const stageTurn = 50 // ms
 
 func newStage(plan stagePlan) *stage {
-	return &stage{
+	s := &stage{
 		plan: plan, now: simStart, waits: map[any]*stageAsk{}, later: map[int64][]func(){}, told: map[string]string{},
 		ids: map[string]runtime.ID{}, ran: map[string]int{}, fired: map[int64]int64{},
 	}
+	s.disk.s = &sim{}
+	s.disk.store = &simStore{log: &s.disk}
+	return s
 }
 
 func (s *stage) fail(format string, args ...any) {
@@ -114,7 +117,7 @@ func (s *stage) open() {
 	s.disk.full = append(s.disk.full, claim)
 	fold(claim)
 	s.core = c
-	if !c.Own(s.clock(), s.disk.applied) {
+	if !c.Own(s.clock(), s.disk.store.applied) {
 		s.fail("the claim does not count")
 	}
 	s.commit()
@@ -164,7 +167,7 @@ func (s *stage) trim() {
 	case s.core.OldestLive() < s.cut.Before:
 		keep := s.cut
 		s.core.Step(s.clock(), &keep)
-	case s.disk.applied >= s.cut.Before && s.core.Pending() == 0:
+	case s.disk.store.applied >= s.cut.Before && s.core.Pending() == 0:
 		s.disk.start = s.cutAt
 	}
 }
@@ -182,7 +185,7 @@ func (s *stage) commit() {
 	s.disk.full = append(s.disk.full, records...)
 	if changes := s.core.TakeChanges(); !dies { // what the store has not, the log has
 		for _, ch := range changes {
-			s.disk.change(ch)
+			s.disk.store.write(0, ch.Seq, []runtime.StoreChange{ch})
 		}
 	}
 	for i := range effects {
@@ -202,7 +205,7 @@ func (s *stage) die() {
 	s.in = nil
 	s.open()
 	for _, ch := range s.core.TakeChanges() {
-		s.disk.change(ch)
+		s.disk.store.write(0, ch.Seq, []runtime.StoreChange{ch})
 	}
 	for _, a := range s.asks {
 		a.sent = false
@@ -266,7 +269,7 @@ func (s *stage) request(by *stageHost, name string, r runtime.Request, then func
 	s.ask(by, func(w any) runtime.Input {
 		in := &runtime.Submit{Request: r, Waiter: w}
 		if r.Key != "" {
-			in.View = s.disk.view()
+			in.View = s.disk.store.view()
 		}
 		return in
 	}, func(e *runtime.Effect) {
@@ -298,7 +301,7 @@ func (s *stage) submit(name string, r runtime.Request, then func()) {
 			return
 		}
 		s.ask(nil, func(w any) runtime.Input {
-			return &runtime.Await{App: r.Target.App, ID: s.ids[name], Waiter: w, View: s.disk.view()}
+			return &runtime.Await{App: r.Target.App, ID: s.ids[name], Waiter: w, View: s.disk.store.view()}
 		}, note)
 	})
 }

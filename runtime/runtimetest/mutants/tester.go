@@ -84,8 +84,8 @@ func (t *tester) test(m mutant) (v verdict, how string, err error) {
 		return "", "", err
 	}
 	for _, s := range t.stages {
-		if m.room() == "runtime/engine" && !s.realTime && len(t.stages) > 1 {
-			continue // nothing there imports the engine
+		if strings.HasPrefix(m.file, "runtime/engine/") != s.realTime && len(t.stages) > 1 {
+			continue // the rules have their own tests, which do not import the engine
 		}
 		out, err := t.play(s, overlay)
 		if err != nil && strings.Contains(out, "[build failed]") {
