@@ -29,6 +29,10 @@ type SimOptions struct {
 	// Short makes the id window and the retention of outcomes short enough that
 	// things are forgotten while the run goes on.
 	Short bool
+	// Change sets, replaces and removes reminders and subscriptions.
+	Change bool
+	// Burst publishes more events at once than a group may have under way.
+	Burst bool
 	// Jumps sets wall clocks forth and back.
 	Jumps bool
 	// HostLimit is runtime.Config's.
@@ -37,6 +41,8 @@ type SimOptions struct {
 	Bug string
 	// Trace writes down what happens; it costs more than the run.
 	Trace bool
+	// Records also writes down what owners are told and what they record.
+	Records bool
 }
 
 // A SimReport is what a run was like.
@@ -148,6 +154,13 @@ func newSim(opt SimOptions) *sim {
 		s.startClients(app)
 	}
 	s.after(500, s.publish)
+	if opt.Burst {
+		s.after(3000, func() {
+			for range 1300 {
+				s.publishOne()
+			}
+		})
+	}
 	s.after(s.between(300, 1500), s.fault)
 	if opt.Purge {
 		s.after(s.between(1000, opt.Millis*2/3), s.operate)

@@ -65,6 +65,10 @@ func (x *simAttempt) begin() {
 	}
 	x.live, x.began = true, x.h.s.now
 	x.h.s.wit.began(x)
+	if x.h.s.opt.Burst { // so much of it has to be quick
+		x.h.app(x.h.s.between(0, 3), x.end)
+		return
+	}
 	if x.m.Target.IsActor() && x.h.s.chance(60) {
 		access := x.readWrite
 		if x.h.s.opt.Foreign && x.h.s.chance(50) {

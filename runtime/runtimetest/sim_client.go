@@ -122,6 +122,9 @@ func (s *sim) startClients(app string) {
 	for range 4 {
 		s.after(s.between(100, 900), func() { s.client(app) })
 	}
+	if s.opt.Change {
+		s.after(s.between(100, 900), func() { s.change(app) })
+	}
 	if s.opt.Foreign {
 		for range 2 {
 			s.after(s.between(100, 900), func() { s.foreign(app) })
@@ -157,16 +160,22 @@ func (s *sim) startClients(app string) {
 // endReminders: what comes again and again has to end before the run can be judged.
 func (s *sim) endReminders() {
 	for _, app := range s.apps {
-		a := simActor(app, 1).Actor()
-		s.settled(runtime.ActorPartition(a, s.opt.Partitions), func(w any) runtime.Input {
-			return &runtime.CancelReminders{Actor: a, Waiter: w}
-		}, func() { s.trace("reminders of %s end", app) })
+		for i := range simActors {
+			a := simActor(app, i).Actor()
+			s.settled(runtime.ActorPartition(a, s.opt.Partitions), func(w any) runtime.Input {
+				return &runtime.CancelReminders{Actor: a, Waiter: w}
+			}, func() { s.trace("reminders of %s end", app) })
+		}
 	}
 }
 
 func (s *sim) publishOne() {
 	if s.faults {
-		s.topic = append(s.topic, fmt.Appendf(nil, `{"stack":[],"depth":9,"from":"event %d"}`, len(s.topic)))
+		depth := simLeaf
+		if s.opt.Burst {
+			depth = 4 // it may end in a tail call
+		}
+		s.topic = append(s.topic, fmt.Appendf(nil, `{"stack":[],"depth":%d,"from":"event %d"}`, depth, len(s.topic)))
 	}
 }
 
@@ -206,9 +215,16 @@ func (o *simOwner) pump() {
 	s := o.n.s
 	o.ask(func(w any) runtime.Input { return &runtime.Query{Kind: runtime.QueryGroups, Waiter: w} }, func(e *runtime.Effect) {
 		gs, _ := e.Value.([]runtime.GroupCursor)
+		batch := 3
+		if s.opt.Burst {
+			batch = 100
+		}
 		for _, g := range gs {
+			if o.pumping[g.Key] {
+				continue
+			}
 			var events []runtime.Event
-			for i := int(g.Next); i < len(s.topic) && len(events) < 3; i++ {
+			for i := int(g.Next); i < len(s.topic) && len(events) < batch; i++ {
 				n := i
 				if s.opt.Bug == "event-twice" && s.chance(20) {
 					n = i + 1
@@ -216,7 +232,12 @@ func (o *simOwner) pump() {
 				events = append(events, runtime.Event{Offset: int64(n), Body: s.topic[i]})
 			}
 			if len(events) > 0 {
-				o.ask(func(w any) runtime.Input { return &runtime.DeliverEvents{Group: g.Key, Events: events, Waiter: w} }, func(*runtime.Effect) {})
+				o.pumping[g.Key] = true // until there is an answer, which may take as long as the group is full
+				o.ask(func(w any) runtime.Input {
+					return &runtime.DeliverEvents{Group: g.Key, From: g.Next, Events: events, Waiter: w}
+				}, func(*runtime.Effect) {
+					delete(o.pumping, g.Key)
+				})
 			}
 		}
 	})

@@ -66,9 +66,27 @@ func (l *simLog) check() {
 	a, b := runtime.New(l.s.config(l.n, "x")), runtime.New(l.s.config(l.n, "x"))
 	l.fold(a, l.full, 0)
 	l.fold(b, l.full, l.start)
+	for range 2 {
+		l.takeover(l.s.rng.Intn(len(l.full) + 1))
+	}
 	if x, y := a.Describe(), b.Describe(); x != y {
 		l.s.wit.fail("partition %d: the trimmed log tells otherwise\n--- full\n%s--- trimmed\n%s", l.n, x, y)
 	}
+}
+
+// takeover lets somebody own what the first n records tell.
+func (l *simLog) takeover(n int) {
+	s := l.s
+	c := runtime.New(s.config(l.n, "prefix"))
+	l.fold(c, l.full[:n], 0)
+	now := runtime.Now{Wall: simStart + s.now, Mono: 1_000_000 + s.now}
+	l.fold(c, [][]byte{c.Claim(now)}, 0)
+	if !c.Own(now, l.store.applied) {
+		s.wit.fail("nobody can own partition %d after %d records", l.n, n)
+		return
+	}
+	c.Step(now, &runtime.Tick{})
+	c.Take()
 }
 
 // A simNode is a gateway: owners of partitions that live and die together.
@@ -189,7 +207,7 @@ func (n *simNode) claim(l *simLog) {
 					return
 				}
 				s.trace("node %d owns partition %d, epoch %d", n.n, l.n, core.Epoch())
-				o := &simOwner{n: n, inc: inc, log: l, core: core, next: end, proof: s.now, waits: map[any]func(*runtime.Effect){}}
+				o := &simOwner{n: n, inc: inc, log: l, core: core, next: end, proof: s.now, waits: map[any]func(*runtime.Effect){}, pumping: map[string]bool{}, sent: map[uint16]int64{}}
 				n.owners[l.n] = o
 				o.store = &simWriter{o: o, from: l.store.applied}
 				o.store.add(core.TakeChanges(), core.Seq())

@@ -21,6 +21,9 @@ type simOwner struct {
 	cuts  []simCut
 	mark  bool // a header is wanted
 	gone  bool
+
+	pumping map[string]bool  // groups that have been handed events
+	sent    map[uint16]int64 // when the last message to a partition arrives
 }
 
 type simCut struct {
@@ -217,7 +220,12 @@ func (o *simOwner) carry(e *runtime.Effect) {
 		if s.faults && s.chance(10) {
 			return // lost; it is repeated
 		}
-		s.after(s.between(0, 30), func() {
+		at := s.now + s.between(0, 30)
+		if s.chance(90) { // in order, as on a stream; the others were sent before another broke
+			at = max(at, o.sent[p])
+			o.sent[p] = at
+		}
+		s.after(at-s.now, func() {
 			if d := s.ownerOf(p); d != nil {
 				d.push(in)
 			}

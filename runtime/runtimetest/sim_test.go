@@ -37,6 +37,7 @@ func simKinds(seed int64) []SimOptions {
 		k.Seed, k.Millis = seed, 20_000
 		k.Wild, k.Limits, k.Foreign = draw.Intn(3) == 0, draw.Intn(3) == 0, draw.Intn(3) == 0
 		k.Store, k.Short, k.Jumps = draw.Intn(3) == 0, draw.Intn(3) == 0, draw.Intn(3) == 0
+		k.Change, k.Burst = draw.Intn(3) == 0, draw.Intn(60) == 0
 		k.Jumps = k.Jumps && !k.Short // what is too old would be anybody's guess
 	}
 	return kinds
@@ -46,7 +47,7 @@ var idInText = regexp.MustCompile(`[0-9a-z]{26}`)
 
 // explain plays the run again and shows what a person needs to see of it.
 func explain(o SimOptions) string {
-	o.Trace = true
+	o.Trace, o.Records = true, true
 	r := Simulate(o)
 	if len(r.Violations) == 0 {
 		return fmt.Sprintf("%+v: it does not fail again", o)
@@ -163,7 +164,7 @@ func TestSimSeesBugs(t *testing.T) {
 		{"drop-outbox", "P1", 0},
 		{"lost-tail", "P2", 0},
 		{"link-is-death", "P3", 0},
-		{"no-freeze", "P3", 17},
+		{"no-freeze", "P3", 27},
 		{"skip-p4", "P4", 0},
 		{"early-ack", "P5", 0},
 		{"early-deactivated", "P6", 0},

@@ -48,13 +48,13 @@ func (o *simOwner) traceInput(in runtime.Input) {
 	case *runtime.Tick, *runtime.Query, *runtime.HostsBeat, *runtime.StoreApplied:
 		return
 	}
-	if o.n.s.opt.Trace {
+	if o.n.s.opt.Records {
 		o.n.s.trace("p%d node %d IN %s", o.log.n, o.n.n, withIDs(fmt.Sprintf("%T %+v", in, in)))
 	}
 }
 
 func (o *simOwner) traceRecords(records [][]byte) {
-	if !o.n.s.opt.Trace {
+	if !o.n.s.opt.Records {
 		return
 	}
 	for _, b := range records {
@@ -66,7 +66,7 @@ func (o *simOwner) traceRecords(records [][]byte) {
 
 var (
 	idAsBytes = regexp.MustCompile(`\[[0-9 ]+\]`)
-	bodies    = regexp.MustCompile(` Body:\[[0-9 ]*\]`)
+	bodies    = regexp.MustCompile(` Body:\[[0-9 ]*\]|0x[0-9a-f]+`) // and pointers
 )
 
 // withIDs writes ids as people see them.

@@ -97,7 +97,7 @@ func (x *simAttempt) leaf(kind runtime.Kind, t runtime.Target, session string, t
 		Body: simBody{Stack: x.holding(), Depth: simLeaf, Bare: session == ""}.encode(), Session: session, Boot: x.h.boot}
 	s.wit.called(x, &r)
 	if session != x.m.Session {
-		s.wit.req(r.ID).parent, s.wit.req(r.ID).wild = nil, true
+		s.wit.madeUp(x, r.ID)
 	}
 	s.submit(r, x.h, func(*runtime.Effect) {
 		if then != nil {

@@ -1,0 +1,215 @@
+package runtimetest
+
+import (
+	"fmt"
+	"sort"
+	"strings"
+
+	"github.com/karmesh/kar/runtime"
+)
+
+// A simLife is a reminder or a subscription from when it is set until it is
+// replaced or removed. Its number is in the path that it is called by.
+type simLife struct {
+	app           string
+	name          string // of the actor and the reminder or subscription
+	due, period   int64  // ms
+	catchUp       bool
+	from          int   // offset of the first event
+	set, over     int64 // when that was answered; 0 for not yet
+	ending        int64 // when its end was asked for
+	loose         bool  // it was asked for more than once: it may have begun twice
+	subscription  bool
+	published     int // how many events there were when its end was asked for
+	requests      map[runtime.ID]bool
+	eventRequests map[string]map[runtime.ID]bool
+}
+
+// change sets, replaces and removes reminders and subscriptions.
+func (s *sim) change(app string) {
+	if !s.faults {
+		return
+	}
+	next := func() { s.after(s.between(200, 2000), func() { s.change(app) }) }
+	if s.chance(30) {
+		s.changeSubscription(app, next)
+		return
+	}
+	a := simActor(app, s.rng.Intn(simActors)).Actor()
+	id := fmt.Sprint("x", s.rng.Intn(2))
+	name := app + "/" + a.ID + "/" + id
+	s.wit.lifeEnds(name)
+	if s.chance(35) {
+		s.settled(runtime.ActorPartition(a, s.opt.Partitions), func(w any) runtime.Input {
+			return &runtime.CancelReminders{Actor: a, ID: id, Waiter: w}
+		}, func() {
+			s.wit.lifeOver(name)
+			next()
+		})
+		return
+	}
+	n := len(s.wit.lives)
+	life := &simLife{app: app, name: name, due: simStart + s.now + s.between(0, 5000)}
+	if s.chance(60) {
+		life.period, life.catchUp = s.between(700, 3000), s.chance(40)
+	}
+	s.wit.lives = append(s.wit.lives, life)
+	r := runtime.Reminder{Actor: a, ID: id, Path: fmt.Sprint("/tick?life=", n), Due: life.due, Period: life.period * 1_000_000, CatchUp: life.catchUp}
+	asked := 0
+	s.trace("reminder %s is set, life %d due %d period %d all %v", name, n, life.due-simStart, life.period, life.catchUp)
+	s.settled(runtime.ActorPartition(a, s.opt.Partitions), func(w any) runtime.Input {
+		asked++
+		return &runtime.SetReminder{Reminder: r, Waiter: w}
+	}, func() {
+		life.set, life.loose = s.now, asked > 1
+		s.wit.lifeOver(name)
+		next()
+	})
+}
+
+func (s *sim) changeSubscription(app string, next func()) {
+	a := simActor(app, simActors-1).Actor()
+	name := app + "/sub"
+	s.wit.lifeEnds(name)
+	if s.chance(50) {
+		s.settled(runtime.ActorPartition(a, s.opt.Partitions), func(w any) runtime.Input {
+			return &runtime.Unsubscribe{Actor: a, ID: "c", Waiter: w}
+		}, func() {
+			s.wit.lifeOver(name)
+			next()
+		})
+		return
+	}
+	n := len(s.wit.lives)
+	life := &simLife{app: app, name: name, subscription: true, eventRequests: map[string]map[runtime.ID]bool{}}
+	for _, l := range s.wit.lives {
+		if l.name == name && l.over == 0 {
+			life.loose = true // it replaces one, whose cursor it takes over
+		}
+	}
+	s.wit.lives = append(s.wit.lives, life)
+	if s.chance(50) {
+		life.from = len(s.topic)
+	}
+	sub := runtime.Subscription{Actor: a, ID: "c", Path: fmt.Sprint("/event?life=", n), Topic: "t", Oldest: life.from == 0, Next: int64(life.from)}
+	asked := 0
+	s.trace("subscription %s is set, life %d from %d", name, n, life.from)
+	s.settled(runtime.ActorPartition(a, s.opt.Partitions), func(w any) runtime.Input {
+		asked++
+		return &runtime.Subscribe{Subscription: sub, Waiter: w}
+	}, func() {
+		life.set, life.loose = s.now, life.loose || asked > 1
+		s.wit.lifeOver(name)
+		next()
+	})
+}
+
+// lifeEnds: somebody asks for the end of what has that name.
+func (w *witness) lifeEnds(name string) {
+	for _, l := range w.lives {
+		if l.name == name && l.ending == 0 {
+			l.ending, l.published = max(w.s.now, 1), len(w.s.topic)
+		}
+	}
+}
+
+// lifeOver: that was done.
+func (w *witness) lifeOver(name string) {
+	for _, l := range w.lives {
+		if l.name == name && l.ending != 0 && l.over == 0 {
+			l.over = w.s.now
+		}
+	}
+}
+
+func (w *witness) lifeOf(x *simAttempt) *simLife {
+	_, num, ok := strings.Cut(x.m.Path, "?life=")
+	n := 0
+	if _, err := fmt.Sscan(num, &n); !ok || err != nil || n >= len(w.lives) {
+		return nil
+	}
+	return w.lives[n]
+}
+
+// eventOf notes an event that a changing subscription has delivered.
+func (w *witness) eventOf(l *simLife, x *simAttempt) {
+	for i, b := range w.s.topic {
+		if "["+string(b)+"]" != string(x.m.Body) {
+			continue
+		}
+		if i < l.from && !l.loose {
+			w.fail("P9: %s is event %d, the subscription began at %d", x.token(), i, l.from)
+		}
+	}
+	k := string(x.m.Body)
+	if l.eventRequests[k] == nil {
+		l.eventRequests[k] = map[runtime.ID]bool{}
+	}
+	l.eventRequests[k][x.m.Attempt.ID] = true
+	if len(l.eventRequests[k]) > 1 && !l.loose {
+		w.fail("P9: %s has more than one request in one subscription", k)
+	}
+}
+
+// ofLives judges reminders and subscriptions that changed.
+func (w *witness) ofLives() {
+	firings := make([][]simFiring, len(w.lives))
+	for _, id := range w.firingIDs() {
+		if f := w.firings[id]; f.life > 0 {
+			firings[f.life-1] = append(firings[f.life-1], f)
+		}
+	}
+	for n, l := range w.lives {
+		switch {
+		case l.loose || l.set == 0 || l.app == simApp && w.wasPurged:
+		case l.subscription:
+			w.ofSubscription(n, l)
+		default:
+			w.ofReminder(n, l, firings[n])
+		}
+	}
+}
+
+func (w *witness) ofSubscription(n int, l *simLife) {
+	until := len(w.s.topic)
+	if l.ending != 0 {
+		until = 0 // what was on its way may have been dropped
+	}
+	for i := l.from; i < until; i++ {
+		if k := fmt.Sprintf("[%s]", w.s.topic[i]); len(l.eventRequests[k]) == 0 && !w.drainedSince(l.app, 0) {
+			w.fail("P9: event %d became no request of life %d, a subscription of %s from %d on", i, n, l.name, l.from)
+		}
+	}
+}
+
+func (w *witness) ofReminder(n int, l *simLife, fs []simFiring) {
+	sort.Slice(fs, func(i, j int) bool { return fs[i].due < fs[j].due })
+	last := l.due - l.period
+	for i, f := range fs {
+		switch gap := f.due - last; {
+		case l.over != 0 && f.due > simStart+l.over+w.skew():
+			w.fail("P8: life %d of %s fired what was due at %d, it was over at %d", n, l.name, f.due-simStart, l.over)
+		case l.period == 0 && (i > 0 || f.due != l.due || f.count != 1):
+			w.fail("P8: life %d of %s, once at %d, fired %+v", n, l.name, l.due-simStart, fs)
+		case l.period == 0:
+		case l.catchUp && f.count != 1:
+			w.fail("P8: life %d of %s counts %d, each was asked for", n, l.name, f.count)
+		case gap != f.count*l.period && (gap < f.count*l.period || !w.drainedSince(l.app, f.due-gap)):
+			w.fail("P8: life %d of %s, from %d each %d: the firing due at %d counts %d, the one before was due at %d",
+				n, l.name, l.due-simStart, l.period, f.due-simStart, f.count, last-simStart)
+		}
+		last = f.due
+	}
+	if len(fs) == 0 && l.ending == 0 && !w.drainedSince(l.app, 0) {
+		w.fail("P8: life %d of %s, due at %d, never fired", n, l.name, l.due-simStart)
+	}
+}
+
+func (w *witness) firingIDs() []runtime.ID {
+	var ids []runtime.ID
+	for id := range w.firings {
+		ids = append(ids, id)
+	}
+	sort.Slice(ids, func(i, j int) bool { return string(ids[i][:]) < string(ids[j][:]) })
+	return ids
+}
