@@ -138,6 +138,9 @@ type listeners struct {
 	servers []*http.Server
 	broken  chan error
 	wait    sync.WaitGroup
+	// life is that of all requests; farewell ends it.
+	life     context.Context
+	farewell context.CancelFunc
 }
 
 // A tcpDoor is the TCP listener, open before anything is served on it.
@@ -189,6 +192,7 @@ func openTCP(cfg nodeConfig, log *slog.Logger) (d *tcpDoor, err error) {
 // doors to be closed in any case.
 func openDoors(cfg nodeConfig, n *node, tcp *tcpDoor, api *gateway.Gateway, attach *activator.Activator, peers *peer.Peers, log *slog.Logger) (*listeners, error) {
 	d := &listeners{broken: make(chan error, 2)}
+	d.life, d.farewell = context.WithCancel(context.Background())
 	public := forPaths(forPaths(api.Handler(), attach, "/kar/attach"), http.HandlerFunc(attach.Exit), "/kar/exit")
 	if cfg.Socket != "" {
 		// The backend's lock is ours, so a socket file here belongs to a dead gateway.
@@ -217,6 +221,7 @@ func openDoors(cfg nodeConfig, n *node, tcp *tcpDoor, api *gateway.Gateway, atta
 
 func (d *listeners) serve(server *http.Server, l net.Listener, secure *tls.Config, clients *clientCount) {
 	server.ConnState = clients.changed
+	server.BaseContext = func(net.Listener) context.Context { return d.life }
 	serve := server.Serve
 	if secure != nil {
 		server.TLSConfig = secure
@@ -231,11 +236,14 @@ func (d *listeners) serve(server *http.Server, l net.Listener, secure *tls.Confi
 	})
 }
 
-// close lets requests in flight end for a while. Streams of components break
-// first: they would go on for ever.
+// close lets requests in flight end for a while; those that have not are then
+// answered that their outcome is not known here, with their id. Streams of
+// components break first: they would go on for ever.
 func (d *listeners) close(patience time.Duration, attach *activator.Activator, err *error) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer time.AfterFunc(patience, d.farewell).Stop()
+	ctx, cancel := context.WithTimeout(context.Background(), patience+lastAnswers)
 	defer cancel()
+	defer d.farewell()
 	var streams sync.WaitGroup
 	var aerr error
 	streams.Go(func() { aerr = attach.Close() })
@@ -250,6 +258,9 @@ func (d *listeners) close(patience time.Duration, attach *activator.Activator, e
 		*err = aerr
 	}
 }
+
+// lastAnswers is how long those answers may take.
+const lastAnswers = time.Second
 
 // clientCount counts connections.
 type clientCount struct {

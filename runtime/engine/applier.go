@@ -33,6 +33,7 @@ type applier struct {
 	lostAt   uint64         // where the store was then
 	wake     chan struct{}
 	moved    *signal // applied has grown
+	trouble  trouble
 }
 
 func newApplier(p *partition) *applier {
@@ -166,8 +167,8 @@ func (a *applier) caughtUp(ctx context.Context) error {
 }
 
 const (
-	// storeRetry is how long a store that does not answer is left alone.
-	storeRetry = 200 * time.Millisecond
+	// storeRetry is how long a store whose state is lost is left alone.
+	storeRetry = time.Second
 	// syncPause is how long a store that does not hold for good what is wanted
 	// is not asked again. Some can say it only after minutes.
 	syncPause = 500 * time.Millisecond
@@ -185,10 +186,13 @@ func (a *applier) run(ctx context.Context) {
 			return
 		case <-a.wake:
 		}
-		for !a.step(ctx) {
-			if !pauseFor(ctx, storeRetry) {
+		for again := a.p.m.patience(); !a.step(ctx); {
+			if !again.wait(ctx) {
 				return
 			}
+		}
+		if a.trouble.over(a.p.logger, "the store takes changes again") {
+			a.p.m.turns.back.fire()
 		}
 	}
 }
@@ -208,7 +212,7 @@ func (a *applier) step(ctx context.Context) bool {
 	}
 	a.mu.Unlock()
 	if lost != nil {
-		return pauseFor(ctx, 5*storeRetry) && false // until somebody has restored the store
+		return pauseFor(ctx, storeRetry) && false // until somebody has restored the store
 	}
 	defer func() {
 		a.mu.Lock()
@@ -249,7 +253,7 @@ func (a *applier) write(ctx context.Context, changes []runtime.StoreChange, from
 	a.mu.Lock()
 	switch {
 	case err != nil:
-		a.p.logger.Warn("the store does not take changes; they wait", "error", err)
+		a.trouble.say(a.p.logger, "the store does not take changes; they wait", err)
 		a.changes = append(changes, a.changes...)
 	case got == to:
 		a.applied = to
@@ -279,7 +283,7 @@ func (a *applier) locate(ctx context.Context) bool {
 	}
 	got, err := a.p.m.cfg.Store.Applied(ctx, a.p.n)
 	if err != nil {
-		a.p.logger.Warn("the store does not answer; changes wait", "error", err)
+		a.trouble.say(a.p.logger, "the store does not answer; changes wait", err)
 		return false
 	}
 	if lost != nil && got <= lostAt {

@@ -22,25 +22,27 @@ func (m *Mesh) watchFronts(ctx context.Context) {
 		case <-tick.C:
 		}
 		for _, p := range m.parts {
-			if p.owning.Load() {
-				p.watchFront(ctx)
+			if p.owning.Load() && !p.watchFront(ctx) {
+				break // the others' are away as well
 			}
 		}
 	}
 }
 
-func (p *partition) watchFront(ctx context.Context) {
+// watchFront is false when the log does not answer.
+func (p *partition) watchFront(ctx context.Context) bool {
 	ask, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	start, _, err := p.log.Bounds(ask)
 	if err != nil || start <= p.front.Load() {
-		return
+		return err == nil
 	}
 	p.order(ctx, func(context.Context) {
 		if p.core != nil && start > p.front.Load() {
 			p.trim.tear(start)
 		}
 	})
+	return true
 }
 
 // tear takes the news that the log begins behind where this node has cut it.

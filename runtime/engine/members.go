@@ -21,7 +21,7 @@ func (o *ownerLoop) list(ctx context.Context) {
 	members, err := s.Members.Announce(ask, me, s.Lease)
 	if err != nil {
 		if ctx.Err() == nil {
-			m.cfg.Logger.Warn("the list of gateways cannot be read", "error", err)
+			o.trouble.say(m.cfg.Logger, "the list of gateways cannot be read", err)
 		}
 		o.mu.Lock()
 		if o.failing.IsZero() || o.paused {
@@ -34,6 +34,7 @@ func (o *ownerLoop) list(ctx context.Context) {
 		o.mu.Unlock()
 		return
 	}
+	o.trouble.over(m.cfg.Logger, "the list of gateways can be read again")
 	o.mu.Lock()
 	for _, x := range o.members { // whoever answers is alive, whatever the list says
 		if o.up[x.Node] && !x.Leaving && !contains(members, x.Node) {
@@ -72,6 +73,13 @@ func (o *ownerLoop) list(ctx context.Context) {
 		}
 	}
 	o.nudge()
+}
+
+// listFails tells that the list could not be read for many leases.
+func (o *ownerLoop) listFails() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return !o.failing.IsZero() && time.Since(o.failing) > 10*o.m.cfg.Shared.Lease
 }
 
 func contains(members []runtime.Member, node string) bool {

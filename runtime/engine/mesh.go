@@ -152,6 +152,7 @@ type Mesh struct {
 	guests
 	beats beats
 
+	turns    turns
 	groups   *signal
 	services *signal
 
@@ -173,6 +174,7 @@ func Open(ctx context.Context, cfg Config) (*Mesh, error) {
 		groups: newSignal(), services: newSignal(), life: run, cancel: cancel,
 	}
 	m.memory.limit = cfg.Memory
+	m.turns = turns{make(chan struct{}, 1), newSignal()}
 	m.beats.m, m.beats.wake = m, make(chan struct{}, 1)
 	for p := range cfg.Partitions {
 		log, err := cfg.Logs(uint16(p))

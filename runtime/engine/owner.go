@@ -31,14 +31,18 @@ type ownerLoop struct {
 	taking      map[uint16]string    // partitions that others are about to own
 	since       map[string]time.Time // when a member was first listed
 	leaving     bool
-	unfit       error // why this gateway should own nothing now, nil when it may
+	away        time.Time // when a log was last found to be out of reach, zero when one answered since
+	unfit       error     // why this gateway should own nothing now, nil when it may
 
 	settled atomic.Bool
 	doubts  map[uint16]doubt
 	shown   []string // the addresses that attached hosts were told last
 
+	trouble trouble // with the list
+
 	telling sync.Mutex // orders the notes about what is owned
 
+	turn  int           // of the loop: which partition is tried next for all
 	slots chan struct{} // bounds how many partitions are taken at a time
 	tasks sync.WaitGroup
 }
@@ -65,7 +69,12 @@ func (o *ownerLoop) run(ctx context.Context) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	lists := make(chan struct{}, 1) // one question to the store at a time
+	var asked time.Time
 	list := func() {
+		if o.listFails() && time.Since(asked) < time.Second {
+			return
+		}
+		asked = time.Now()
 		select {
 		case lists <- struct{}{}:
 			o.tasks.Go(func() { defer func() { <-lists }(); o.list(ctx) })
@@ -106,12 +115,30 @@ func (o *ownerLoop) run(ctx context.Context) {
 	}
 }
 
-// decide begins what the rule says about each partition.
+// decide begins what the rule says about each partition. While the logs are out
+// of reach one partition is tried each second, for all of them.
 func (o *ownerLoop) decide(ctx context.Context) {
-	for n := range o.m.parts {
-		p := uint16(n)
+	o.mu.Lock()
+	away, soon := !o.away.IsZero(), time.Since(o.away) < time.Second
+	if away && !soon {
+		o.away = time.Now()
+	}
+	o.mu.Unlock()
+	if away && soon {
+		return
+	}
+	tried := false
+	for i := range o.m.parts {
+		p := uint16((i + o.turn) % len(o.m.parts))
+		if away && tried {
+			break
+		}
 		if o.plan(p).step == runtime.OwnershipKeep {
 			continue
+		}
+		tried = true
+		if away {
+			o.turn = int(p) + 1
 		}
 		o.mu.Lock()
 		_, busy := o.busy[p]

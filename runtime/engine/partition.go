@@ -32,6 +32,7 @@ type partition struct {
 	unsure   bool // some try of the round's append has an unknown outcome
 	trim     trimmer
 	share    share
+	trouble  trouble // with the log
 	places   *places // of the term
 
 	orders chan func(context.Context) // for the loop
@@ -110,6 +111,35 @@ func (p *partition) take(spare []runtime.Input) []runtime.Input {
 // giant append.
 const maxRound = 2000
 
+// maxRoundBytes bounds the bodies that they bring along.
+const maxRoundBytes = 64 << 20
+
+// roundOf is how many of the inputs make one round.
+func roundOf(ins []runtime.Input) (n int) {
+	for size := 0; n < min(len(ins), maxRound); n++ {
+		if size += bodySize(ins[n]); size > maxRoundBytes && n > 0 {
+			break
+		}
+	}
+	return n
+}
+
+func bodySize(in runtime.Input) int {
+	switch in := in.(type) {
+	case *runtime.Submit:
+		return len(in.Request.Body)
+	case *runtime.Answered:
+		if in.Answer.Outcome != nil {
+			return len(in.Answer.Outcome.Body)
+		}
+	case *runtime.Deliver:
+		return len(in.Payload)
+	case *runtime.BodyRead:
+		return len(in.Body)
+	}
+	return 0
+}
+
 // maxTick is the longest time without a tick under constant load.
 const maxTick = 200 * time.Millisecond
 
@@ -129,8 +159,10 @@ func (p *partition) run(ctx context.Context) {
 		}
 		for {
 			ins := p.take(spare)
-			for start := 0; start < len(ins); start += maxRound {
-				p.turn(ctx, ins[start:min(start+maxRound, len(ins))])
+			for rest := ins; len(rest) > 0; {
+				n := roundOf(rest)
+				p.turn(ctx, rest[:n])
+				rest = rest[n:]
 			}
 			empty := len(ins) == 0
 			clear(ins)
@@ -343,13 +375,16 @@ func (p *partition) append(ctx context.Context, records [][]byte) error {
 	began := time.Now()
 	p.appending.Store(began.UnixMilli())
 	defer p.appending.Store(0)
-	for {
+	for again := p.m.patience(); ; {
 		sent := time.Now()
 		first, err := p.log.Append(context.WithoutCancel(ctx), records)
 		if err == nil && first != p.next {
 			err = p.placed(ctx, first)
 		}
 		if err == nil {
+			if p.trouble.over(p.logger, "the log takes records again") {
+				p.m.turns.back.fire()
+			}
 			p.places.add(p.core.Seq()-uint64(len(records))+1, first)
 			p.next, p.proof = first+uint64(len(records)), p.m.stamp(sent)
 			p.count.appends++
@@ -365,14 +400,14 @@ func (p *partition) append(ctx context.Context, records [][]byte) error {
 		}
 		p.m.tally.unknown.Add(1)
 		p.unsure = true
-		p.logger.Warn("append outcome unknown, asking again", "error", err)
+		p.trouble.say(p.logger, "append outcome unknown, asking again", err)
 		if time.Since(began) > appendPatience {
 			p.refuseWaiting(err)
 		}
 		if !p.m.mayHold(began) {
 			return &surrenderError{err}
 		}
-		if !pauseFor(ctx, 100*time.Millisecond) {
+		if !again.wait(ctx) {
 			return err
 		}
 	}
@@ -494,10 +529,11 @@ func (p *partition) repair(ctx context.Context, cause error) {
 			p.surrender(err)
 			return
 		case err != nil:
-			p.logger.Error("the partition cannot be recovered yet", "error", err)
+			p.trouble.say(p.logger, "the partition cannot be recovered yet", err)
 			continue
 		}
-		p.logger.Info("the partition works again")
+		p.trouble.over(p.logger, "the partition works again")
+		p.m.turns.back.fire()
 		return
 	}
 }

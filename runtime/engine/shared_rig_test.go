@@ -8,6 +8,7 @@ import (
 	"sort"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,6 +27,17 @@ type memLog struct {
 	start   int
 	// fault is asked before and after each append of a node.
 	fault func(node string, before bool) error
+	// gone is set while the log is out of reach; asked counts who tries.
+	gone  atomic.Bool
+	asked atomic.Int64
+}
+
+func (l *memLog) reach() error {
+	l.asked.Add(1)
+	if l.gone.Load() {
+		return runtime.Errorf(runtime.CodeKafkaUnreachable, "no broker answers")
+	}
+	return nil
 }
 
 type memHandle struct {
@@ -34,6 +46,9 @@ type memHandle struct {
 }
 
 func (l *memHandle) Append(ctx context.Context, batch [][]byte) (uint64, error) {
+	if err := l.reach(); err != nil {
+		return 0, &runtime.UnknownError{Cause: err}
+	}
 	if f := l.faults(); f != nil {
 		if err := f(l.node, true); err != nil {
 			return 0, err
@@ -60,6 +75,9 @@ func (l *memLog) faults() func(string, bool) error {
 }
 
 func (l *memLog) Read(_ context.Context, from uint64, visit func(uint64, []byte) error) error {
+	if err := l.reach(); err != nil {
+		return err
+	}
 	l.mu.Lock()
 	records := l.records
 	from = max(from, uint64(l.start))
@@ -73,6 +91,9 @@ func (l *memLog) Read(_ context.Context, from uint64, visit func(uint64, []byte)
 }
 
 func (l *memLog) Bounds(context.Context) (start, end uint64, err error) {
+	if err := l.reach(); err != nil {
+		return 0, 0, err
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return uint64(l.start), uint64(len(l.records)), nil

@@ -62,7 +62,9 @@ func (o *ownerLoop) try(ctx context.Context, p uint16) {
 		o.mu.Unlock()
 		o.m.tellOwns()
 	}
-	if err := o.take(ctx, p, x, free); err != nil && ctx.Err() == nil {
+	err := o.take(ctx, p, x, free)
+	o.reached(err)
+	if err != nil && ctx.Err() == nil {
 		o.m.cfg.Logger.Debug("a partition was not taken", "partition", p, "error", err)
 		if is(err, runtime.CodeNewerFormat) {
 			o.setUnfit(err)
@@ -73,6 +75,23 @@ func (o *ownerLoop) try(ctx context.Context, p uint16) {
 			pauseFor(ctx, damagedPause)
 		}
 		pauseFor(ctx, o.m.cfg.Shared.Lease/16)
+	}
+}
+
+// reached notes whether a log answered.
+func (o *ownerLoop) reached(err error) {
+	var unknown *runtime.UnknownError
+	away := is(err, runtime.CodeKafkaUnreachable) || errors.As(err, &unknown)
+	o.mu.Lock()
+	was := !o.away.IsZero()
+	if away {
+		o.away = time.Now()
+	} else {
+		o.away = time.Time{}
+	}
+	o.mu.Unlock()
+	if was && !away {
+		o.nudge()
 	}
 }
 

@@ -149,7 +149,7 @@ func (t *term) claim(ctx context.Context) error {
 		return err
 	}
 	record := [][]byte{t.core.Claim(t.p.m.now())}
-	for {
+	for again := t.p.m.patience(); ; {
 		_, err := t.p.log.Append(ctx, record)
 		var unknown *runtime.UnknownError
 		if err == nil {
@@ -158,7 +158,7 @@ func (t *term) claim(ctx context.Context) error {
 		if !errors.As(err, &unknown) {
 			return err
 		}
-		if !pauseFor(ctx, 50*time.Millisecond) {
+		if !again.wait(ctx) {
 			return err
 		}
 	}
@@ -280,7 +280,7 @@ func (p *partition) placed(ctx context.Context, first uint64) error {
 		return runtime.Errorf(runtime.CodeDamaged, "the log of partition %d has lost records: the next offset was %d and is %d", p.n, p.next, first)
 	}
 	stop := errors.New("seen")
-	for {
+	for again := p.m.patience(); ; {
 		deposed := false
 		err := p.log.Read(ctx, p.next, func(offset uint64, b []byte) error {
 			if offset >= first {
@@ -299,7 +299,7 @@ func (p *partition) placed(ctx context.Context, first uint64) error {
 			return nil
 		}
 		p.logger.Warn("what else is in the log cannot be read, trying again", "error", err)
-		if !pauseFor(ctx, 100*time.Millisecond) {
+		if !again.wait(ctx) {
 			return &runtime.UnknownError{Cause: err}
 		}
 	}
