@@ -194,6 +194,16 @@ func TestSlowTicksFindTheLostHost(t *testing.T) {
 	if b.c.hosts["h1"] == nil {
 		t.Error("an owner that was away for an hour counts a host as lost")
 	}
+	b.now.Wall, b.now.Mono = b.now.Wall+3_600_000, b.now.Mono+3_600_000
+	b.step(&HostsBeat{Boots: []string{"h1"}}) // it had waited to be heard
+	b.step(&Tick{})
+	for range 36 {
+		b.now.Wall, b.now.Mono = b.now.Wall+200, b.now.Mono+200
+		b.step(&Tick{})
+	}
+	if b.c.hosts["h1"] != nil {
+		t.Error("a sign of life after an hour counts for longer than others")
+	}
 }
 
 // A refused activation leaves the place of an actor on which another call of

@@ -58,6 +58,9 @@ func TestLossInPieces(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		if c.hosts["h1"] != nil {
+			t.Error("what was kept brings a lost host back")
+		}
 		return durable(c)
 	}
 	if d := differences(fold(b.log), fold(b.log[mark:]), isForgettable); d != "" {
