@@ -79,3 +79,27 @@ func TestWishOutlastsOwnerAndTrim(t *testing.T) {
 		t.Error("a wish is never forgotten")
 	}
 }
+
+// A purge in the first round of a new owner: what its predecessor has started
+// runs, although this owner has handed nothing over yet.
+func TestPurgeInTheFirstRoundOfAnOwner(t *testing.T) {
+	s := newSolo(t, Config{})
+	s.host("h1")
+	a := actorIn(0, 1, "A")
+	s.do(&Submit{Request: Request{ID: s.id(a.target()), Target: a.target(), Method: "POST", Path: "/m"}, Waiter: "w"})
+	cfg := s.c.cfg
+	cfg.Node = "g2"
+	c := New(cfg)
+	for _, b := range s.log {
+		if _, err := c.Fold(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := c.Fold(c.Claim(s.now)); err != nil || !c.Own(s.now, 0) {
+		t.Fatal("not owned", err)
+	}
+	c.Step(s.now, &Purge{App: "dp", Waiter: "p"})
+	if x := c.actors[a]; x == nil || len(x.zombies) != 1 {
+		t.Errorf("the running attempt is forgotten: %+v", x)
+	}
+}
