@@ -314,6 +314,8 @@ func TestTokenCommand(t *testing.T) {
 		{u, []string{"--app", "a"}, "no_secret"},
 		{s, nil, "the application is missing"},
 		{s, []string{"--app", "a", "--operator"}, "not both"},
+		{s, []string{"--app", "*"}, "give --operator"},
+		{s.with("KAR_APP=*"), nil, "give --operator"},
 		{s, []string{"--app", "a", "--expires", "-1h"}, "--expires"},
 		{u.with("KAR_MESH_SECRET=short"), []string{"--app", "a"}, "bad_config"},
 	} {

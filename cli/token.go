@@ -39,6 +39,8 @@ all apps, and what is of the gateway: /metrics, /kar/status.`,
 				return c.err
 			case operator && cmd.Flags().Changed("app"):
 				return runtime.Errorf(runtime.CodeBadFlag, "give --app or --operator, not both")
+			case !operator && app == doors.Operator: // who makes tokens for names that others choose would give everything away
+				return runtime.Errorf(runtime.CodeBadFlag, "%s is no app but stands for all of them: give --operator", app)
 			case cmd.Flags().Changed("expires") && expires < time.Second:
 				return runtime.Errorf(runtime.CodeBadFlag, "--expires is %s, but must be a second or more", expires)
 			}
