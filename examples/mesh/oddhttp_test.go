@@ -15,7 +15,7 @@ import (
 // notices anything. What breaks off is no answer: the app is stopped, since
 // nothing else proves that the run has ended, and the request runs again.
 func oddAnswers() map[string]struct {
-	answer string // %d is the length of the body, %s the body
+	answer string // %d is the length of the body, %s the body; what follows | comes a little later
 	broken bool
 	status int
 } {
@@ -25,9 +25,10 @@ func oddAnswers() map[string]struct {
 		status int
 	}
 	return map[string]odd{
-		"odd204WithBody":    {"HTTP/1.1 204 No Content\r\nContent-Length: %d\r\n\r\n%s", false, 204},
-		"odd204WithoutSize": {"HTTP/1.1 204 No Content\r\n\r\n%[2]s", false, 204},
-		"oddMoreThanSaid":   {"HTTP/1.1 200 OK\r\nContent-Type: application/kar+json\r\nContent-Length: %d\r\n\r\n%sHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nothers", false, 200},
+		"odd204WithBody":    {"HTTP/1.1 204 No Content\r\nContent-Length: %d\r\n\r\n|%s", false, 204},
+		"odd204WithoutSize": {"HTTP/1.1 204 No Content\r\n\r\n|%[2]s", false, 204},
+		"odd204AndAnother":  {"HTTP/1.1 204 No Content\r\n\r\n|HTTP/1.1 200 OK\r\nContent-Type: application/kar+json\r\nContent-Length: 18\r\n\r\n{\"value\":\"others\"}", false, 204},
+		"oddMoreThanSaid":   {"HTTP/1.1 200 OK\r\nContent-Type: application/kar+json\r\nContent-Length: %d\r\n\r\n%s|HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nothers", false, 200},
 		"oddInterim":        {"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Type: application/kar+json\r\nContent-Length: %d\r\n\r\n%s", false, 200},
 		"oddLessThanSaid":   {"HTTP/1.1 200 OK\r\nContent-Length: 9%d\r\n\r\n%s", true, 200},
 		"oddHalfAChunk":     {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%[2]s", true, 200},
@@ -53,7 +54,12 @@ func (c *played) odd(w http.ResponseWriter, r *http.Request, method, body string
 	if strings.Contains(text, "%") {
 		text = strings.TrimSuffix(fmt.Sprintf(text+"%[3]s", len(body), body, "\x00"), "\x00")
 	}
-	_, _ = conn.Write([]byte(text))
+	for i, part := range strings.Split(text, "|") {
+		if i > 0 {
+			time.Sleep(300 * time.Microsecond) // as servers do that send twice
+		}
+		_, _ = conn.Write([]byte(part))
+	}
 	if answer.broken {
 		_ = conn.Close()
 		return

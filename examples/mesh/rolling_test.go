@@ -10,8 +10,8 @@ import (
 
 // TestMeshSoakRollingRestart replaces each component and each gateway in turn,
 // in order, under load: nothing is interrupted, nobody is refused, and each actor
-// that was active in a component that ends is told so, once. Under make soak it
-// goes round and round.
+// that was active in a component that ends is told so, once, also when nothing
+// runs. Under make soak it goes round and round.
 func TestMeshSoakRollingRestart(t *testing.T) {
 	until := time.Now()
 	if v := os.Getenv("KAR_SOAK"); v != "" {
@@ -23,6 +23,23 @@ func TestMeshSoakRollingRestart(t *testing.T) {
 	gs := m.three()
 	comps := []*component{m.component(w, ""), m.component(w, "")}
 	idle := 0
+	quiet := func(i int) { // nobody calls anybody
+		c := comps[i]
+		comps[i] = m.component(w, "")
+		c.end(syscall.SIGTERM)
+		if n := w.noted("activated", c.app); n < 5 {
+			t.Errorf("%d actors had been activated: nothing was tested", n)
+		}
+		for _, actor := range w.left(c.app) {
+			t.Errorf("not told of the end, while nothing ran: %s", actor)
+		}
+	}
+	for range 40 {
+		m.touch(fmt.Sprintf("idle%d", idle), fmt.Sprintf("idle-%d", idle))
+		idle++
+	}
+	quiet(0)
+	quiet(1)
 	l := m.load(w, loadOptions{clients: 12, ms: 5, patience: 2 * time.Minute})
 	for round := 0; round == 0 || time.Now().Before(until); round++ {
 		l.progress("before", 10)
