@@ -26,6 +26,8 @@ type Log interface {
 	// Size is the number of bytes held.
 	Size() int64
 	Close() error
+	// A log that has one implements MaxRecord() int, too: the bytes of the largest
+	// record that it takes. It refuses larger ones with CodeTooLarge.
 }
 
 // UnknownError wraps the cause of an append whose outcome is not known.

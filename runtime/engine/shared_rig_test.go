@@ -27,6 +27,8 @@ type memLog struct {
 	start   int
 	// fault is asked before and after each append of a node.
 	fault func(node string, before bool) error
+	// limit is the largest record that it takes, 0 for any.
+	limit int
 	// gone is set while the log is out of reach; asked counts who tries.
 	gone  atomic.Bool
 	asked atomic.Int64
@@ -49,6 +51,11 @@ func (l *memHandle) Append(ctx context.Context, batch [][]byte) (uint64, error) 
 	if err := l.reach(); err != nil {
 		return 0, &runtime.UnknownError{Cause: err}
 	}
+	for _, b := range batch {
+		if l.limit > 0 && len(b) > l.limit {
+			return 0, runtime.Errorf(runtime.CodeTooLarge, "a record of %d bytes", len(b))
+		}
+	}
 	if f := l.faults(); f != nil {
 		if err := f(l.node, true); err != nil {
 			return 0, err
@@ -67,6 +74,8 @@ func (l *memHandle) Append(ctx context.Context, batch [][]byte) (uint64, error) 
 	}
 	return first, nil
 }
+
+func (l *memHandle) MaxRecord() int { return l.limit }
 
 func (l *memLog) faults() func(string, bool) error {
 	l.mu.Lock()

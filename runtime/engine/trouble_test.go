@@ -136,3 +136,50 @@ func TestMembersThatFlap(t *testing.T) {
 		t.Errorf("partitions changed hands %d times although all lived", moved)
 	}
 }
+
+// A record that the log would refuse refuses its request: the term goes on, and
+// nobody else notices.
+func TestTooLargeForTheLog(t *testing.T) {
+	r := newMeshRig(t, 1)
+	r.logs[0].limit = 10_000
+	m := r.open("a")
+	attach(t, m, actorHost("h"), echo)
+	before := m.Epochs()[0]
+	large := call("app", "A", "1", "m")
+	large.Body = make([]byte, 20_000)
+	var e *runtime.Error
+	if _, err := m.Call(within(t), large); !errors.As(err, &e) || e.Code != runtime.CodeTooLarge {
+		t.Errorf("a large call: %v", err)
+	}
+	if _, err := m.Call(within(t), call("app", "A", "1", "m")); err != nil {
+		t.Error(err)
+	}
+	if now := m.Epochs()[0]; now != before {
+		t.Errorf("from term %d to %d", before.Epoch, now.Epoch)
+	}
+}
+
+// A log whose appends take longer than a second: a host of which nothing is heard
+// is counted lost all the same.
+func TestLossIsSeenOnASlowLog(t *testing.T) {
+	r := newMeshRig(t, 1)
+	m := r.open("a")
+	attach(t, m, actorHost("h"), nil)
+	l := r.logs[0]
+	l.mu.Lock()
+	l.fault = func(_ string, before bool) error {
+		if before {
+			time.Sleep(1500 * time.Millisecond)
+		}
+		return nil
+	}
+	l.mu.Unlock()
+	for i := 0; len(m.Hosts("")) > 0; i++ {
+		if i == 20 {
+			t.Fatal("30 s after its last sign of life it counts as alive")
+		}
+		if _, err := m.Call(within(t), tellTo(strconv.Itoa(i))); err != nil { // an append is always under way
+			t.Fatal(err)
+		}
+	}
+}
