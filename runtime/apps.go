@@ -84,15 +84,14 @@ func (c *Core) raise(b *appChanged, out ...OutMessage) {
 	c.afterPurge(b.app)
 }
 
-// afterPurge lets hosts let go of what was active.
+// afterPurge lets hosts let go of what was active, in pieces.
 func (c *Core) afterPurge(app string) {
-	for _, a := range actorsOf(c.actors, app) {
-		x := c.actors[a]
-		if x.listed() {
-			c.keepOne(&x.node) // what still runs there must outlive its own records
-		}
+	for _, a := range actorsOf(c.haunted, app) {
+		x := c.haunted[a]
+		c.keepOne(&x.node) // what still runs there must outlive its own records
 		c.touch(x)
 	}
+	c.beginSweep()
 	c.effect(Effect{Kind: GroupsChanged})
 	c.effect(Effect{Kind: GenerationChanged})
 }
@@ -149,6 +148,10 @@ func (c *Core) applyApp(seq uint64, b *appChanged) {
 			x.zombies = append(x.zombies, z)
 			c.haunted[x.actor] = x
 		}
+		if x := c.actors[t.Actor()]; x != nil {
+			x.idle = false
+			c.dropActor(x)
+		}
 	}
 	for _, id := range sortedIDs(c.homes) {
 		h := c.homes[id]
@@ -161,28 +164,9 @@ func (c *Core) applyApp(seq uint64, b *appChanged) {
 		c.dropHome(h)
 		c.ended.add(c, id, seq)
 	}
-	for id, x := range c.endings {
-		if x.app == b.app {
-			c.dropEnding(id)
-		}
-	}
-	for _, act := range actorsOf(c.reminders, b.app) {
-		for _, r := range append(reminderList(nil), c.reminders[act]...) {
-			c.dropReminder(act, r.ID)
-		}
-	}
 	c.dropSubscriptionsOf(b.app)
-	for _, x := range c.actors {
-		if x.actor.App == b.app {
-			x.stale = x.host != ""
-			x.idle = false
-			if x.host == "" {
-				c.dropActor(x)
-			}
-		}
-	}
 	a.open--
-	a.generation, a.purgedAt, a.used = b.generation, b.at, false
+	a.generation, a.purged, a.purgedAt, a.used = b.generation, seq, b.at, false
 	if c.LogLevel() >= 2 {
 		c.keep.place(&a.node, seq, a)
 	} else {

@@ -122,6 +122,7 @@ func (c *Core) Own(now Now, storeSeq uint64) bool {
 		b.added = now.Mono
 	}
 	c.sortLost()
+	c.beginSweep() // the owner before may not have come to the end
 	c.linkChildren()
 	old := false
 	for _, e := range c.openEntries() {

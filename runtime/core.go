@@ -86,6 +86,8 @@ type Core struct {
 	endSize    int
 
 	// memory of the owner
+	sweepTo    uint64          // the sweep ends behind this record
+	sweepNext  bool            // another purge came meanwhile: once more
 	lostOrder  []*lostEntry    // oldest first
 	strangers  map[string]bool // boots that have ended and never had anything from here
 	strange    []string        // the same, oldest first

@@ -24,7 +24,7 @@ func (c *Core) Describe() string {
 	}
 	for _, a := range c.actors {
 		s := ""
-		if a.stale {
+		if c.isStale(a) {
 			s = " stale"
 		}
 		for _, z := range a.zombies {
@@ -43,6 +43,9 @@ func (c *Core) Describe() string {
 	}
 	for a, byID := range c.reminders {
 		for _, r := range byID {
+			if c.dead(&r.node, a.App) {
+				continue // a purge has ended it, memory has it still
+			}
 			firing := "-"
 			if !r.firing.IsZero() {
 				firing = r.firing.String()

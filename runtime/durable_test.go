@@ -31,8 +31,8 @@ var memoryOnly = map[string]bool{
 	"hostEntry.grace": true, "hostEntry.among": true, "hostEntry.full": true, "hostEntry.idle": true,
 	"reminderEntry.node": true, "reminderEntry.index": true,
 	"groupEntry.node": true, "groupEntry.kept": true, "groupEntry.away": true, "groupTells.asked": true, // asked anew
-	"Core.lostOrder": true, "Core.strangers": true, "Core.strange": true,
-	"serviceEntry.node": true, "lostEntry.node": true, "appEntry.node": true,
+	"Core.sweepTo": true, "Core.sweepNext": true, "Core.lostOrder": true, "Core.strangers": true, "Core.strange": true,
+	"serviceEntry.node": true, "lostEntry.node": true, "appEntry.node": true, "appEntry.purged": true,
 	"outEntry.node": true, "outEntry.sent": true,
 }
 
@@ -47,6 +47,19 @@ func durable(c *Core) map[string]string { return (&lister{}).durable(c) }
 // durable lists everything of a core that the log tells, a line for each thing.
 func (l *lister) durable(c *Core) map[string]string {
 	lines := map[string]string{}
+	for _, a := range c.actors { // what a purge has ended may still have to be let go of
+		a.stale = c.isStale(a)
+	}
+	for _, list := range c.reminders {
+		for _, r := range slices.Clone(list) {
+			c.reminder(r.Actor, r.ID)
+		}
+	}
+	for id, x := range c.endings {
+		if c.dead(&x.node, x.app) {
+			c.dropEnding(id)
+		}
+	}
 	v := reflect.ValueOf(c).Elem()
 	for i := range v.NumField() {
 		name := v.Type().Field(i).Name

@@ -247,6 +247,7 @@ type appEntry struct {
 	node
 	name       string
 	generation uint64
+	purged     uint64          // record that began it: what is older is of the one before
 	purgedAt   int64           // wall clock of the purge that began it
 	used       bool            // something was done with it since
 	services   []*serviceEntry // by name

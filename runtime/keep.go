@@ -49,6 +49,7 @@ func (l *nodeList) remove(n *node) {
 type keepList struct {
 	live    nodeList
 	endings nodeList
+	sweep   *node // the next one that a sweep looks at
 }
 
 // place moves a node to the end with a new base; seq never falls.
@@ -66,6 +67,9 @@ func (k *keepList) placeEnding(n *node, seq uint64, owner any) {
 
 // replace puts n into old's place, base included.
 func (k *keepList) replace(old, n *node, owner any) {
+	if k.sweep == old {
+		k.sweep = n
+	}
 	l := old.list
 	n.base, n.owner, n.list, n.prev, n.next = old.base, owner, l, old.prev, old.next
 	if n.prev != nil {
@@ -82,6 +86,9 @@ func (k *keepList) replace(old, n *node, owner any) {
 }
 
 func (k *keepList) remove(n *node) {
+	if k.sweep == n {
+		k.sweep = n.next
+	}
 	if n.list != nil {
 		n.list.remove(n)
 	}
@@ -112,8 +119,11 @@ type Keep struct {
 	Limit  int
 }
 
+// keepBytes is about how much one step appends again.
+const keepBytes = 2 << 20
+
 func (in *Keep) decide(c *Core) {
-	live := c.keep.live.first
+	live, counted, size := c.keep.live.first, len(c.records), 0
 	for range in.Limit {
 		for live != nil && live.base < in.Before && absent(live) {
 			if !c.keepWhenRead(live.owner.(*entry)) {
@@ -132,6 +142,12 @@ func (in *Keep) decide(c *Core) {
 			live = live.next
 		}
 		c.keepOne(n)
+		for ; counted < len(c.records); counted++ {
+			size += len(c.records[counted])
+		}
+		if size > keepBytes {
+			return
+		}
 	}
 }
 
@@ -148,6 +164,10 @@ func (c *Core) keepOne(n *node) {
 	case *homeEntry:
 		c.emit(&keptRequest{accepted: accepted{req: o.req, flow: o.flow, home: c.cfg.Partition, parents: o.parents, at: o.at}.of(o.from, c.cfg.Partition), phase: uint64(gone), away: true, cancelled: o.cancelled})
 	case *ending:
+		if c.dead(n, o.app) {
+			c.dropEnding(o.id)
+			return
+		}
 		c.emit(&keptRequest{accepted: accepted{req: Request{ID: o.id, Target: Target{App: o.app}}, at: o.at}, phase: uint64(gone), ended: true, outcome: *o.outcome})
 	case *appEntry:
 		c.emit(&keptApp{app: o.name, generation: o.generation, used: o.used, at: o.purgedAt, gone: c.outlived(o)})
@@ -164,8 +184,12 @@ func (c *Core) keepOne(n *node) {
 			c.unplace(o) // on a host that was lost: nothing is left to keep
 			return
 		}
-		c.emit(&keptActor{o.actor, o.host, o.zombies, o.stale})
+		c.emit(&keptActor{o.actor, o.host, o.zombies, c.isStale(o)})
 	case *reminderEntry:
+		if c.dead(n, o.Actor.App) {
+			c.dropReminder(o.Actor, o.ID)
+			return
+		}
 		c.emit(&keptReminder{o.Reminder, o.firing})
 	case *groupEntry:
 		c.keepGroup(o)
@@ -337,7 +361,7 @@ func (k *keptReminder) fields(c *codec) {
 }
 
 func (c *Core) applyKeptReminder(seq uint64, k *keptReminder) {
-	if x := c.reminders[k.r.Actor].find(k.r.ID); x != nil {
+	if x := c.reminder(k.r.Actor, k.r.ID); x != nil {
 		c.keep.place(&x.node, seq, x)
 		return
 	}

@@ -1,6 +1,10 @@
 package runtime
 
-import "testing"
+import (
+	"fmt"
+	"testing"
+	"time"
+)
 
 // An invocation that is purged in the round that decided it does not leave: it
 // ran nowhere, and the actor is free at once, whatever links do in that round.
@@ -51,5 +55,113 @@ func TestPurgedAfterItLeft(t *testing.T) {
 	}
 	if x := p.core.actors[target("A/1").Actor()]; x == nil || len(x.zombies) != 1 {
 		t.Error("nobody waits for the end of what may run")
+	}
+}
+
+// A purge is one small step however much is active; what it has ended is let go
+// of in pieces, and is gone for everybody at once.
+func TestPurgeInPieces(t *testing.T) {
+	const n = 5*sweepBatch + 1
+	c := purgeable(t, n)
+	now := c.now
+	step := func(in Input) (told int) {
+		c.Step(now, in)
+		_, effects := c.Take()
+		for _, e := range effects {
+			if _, ok := e.Msg.(*Deactivate); ok {
+				told++
+			}
+		}
+		return told
+	}
+	began := c.Seq()
+	if told := step(&Purge{App: "a", Waiter: 1}); told > 0 || c.Seq() > began+2 {
+		t.Errorf("%d actors and %d records in the step of the purge", told, c.Seq()-began)
+	}
+	last := Actor{"a", "A", "0"}
+	if got := c.remindersOf(last, ""); len(got) != 0 {
+		t.Errorf("%v outlives the purge", got)
+	}
+	id := NewID(now.Wall, 0, "a", [6]byte{9})
+	if told := step(&Submit{Request: Request{ID: id, Target: Target{App: "a", Type: "A", ID: "0"}, Method: "POST", Path: "/m"}, Waiter: 1}); told != 1 || c.entries[id].phase != queued {
+		t.Errorf("a new request finds %v, %d told", c.entries[id].phase, told)
+	}
+	all := 1
+	for range 100 {
+		if c.Due(now) > 0 {
+			break
+		}
+		told := step(&Tick{})
+		if told > sweepBatch {
+			t.Errorf("%d actors in one step", told)
+		}
+		all += told
+	}
+	if all != n || len(c.reminders) != 0 || c.remCount != 0 {
+		t.Errorf("%d of %d actors were told, %d reminders are left", all, n, c.remCount)
+	}
+}
+
+func purgeable(t testing.TB, actors int) *Core {
+	c := New(Config{Mesh: "m", Partitions: 1, Node: "g", Lease: 6000, IDWindow: 600_000})
+	now := Now{Wall: 1767225600000, Mono: 1_000_000}
+	if _, err := c.Fold(c.Claim(now)); err != nil || !c.Own(now, 0) {
+		t.Fatal(err)
+	}
+	c.Step(now, &HostJoined{Info: HostInfo{Boot: "h", App: "a", Actors: []string{"A"}, Grace: 6000}})
+	for i := range actors {
+		a := Actor{"a", "A", fmt.Sprint(i)}
+		c.emit(&started{id: ID{1}, attempt: 1, host: "h", actor: a})
+		c.emit(&reminderSet{r: Reminder{Actor: a, ID: "r", Path: "/p", Due: now.Wall + 1e9}})
+		c.Take()
+	}
+	return c
+}
+
+// BenchmarkPurge is the longest step of a purge of 200,000 active actors with a
+// reminder each.
+func BenchmarkPurge(b *testing.B) {
+	for range b.N {
+		b.StopTimer()
+		c := purgeable(b, 200_000)
+		b.StartTimer()
+		longest := time.Duration(0)
+		in := Input(&Purge{App: "a", Waiter: 1})
+		for {
+			began := time.Now()
+			c.Step(c.now, in)
+			longest = max(longest, time.Since(began))
+			c.Take()
+			if c.Due(c.now) > 0 {
+				break
+			}
+			in = &Tick{}
+		}
+		b.ReportMetric(float64(longest.Microseconds()), "µs/step")
+	}
+}
+
+// Keeping is bounded in bytes, too.
+func TestKeepIsBounded(t *testing.T) {
+	w := newWorld(t)
+	w.quiet = true
+	p := w.parts[0]
+	for i := range 50 {
+		a := Target{App: "dp", Type: "A", ID: fmt.Sprint(i)}
+		w.step(0, &Submit{Request: Request{ID: w.newID(fmt.Sprint("r", i), a, ""), Kind: Tell, Target: a, Method: "POST", Body: make([]byte, 512<<10)}, Waiter: "r"})
+	}
+	p.core.Step(w.now, &Mark{})
+	before := p.core.Seq()
+	w.finish(p, "")
+	for p.core.OldestLive() < before {
+		p.core.Step(w.now, &Keep{Before: before, Limit: 1000})
+		records, _ := p.core.Take()
+		size := 0
+		for _, b := range records {
+			size += len(b)
+		}
+		if size > keepBytes+1<<20 || size == 0 {
+			t.Fatalf("%d bytes in one step", size)
+		}
 	}
 }

@@ -114,7 +114,7 @@ func (in *SetReminder) decide(c *Core) {
 	if c.refuseLarge(in.Waiter, "the reminder", r.bytes()) {
 		return
 	}
-	found := c.reminders[r.Actor].find(r.ID) != nil
+	found := c.reminder(r.Actor, r.ID) != nil
 	c.emit(&reminderSet{*r, c.doneAs(in.ID, done{yes: found})})
 	c.replyValue(in.Waiter, found)
 	c.fireReminders(fireBatch)
@@ -238,6 +238,10 @@ func (c *Core) fireReminders(limit int) {
 		if r == nil || r.Due > c.now.Wall {
 			return
 		}
+		if c.dead(&r.node, r.Actor.App) {
+			c.dropReminder(r.Actor, r.ID)
+			continue
+		}
 		if !r.firing.IsZero() {
 			c.due.remove(r) // back when the firing has ended
 			continue
@@ -298,7 +302,7 @@ func (c *Core) takeDueTimes(e *entry, b *started) {
 
 // applyDueTimes moves the reminder; a trimmed log may tell of its firing later.
 func (c *Core) applyDueTimes(b *started) {
-	if r := c.reminders[b.actor].find(b.reminder); r != nil {
+	if r := c.reminder(b.actor, b.reminder); r != nil {
 		r.Due, r.TargetNS = b.nextDue, b.nextNS
 		c.due.put(r)
 	}
@@ -316,7 +320,7 @@ func (c *Core) makeID(app string) ID {
 }
 
 func (c *Core) applyFired(b *accepted) {
-	r := c.reminders[b.req.Target.Actor()].find(b.reminder)
+	r := c.reminder(b.req.Target.Actor(), b.reminder)
 	if r == nil {
 		return
 	}
@@ -343,7 +347,7 @@ func (c *Core) firingEnded(id ID) {
 func (c *Core) remindersOf(a Actor, id string) []Reminder {
 	var rs []Reminder
 	for _, r := range c.reminders[a] {
-		if id == "" || r.ID == id {
+		if (id == "" || r.ID == id) && !c.dead(&r.node, a.App) {
 			rs = append(rs, r.Reminder)
 		}
 	}

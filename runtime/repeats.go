@@ -58,7 +58,7 @@ func (c *Core) repeated(id ID, app string, waiter any, answer func(*done) any) b
 	if id.IsZero() {
 		return false
 	}
-	if x := c.endings[id]; x != nil && x.app == app && x.isChange() {
+	if x := c.endings[id]; x != nil && x.app == app && x.isChange() && !c.dead(&x.node, app) {
 		var d done
 		if decode(x.outcome.Body, &d) == nil {
 			c.replyValue(waiter, answer(&d))

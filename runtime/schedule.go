@@ -26,7 +26,7 @@ func (c *Core) pumpActor(a *actorEntry) {
 	if a.deactivating || len(a.zombies) > 0 {
 		return
 	}
-	if a.stale && a.host != "" {
+	if c.isStale(a) {
 		c.deactivate(a)
 		return
 	}

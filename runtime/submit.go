@@ -220,7 +220,7 @@ func (c *Core) idAge(id ID) *Error {
 
 // answerEnded answers a waiter for a request that is no longer open.
 func (c *Core) answerEnded(id ID, app string, waiter any) bool {
-	if x := c.endings[id]; x != nil && x.app == app && !x.isChange() {
+	if x := c.endings[id]; x != nil && x.app == app && !x.isChange() && !c.dead(&x.node, app) {
 		c.reply(waiter, x.outcome, id)
 		return true
 	}

@@ -187,6 +187,7 @@ func (in *Tick) decide(c *Core) {
 	c.ring()
 	c.fireReminders(fireBatch)
 	c.unsubscribeSome()
+	c.sweepSome(sweepBatch)
 	c.nextPiece()
 	if slow {
 		c.checkHosts(hearing)
@@ -234,7 +235,7 @@ func (c *Core) forget() {
 // Due is when the next Tick is useful: at the latest in 200 ms while there are
 // hosts or unconfirmed messages.
 func (c *Core) Due(now Now) (inMillis int64) {
-	if len(c.leaving) > 0 || c.inPieces() || c.unsettled() {
+	if len(c.leaving) > 0 || c.keep.sweep != nil || c.inPieces() || c.unsettled() {
 		return 0
 	}
 	due := int64(1000)
