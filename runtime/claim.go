@@ -89,7 +89,7 @@ func (m *header) restore(c *Core, seq uint64) {
 		}
 	}
 	for _, x := range m.lost {
-		c.noteLost(0, x.boot, x.at)
+		c.noteLost(0, x.boot, x.at, x.beside)
 	}
 	c.listFacts(seq)
 }
@@ -129,6 +129,7 @@ func (c *Core) Own(now Now, storeSeq uint64) bool {
 		e.since = now.Mono
 		if e.phase == stopped {
 			c.backOff(e) // anew: what kills its gateway is no hot loop either
+			c.inquire(e) // so are the answers
 		}
 		c.arm(e)
 		c.touchTarget(e)

@@ -104,6 +104,7 @@ type Core struct {
 	purges     []*purge
 	fenceWait  map[uint16]bool // partitions that have not answered the fence question
 	fenceAsked int64
+	inquiries  map[string]*inquiry // by boot
 	lastTick   int64
 	blocked    map[string][]any // waiters of full groups
 	leaving    []*leaving       // subscriptions that are removed in pieces
@@ -148,7 +149,7 @@ func New(cfg Config) *Core {
 		firings: map[ID]*reminderEntry{},
 		groups:  map[string]*groupEntry{}, memberOf: map[memberKey]*groupEntry{}, tells: map[groupLife]*groupTells{}, wishes: map[ID]*wish{}, pasts: map[pastKey]*past{}, publishings: map[ID]*publishing{}, apps: map[string]*appEntry{},
 		out: map[uint16]*outbox{}, in: map[uint16]uint64{}, fences: map[uint16]uint64{},
-		fenceWait: map[uint16]bool{}, blocked: map[string][]any{},
+		fenceWait: map[uint16]bool{}, inquiries: map[string]*inquiry{}, blocked: map[string][]any{},
 	}
 	c.strangers = map[string]bool{}
 	c.load.least = leastShed
@@ -280,6 +281,7 @@ func (c *Core) settle() {
 	}
 	c.checkDrains()
 	c.checkPurges()
+	c.askBeside()
 }
 
 // unsettled tells that something may be startable.

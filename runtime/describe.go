@@ -100,6 +100,9 @@ func flags(e *entry) string {
 	if e.tried > 0 {
 		s += fmt.Sprintf(" tried %d", e.tried)
 	}
+	if e.alone {
+		s += " alone"
+	}
 	if e.suspect() {
 		s += fmt.Sprintf(" suspect among %d", e.among)
 	}

@@ -34,7 +34,8 @@ type entry struct {
 	phase       phase
 	cancelled   bool
 	among       uint32 // of a suspect: how many may run on its host, itself included; 0 for others
-	tried       uint32 // interrupted attempts for which nobody else is to blame
+	tried       uint32 // interrupted attempts before the last for which nobody else is to blame
+	alone       bool   // the last attempt was interrupted, and nobody of this partition is to blame but itself
 	reminder    string
 	due, count  int64
 	from        groupLife // of the event that began it; zero for none
@@ -53,6 +54,8 @@ type entry struct {
 	turn     uint64 // its place there as a suspect: who is due first goes first
 	turnAt   int64  // monotonic ms from which a suspect in line waits for no turn
 	void     bool   // the last attempt has provably not begun
+	blamed   bool   // of an alone one: nobody of another partition is to blame either
+	apart    bool   // suspects of other partitions ran beside it
 	began    uint64 // record that started the last attempt, in this term
 	flowAt   int    // its place among those of its flow
 	waiters  []any
@@ -60,7 +63,7 @@ type entry struct {
 	retryAt  int64 // monotonic ms before which no retry starts
 	timer    timer // by the clock that does not jump
 	wall     timer // by the wall clock, for times that the caller has named
-	since    int64 // monotonic ms from which the limits count
+	since    int64 // monotonic ms from which the limits count; once started, of the last start in this term
 	answered bool  // waiters were told a limit; later askers wait for the outcome
 }
 
@@ -185,6 +188,8 @@ type hostEntry struct {
 	bytes   int              // of the bodies of running
 	flows   map[ID]flowCount // of running
 	beside  company
+	stops   stopList      // memory: what has stopped there while it lived
+	joined  int64         // memory: monotonic ms of its first join with this owner
 	among   uint32        // memory: the smallest of its suspects
 	full    bool          // memory: something waits for room
 	placed  []*actorEntry // changed by place and displace alone
@@ -265,8 +270,9 @@ type serviceEntry struct {
 // A lostEntry is a boot that never comes back.
 type lostEntry struct {
 	node
-	boot string
-	at   int64 // wall clock of the loss
+	boot   string
+	at     int64 // wall clock of the loss
+	beside company
 }
 
 // An outbox is what another partition has not confirmed yet.

@@ -105,14 +105,14 @@ func (c *Core) applyService(seq uint64, app string, f serviceFact, gone bool) {
 }
 
 // noteLost remembers a boot; the record that says so keeps it in the log.
-func (c *Core) noteLost(seq uint64, boot string, at int64) {
+func (c *Core) noteLost(seq uint64, boot string, at int64, beside company) {
 	x := c.lost[boot]
 	if x == nil {
 		x = &lostEntry{boot: boot}
 		c.lost[boot] = x
 		c.lostOrder = append(c.lostOrder, x)
 	}
-	x.at = at
+	x.at, x.beside = at, beside
 	if seq != 0 && c.LogLevel() >= 2 {
 		c.keep.place(&x.node, seq, x)
 	}
@@ -174,7 +174,7 @@ func (c *Core) addFacts(h *header) {
 		}
 	}
 	for _, boot := range sortedKeys(c.lost) {
-		h.lost = append(h.lost, hostLost{boot: boot, at: c.lost[boot].at})
+		h.lost = append(h.lost, hostLost{boot: boot, at: c.lost[boot].at, beside: c.lost[boot].beside})
 	}
 }
 

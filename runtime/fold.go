@@ -369,7 +369,7 @@ func (c *Core) applyStarted(r *Record, b *started) {
 	}
 	c.leave(e)
 	e.attempt, e.host, e.grace, e.epoch, e.phase = b.attempt, b.host, b.grace, r.Epoch, running
-	e.among, e.tried, e.void, e.began = b.among, b.tried, false, r.Seq
+	e.among, e.tried, e.alone, e.void, e.blamed, e.began = b.among, b.tried, false, false, false, r.Seq
 	if b.count > 0 {
 		e.due, e.count = b.due, b.count
 	}
@@ -495,7 +495,7 @@ func (c *Core) applyContinued(seq uint64, b *continued) {
 	c.leave(e)
 	c.unweigh(e)
 	e.step, e.attempt, e.host = b.step, 0, ""
-	e.among, e.tried = 0, 0
+	e.among, e.tried, e.alone, e.blamed = 0, 0, false, false
 	e.req.Target, e.req.Method, e.req.Path, e.req.Header, e.req.Body = b.target, b.method, b.path, b.header, b.body
 	c.weigh(seq, e)
 	e.phase, e.order = queued, seq
@@ -510,7 +510,7 @@ func (c *Core) applyContinued(seq uint64, b *continued) {
 }
 
 func (c *Core) applyHostLost(seq uint64, b *hostLost) {
-	c.noteLost(seq, b.boot, b.at)
+	c.noteLost(seq, b.boot, b.at, b.beside)
 	h := c.hosts[b.boot]
 	if h == nil {
 		return

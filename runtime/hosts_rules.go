@@ -25,6 +25,9 @@ func (in *HostJoined) decide(c *Core) {
 	}
 	h := c.host(boot)
 	first, silent := !h.known, !h.linked
+	if first {
+		h.joined = c.now.Mono
+	}
 	c.removeOffers(h)
 	h.info, h.known, h.linked, h.contact = in.Info, true, true, c.now.Mono
 	if in.Info.Grace > h.grace {
@@ -40,7 +43,7 @@ func (in *HostJoined) decide(c *Core) {
 	for _, a := range in.Join.Running {
 		runs[a.ID] = a
 	}
-	beside := h.beside
+	beside := h.company(h.stops.last)
 	for _, id := range sortedIDs(h.running) {
 		e := h.running[id]
 		switch r, ok := runs[id]; {
@@ -49,8 +52,7 @@ func (in *HostJoined) decide(c *Core) {
 			// It never arrived, and since the host has answered for this term it
 			// never will. An attempt of its own, so that a request which ends the
 			// gateways that hand it over is held back, and reaches its limit.
-			c.takeOff(e)
-			c.stop(e, beside)
+			c.stopOn(h, e, beside)
 			e.void = true
 			c.interrupted(e)
 		default:
@@ -221,7 +223,7 @@ func (c *Core) loseHost(boot, reason string, proven bool) {
 	}
 	ids := sortedIDs(h.running)
 	haunted := sortedActors(c.haunted)
-	c.emit(&hostLost{boot, reason, c.now.Wall, h.beside})
+	c.emit(&hostLost{boot, reason, c.now.Wall, h.company(h.stops.since(c.now.Mono-hearsay, 0))})
 	c.effect(Effect{Kind: LostHost, Boot: boot, Value: HostEnd{h.info.App, h.info.Name, reason, proven}})
 	for _, id := range ids {
 		if e := c.entries[id]; e != nil {
@@ -257,6 +259,7 @@ func (c *Core) withdrawCallsOf(boot string) {
 // id and attempt, keeps requests that were interrupted together apart.
 func (c *Core) interrupted(e *entry) {
 	c.backOff(e)
+	c.inquire(e)
 	c.touchTarget(e)
 }
 
@@ -271,7 +274,7 @@ func (c *Core) backOff(e *entry) {
 // exhausted: the attempts that count are counted in the log, so work that kills
 // its gateway reaches the limit too.
 func (c *Core) exhausted(e *entry) bool {
-	return c.cfg.MaxAttempts > 0 && int(e.tried) >= c.cfg.MaxAttempts
+	return c.cfg.MaxAttempts > 0 && int(c.tries(e)) >= c.cfg.MaxAttempts
 }
 
 // giveUp ends an interrupted request that gets no further attempt, once the
@@ -343,9 +346,8 @@ func (c *Core) answered(boot string, a *Answer) {
 	if a.Outcome == nil {
 		// Stopped without an answer. No record: the next Started says it, and
 		// until then the host keeps saying it.
-		beside := c.hosts[boot].beside
-		c.takeOff(e)
-		c.stop(e, beside)
+		h := c.hosts[boot]
+		c.stopOn(h, e, h.company(h.stops.since(0, e.began)))
 		c.interrupted(e)
 		return
 	}

@@ -177,7 +177,7 @@ func (c *Core) keepOne(n *node) {
 		if c.now.Wall-o.at > factMemory {
 			c.dropLost(o)
 		} else {
-			c.emit(&hostLost{boot: o.boot, at: o.at})
+			c.emit(&hostLost{boot: o.boot, at: o.at, beside: o.beside})
 		}
 	case *actorEntry:
 		if c.placed(o) == nil && o.host != "" {
@@ -221,6 +221,7 @@ type keptRequest struct {
 	cancelled bool
 	among     uint32
 	tried     uint32
+	alone     bool
 	away      bool
 	ended     bool
 	outcome   Outcome
@@ -233,7 +234,7 @@ func (c *Core) keptOf(e *entry) *keptRequest {
 			parentEpoch: e.parentEpoch, at: e.at, reminder: e.reminder, due: e.due, count: e.count,
 		}.of(e.from, c.cfg.Partition),
 		order: e.order, attempt: e.attempt, host: e.host, grace: e.grace, epoch: e.epoch,
-		phase: uint64(e.phase), cancelled: e.cancelled, among: e.among, tried: e.tried,
+		phase: uint64(e.phase), cancelled: e.cancelled, among: e.among, tried: e.tried, alone: e.alone,
 	}
 }
 
@@ -252,6 +253,7 @@ func (k *keptRequest) fields(c *codec) {
 	c.msg(29, &has, &k.outcome)
 	c.u32(30, &k.among)
 	c.u32(31, &k.tried)
+	c.bool(32, &k.alone)
 }
 
 func (c *Core) applyKeptRequest(seq uint64, k *keptRequest) {
@@ -288,7 +290,7 @@ func (c *Core) applyKeptRequest(seq uint64, k *keptRequest) {
 			req: k.req, flow: k.flow, home: k.home, parents: k.parents, parentPart: k.parentPart,
 			parentEpoch: k.parentEpoch, at: k.at, order: k.order, step: k.step, reminder: k.reminder,
 			due: k.due, count: k.count, from: k.life(c.cfg.Partition), attempt: k.attempt, host: k.host, grace: k.grace,
-			epoch: k.epoch, phase: phase(k.phase), cancelled: k.cancelled, among: k.among, tried: k.tried,
+			epoch: k.epoch, phase: phase(k.phase), cancelled: k.cancelled, among: k.among, tried: k.tried, alone: k.alone,
 		}
 		c.addEntry(seq, e)
 		if e.phase == running {
@@ -309,7 +311,7 @@ func (c *Core) catchUp(e *entry, k *keptRequest) {
 	case e.phase == running && p == stopped:
 		c.takeOff(e)
 		c.stop(e, company{})
-		e.among, e.tried = k.among, k.tried
+		e.among, e.tried, e.alone = k.among, k.tried, k.alone
 	case e.phase == delayed && p == queued:
 		e.phase = queued
 		c.place(e)

@@ -460,6 +460,7 @@ func (m *hostLost) fields(c *codec) {
 	c.int(4, &m.beside.flows)
 	c.int(5, &m.beside.doubted)
 	c.int(6, &m.beside.suspects)
+	c.id(7, &m.beside.sole)
 }
 
 // stateChanged: new values (nil: removed) of an actor's state; clear comes first.

@@ -214,6 +214,9 @@ func (w *world) carry(p *worldPart, e *Effect, mark string) {
 	case FenceAnswer:
 		w.queue = append(w.queue, posted{e.Partition, &FenceAnswered{From: p.n, Epoch: e.Epoch, Pending: e.Pending, Purged: e.Purged}, fmt.Sprintf("p%d answers p%d, %d open", p.n, e.Partition, len(e.Pending))})
 	case ToOwner:
+		if int(e.Partition) == w.deaf {
+			return
+		}
 		in := e.Value.(Input)
 		w.queue = append(w.queue, posted{e.Partition, in, fmt.Sprintf("p%d → p%d %T", p.n, e.Partition, in)})
 	case NeedBody:

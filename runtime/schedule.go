@@ -170,11 +170,12 @@ func (c *Core) start(e *entry, h *hostEntry) {
 	c.unparkActor(e.req.Target)
 	b := &started{
 		id: e.req.ID, step: e.step, attempt: e.attempt + 1, host: h.boot, grace: h.info.Grace, actor: placeOf(e.req.Target),
-		among: e.among, tried: e.tried,
+		among: e.among, tried: c.tries(e),
 	}
 	c.takeDueTimes(e, b)
 	c.overtaken(e)
 	c.emit(b)
+	e.since = c.now.Mono
 	c.invoke(e)
 	e.inside = e.unsent
 	c.arm(e)

@@ -1,5 +1,7 @@
 package runtime
 
+import "slices"
+
 // A request whose third attempt was interrupted is a suspect: it, or something
 // that ran beside it, ends its host. The suspects that a host runs are a group.
 // Those that a loss has interrupted together may run together again in groups of
@@ -9,7 +11,7 @@ package runtime
 //
 // A group is counted in flows: a suspect goes with the suspects of its own flow
 // and with those that wait for it. It is a group of one host in one partition;
-// what other partitions run there is not known here.
+// what others run there is asked when it matters (beside.go).
 
 // suspect tells a request whose next attempt has to wait for its turn.
 func (e *entry) suspect() bool { return e.among > 0 }
@@ -19,6 +21,7 @@ type company struct {
 	flows    int
 	doubted  int // with an attempt that makes a suspect when it is interrupted
 	suspects int
+	sole     ID // the flow of its suspects when that is one, else of everything when that is one
 }
 
 // A flowCount counts the running requests of one flow on one host.
@@ -50,6 +53,74 @@ func (h *hostEntry) count(e *entry, sign int32) {
 	h.beside.suspects += change(was.suspects, is.suspects)
 }
 
+// A stopList is what has stopped on a host without an outcome while the host
+// lived. The ends of what one process ran are reported one after the other, so
+// what has stopped already was beside what stops next.
+type stopList struct {
+	last    []hostStop
+	dropped hostStop // whatever had stopped until then
+}
+
+type hostStop struct {
+	at   int64  // monotonic ms
+	seq  uint64 // the last record before
+	flow ID
+	n    flowCount
+}
+
+const maxStops = 256
+
+// stopOn notes that an attempt has stopped on a host that lives.
+func (c *Core) stopOn(h *hostEntry, e *entry, beside company) {
+	l := &h.stops
+	if len(l.last) == maxStops {
+		drop := l.last[maxStops/2-1]
+		l.dropped = hostStop{at: drop.at, seq: drop.seq, n: flowCount{1, 1, 1}}
+		l.last = append(l.last[:0], l.last[maxStops/2:]...)
+	}
+	l.last = append(l.last, hostStop{c.now.Mono, c.seq, e.flow, e.counts()})
+	c.takeOff(e)
+	c.stop(e, beside)
+}
+
+// since is what has stopped at or after a time and a record.
+func (l *stopList) since(at int64, seq uint64) []hostStop {
+	i := 0
+	for i < len(l.last) && (l.last[i].at < at || l.last[i].seq < seq) {
+		i++
+	}
+	if l.dropped.seq > 0 && l.dropped.at >= at && l.dropped.seq >= seq {
+		return append(slices.Clone(l.last), l.dropped)
+	}
+	return l.last[i:]
+}
+
+// company is what the host runs, with what has stopped there.
+func (h *hostEntry) company(stops []hostStop) company {
+	n, stopped := h.beside, map[ID]flowCount{}
+	for _, s := range stops {
+		x := stopped[s.flow]
+		stopped[s.flow] = flowCount{x.running + s.n.running, x.doubted + s.n.doubted, x.suspects + s.n.suspects}
+	}
+	for flow, x := range stopped {
+		runs := h.flows[flow]
+		n.flows += int(min(x.running, 1-min(runs.running, 1)))
+		n.doubted += int(min(x.doubted, 1-min(runs.doubted, 1)))
+		n.suspects += int(min(x.suspects, 1-min(runs.suspects, 1)))
+	}
+	for _, flows := range []map[ID]flowCount{h.flows, stopped} {
+		if n.suspects > 1 || n.suspects == 0 && n.flows > 1 {
+			break
+		}
+		for flow, x := range flows {
+			if n.suspects == 0 || x.suspects > 0 {
+				n.sole = flow
+			}
+		}
+	}
+	return n
+}
+
 // lastFreeAttempt is the last attempt that follows the one before at once.
 const lastFreeAttempt = 3
 
@@ -61,9 +132,7 @@ func (e *entry) suspicion(beside company) {
 	if e.suspect() {
 		others = beside.suspects
 	}
-	if others <= 1 {
-		e.tried++
-	}
+	e.alone = others <= 1
 	if e.attempt < lastFreeAttempt {
 		return
 	}
@@ -81,8 +150,14 @@ func (c *Core) takes(h *hostEntry, e *entry, nested bool) bool {
 
 // mayJoin tells whether a suspect may run beside the suspects of this host.
 func (c *Core) mayJoin(h *hostEntry, e *entry) bool {
+	if !e.suspect() {
+		return true
+	}
 	n := h.beside.suspects
-	if !e.suspect() || n == 0 || n < int(min(h.among, e.among)) {
+	switch {
+	case n == 0:
+		return c.mayBegin(h, e)
+	case n < int(min(h.among, e.among)):
 		return true
 	}
 	return h.flows[e.flow].suspects > 0 || c.waitedFor(e, 0) || c.holdsUp(e) || c.impatient(e)

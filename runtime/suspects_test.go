@@ -9,24 +9,25 @@ import (
 // many it may run next.
 func TestSuspicion(t *testing.T) {
 	for _, x := range []struct {
-		name         string
-		attempt      uint32
-		among        uint32
-		beside       company
-		tried, group uint32
+		name    string
+		attempt uint32
+		among   uint32
+		beside  company
+		alone   bool
+		group   uint32
 	}{
-		{"alone", 1, 0, company{1, 0, 0}, 1, 0},
-		{"in company", 2, 0, company{2, 0, 0}, 0, 0},
-		{"the third time, alone", 3, 0, company{1, 1, 0}, 1, 1},
-		{"the third time, with nine others", 3, 0, company{10, 10, 0}, 0, 5},
-		{"a suspect beside requests that are none", 4, 1, company{7, 1, 1}, 1, 1},
-		{"a suspect beside another", 4, 2, company{2, 2, 2}, 0, 1},
-		{"suspects that others waited for had joined it", 5, 4, company{9, 9, 9}, 0, 2},
-		{"most of its group had ended", 5, 8, company{3, 3, 2}, 0, 1},
+		{"alone", 1, 0, company{flows: 1, doubted: 0, suspects: 0}, true, 0},
+		{"in company", 2, 0, company{flows: 2, doubted: 0, suspects: 0}, false, 0},
+		{"the third time, alone", 3, 0, company{flows: 1, doubted: 1, suspects: 0}, true, 1},
+		{"the third time, with nine others", 3, 0, company{flows: 10, doubted: 10, suspects: 0}, false, 5},
+		{"a suspect beside requests that are none", 4, 1, company{flows: 7, doubted: 1, suspects: 1}, true, 1},
+		{"a suspect beside another", 4, 2, company{flows: 2, doubted: 2, suspects: 2}, false, 1},
+		{"suspects that others waited for had joined it", 5, 4, company{flows: 9, doubted: 9, suspects: 9}, false, 2},
+		{"most of its group had ended", 5, 8, company{flows: 3, doubted: 3, suspects: 2}, false, 1},
 	} {
 		e := &entry{attempt: x.attempt, among: x.among}
-		if e.suspicion(x.beside); e.tried != x.tried || e.among != x.group {
-			t.Errorf("%s: counts %d, may run among %d", x.name, e.tried, e.among)
+		if e.suspicion(x.beside); e.alone != x.alone || e.among != x.group {
+			t.Errorf("%s: alone is %v, may run among %d", x.name, e.alone, e.among)
 		}
 	}
 }

@@ -86,6 +86,8 @@ func (c *Core) arm(e *entry) {
 		first(&wall, e.req.NotBefore)
 	case e.phase == stopped && e.retryAt > c.now.Mono:
 		first(&mono, e.retryAt)
+	case e.phase == stopped && e.lined != nil && e.turnAt > c.now.Mono:
+		first(&mono, e.turnAt)
 	}
 	if !e.answered {
 		if d := e.req.Deadline; d > c.now.Wall || d != 0 && (!e.hasStarted() || len(e.waiters) > 0) {
@@ -239,7 +241,7 @@ func (c *Core) Due(now Now) (inMillis int64) {
 		return 0
 	}
 	due := int64(1000)
-	if len(c.hosts) > 0 || len(c.fenceWait) > 0 {
+	if len(c.hosts) > 0 || len(c.fenceWait) > 0 || len(c.inquiries) > 0 {
 		due = 200
 	}
 	for _, o := range c.out {

@@ -71,6 +71,10 @@ func (p *partition) carryOut(e *runtime.Effect) {
 			note.GroupAsk = in
 		case *runtime.GroupOpen:
 			note.GroupOpen = in
+		case *runtime.BesideAsk:
+			note.BesideAsk = in
+		case *runtime.BesideAnswered:
+			note.BesideAnswered = in
 		}
 		p.m.tell(e.Partition, note)
 	case runtime.WatchChild:

@@ -134,14 +134,16 @@ type OwnsNote struct {
 
 // InputNote is an input for another partition.
 type InputNote struct {
-	Partition     uint16
-	Deliver       *runtime.Deliver
-	Acked         *runtime.Acked
-	FenceAsk      *runtime.FenceAsk
-	FenceAnswered *runtime.FenceAnswered
-	Release       *runtime.Release
-	GroupAsk      *runtime.GroupAsk
-	GroupOpen     *runtime.GroupOpen
+	Partition      uint16
+	Deliver        *runtime.Deliver
+	Acked          *runtime.Acked
+	FenceAsk       *runtime.FenceAsk
+	FenceAnswered  *runtime.FenceAnswered
+	Release        *runtime.Release
+	GroupAsk       *runtime.GroupAsk
+	GroupOpen      *runtime.GroupOpen
+	BesideAsk      *runtime.BesideAsk
+	BesideAnswered *runtime.BesideAnswered
 }
 
 // HostNote is about one host. One field beside Boot is set.

@@ -144,6 +144,10 @@ func (m *Mesh) heardInput(n *InputNote) {
 		p.push(n.GroupAsk)
 	case n.GroupOpen != nil:
 		p.push(n.GroupOpen)
+	case n.BesideAsk != nil:
+		p.push(n.BesideAsk)
+	case n.BesideAnswered != nil:
+		p.push(n.BesideAnswered)
 	}
 }
 
