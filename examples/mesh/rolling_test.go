@@ -27,14 +27,14 @@ func TestMeshSoakRollingRestart(t *testing.T) {
 		c := comps[i]
 		comps[i] = m.component(w, "")
 		c.end(syscall.SIGTERM)
-		if n := w.noted("activated", c.app); n < 5 {
+		if n := w.noted("activated", c.app); n < 50 {
 			t.Errorf("%d actors had been activated: nothing was tested", n)
 		}
 		for _, actor := range w.left(c.app) {
 			t.Errorf("not told of the end, while nothing ran: %s", actor)
 		}
 	}
-	for range 40 {
+	for range 400 {
 		m.touch(fmt.Sprintf("idle%d", idle), fmt.Sprintf("idle-%d", idle))
 		idle++
 	}
