@@ -29,10 +29,6 @@ func (in *Submit) decide(c *Core) {
 	if first, waiters := c.open(r.ID); first != nil {
 		if first.Target.App != r.Target.App || !first.answers(r.Kind) {
 			c.refuse(in.Waiter, &Error{CodeBadID, "the request id was made for another request", r.ID})
-		} else if r.Kind == Call && r.Deadline != 0 && r.Deadline <= c.now.Wall {
-			// Who waited was told; this one asks again, after a takeover perhaps.
-			again := []any{in.Waiter}
-			c.tellWaiters(r.ID, &again, &Error{CodeDeadline, "the deadline of the request has passed", r.ID})
 		} else {
 			c.wait(r.ID, r.Kind, waiters, in.Waiter)
 			c.armOpen(r.ID)
