@@ -18,7 +18,7 @@ type simLife struct {
 	from          int   // offset of the first event
 	set, over     int64 // when that was answered; 0 for not yet
 	ending        int64 // when its end was asked for
-	loose         bool  // it was asked for more than once: it may have begun twice
+	loose         bool  // it has replaced one whose cursor it took over
 	subscription  bool
 	published     int // how many events there were when its end was asked for
 	requests      map[runtime.ID]bool
@@ -40,8 +40,9 @@ func (s *sim) change(app string) {
 	name := app + "/" + a.ID + "/" + id
 	s.wit.lifeEnds(name)
 	if s.chance(35) {
+		again := s.newID(targetOf(a), "")
 		s.settled(runtime.ActorPartition(a, s.opt.Partitions), func(w any) runtime.Input {
-			return &runtime.CancelReminders{Actor: a, ID: id, Waiter: w}
+			return &runtime.CancelReminders{Actor: a, ID: id, Request: again, Waiter: w}
 		}, func() {
 			s.wit.lifeOver(name)
 			next()
@@ -55,13 +56,12 @@ func (s *sim) change(app string) {
 	}
 	s.wit.lives = append(s.wit.lives, life)
 	r := runtime.Reminder{Actor: a, ID: id, Path: fmt.Sprint("/tick?life=", n), Due: life.due, Period: life.period * 1_000_000, CatchUp: life.catchUp}
-	asked := 0
+	again := s.newID(targetOf(a), "")
 	s.trace("reminder %s is set, life %d due %d period %d all %v", name, n, life.due-simStart, life.period, life.catchUp)
 	s.settled(runtime.ActorPartition(a, s.opt.Partitions), func(w any) runtime.Input {
-		asked++
-		return &runtime.SetReminder{Reminder: r, Waiter: w}
+		return &runtime.SetReminder{Reminder: r, ID: again, Waiter: w}
 	}, func() {
-		life.set, life.loose = s.now, asked > 1
+		life.set = s.now
 		s.wit.lifeOver(name)
 		next()
 	})
@@ -72,8 +72,9 @@ func (s *sim) changeSubscription(app string, next func()) {
 	name := app + "/sub"
 	s.wit.lifeEnds(name)
 	if s.chance(50) {
+		again := s.newID(targetOf(a), "")
 		s.settled(runtime.ActorPartition(a, s.opt.Partitions), func(w any) runtime.Input {
-			return &runtime.Unsubscribe{Actor: a, ID: "c", Waiter: w}
+			return &runtime.Unsubscribe{Actor: a, ID: "c", Request: again, Waiter: w}
 		}, func() {
 			s.wit.lifeOver(name)
 			next()
@@ -84,7 +85,7 @@ func (s *sim) changeSubscription(app string, next func()) {
 	life := &simLife{app: app, name: name, subscription: true, eventRequests: map[string]map[runtime.ID]bool{}}
 	for _, l := range s.wit.lives {
 		if l.name == name && l.over == 0 {
-			life.loose = true // it replaces one, whose cursor it takes over
+			life.loose = true
 		}
 	}
 	s.wit.lives = append(s.wit.lives, life)
@@ -92,13 +93,12 @@ func (s *sim) changeSubscription(app string, next func()) {
 		life.from = len(s.topic)
 	}
 	sub := runtime.Subscription{Actor: a, ID: "c", Path: fmt.Sprint("/event?life=", n), Topic: "t", Oldest: life.from == 0, Next: int64(life.from)}
-	asked := 0
+	again := s.newID(targetOf(a), "")
 	s.trace("subscription %s is set, life %d from %d", name, n, life.from)
 	s.settled(runtime.ActorPartition(a, s.opt.Partitions), func(w any) runtime.Input {
-		asked++
-		return &runtime.Subscribe{Subscription: sub, Waiter: w}
+		return &runtime.Subscribe{Subscription: sub, ID: again, Waiter: w}
 	}, func() {
-		life.set, life.loose = s.now, life.loose || asked > 1
+		life.set = s.now
 		s.wit.lifeOver(name)
 		next()
 	})

@@ -141,17 +141,14 @@ func (s *sim) startClients(app string) {
 		}, func() { s.trace("subscribed %s", sub.ID) })
 	}
 	a := simActor(app, 1).Actor()
+	again := s.newID(targetOf(a), "")
 	set := func(w any) runtime.Input {
-		return &runtime.SetReminder{Reminder: runtime.Reminder{Actor: a, ID: "r", Path: "/tick", Due: simStart + simFirstDue, Period: 1_500_000_000}, Waiter: w}
+		return &runtime.SetReminder{ID: again, Reminder: runtime.Reminder{Actor: a, ID: "r", Path: "/tick", Due: simStart + simFirstDue, Period: 1_500_000_000}, Waiter: w}
 	}
-	s.settled(runtime.ActorPartition(a, s.opt.Partitions), func(w any) runtime.Input {
-		if s.now >= simFirstDue {
-			s.wit.lateSet[app] = true
-		}
-		return set(w)
-	}, func() { s.trace("reminder set") })
+	s.settled(runtime.ActorPartition(a, s.opt.Partitions), set, func() { s.trace("reminder set") })
 	if s.opt.Bug == "reminder-again" { // a repeated PUT that is taken for a new one
 		s.after(9000, func() {
+			again = s.newID(targetOf(a), "")
 			s.settled(runtime.ActorPartition(a, s.opt.Partitions), set, func() {})
 		})
 	}
@@ -186,8 +183,7 @@ func (s *sim) publish() {
 	}
 }
 
-// settled asks again when the owner that was asked is gone. The reminder is due late
-// enough that it is not set anew after it has fired.
+// settled asks again when the owner that was asked is gone.
 func (s *sim) settled(p uint16, make func(w any) runtime.Input, then func()) {
 	done := false
 	var asked *simOwner

@@ -221,7 +221,7 @@ func (o *simOwner) carry(e *runtime.Effect) {
 			return // lost; it is repeated
 		}
 		at := s.now + s.between(0, 30)
-		if s.chance(90) { // in order, as on a stream; the others were sent before another broke
+		if !s.faults || s.chance(90) { // in order, as on a stream; the others were sent before another broke
 			at = max(at, o.sent[p])
 			o.sent[p] = at
 		}

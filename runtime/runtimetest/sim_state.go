@@ -93,11 +93,18 @@ func (x *simAttempt) state(op runtime.StateOp, then func(r runtime.StateResult, 
 	})
 }
 
+func targetOf(a runtime.Actor) runtime.Target {
+	return runtime.Target{App: a.App, Type: a.Type, ID: a.ID}
+}
+
 // stateAsk asks the owner until there is an answer. At runs in the process of
 // who asks; once tells that the question was sent one time only.
 func (s *sim) stateAsk(op runtime.StateOp, at func(int64, func()), then func(r runtime.StateResult, refused, once bool)) {
 	p := runtime.ActorPartition(op.Actor, s.opt.Partitions)
 	answered, sent := false, 0
+	if !op.Verb.Reads() {
+		op.ID = s.newID(targetOf(op.Actor), "")
+	}
 	var again func()
 	again = func() {
 		if answered {
@@ -126,7 +133,8 @@ func (s *sim) stateAsk(op runtime.StateOp, at func(int64, func()), then func(r r
 						answered = true
 						s.trace("%s is told of verb %d on %s %s~, sent %d: %v", op.Boot, op.Verb, op.Actor.ID, op.Value, sent, e.Err)
 						r, _ := e.Value.(runtime.StateResult)
-						then(r, e.Err != nil, sent == 1)
+						made := e.Err == nil || e.Err.Code == runtime.CodeOutcomeNotKept
+						then(r, !made, sent == 1)
 					})
 				})
 			})
@@ -147,7 +155,7 @@ type stateModel struct {
 
 // A simWrite is what one change means for one entry: the value that it has
 // from some moment on between from and to. To is math.MaxInt64 until the write
-// was acknowledged, and stays that when it was sent more than once.
+// was acknowledged.
 type simWrite struct {
 	field    runtime.Field
 	value    string // "" for none
@@ -209,11 +217,9 @@ func (w *witness) writing(boot string, op *runtime.StateOp, token string) []*sim
 func (w *witness) wrote(ws []*simWrite, refused, once bool) {
 	for _, x := range ws {
 		switch {
-		case !once:
-			// A copy may still be on its way.
 		case !refused:
 			x.to = min(x.to, w.s.now)
-		default:
+		case once:
 			x.from = math.MaxInt64
 		}
 	}

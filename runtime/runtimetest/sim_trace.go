@@ -20,7 +20,7 @@ func (s *sim) trace(format string, args ...any) {
 	_, _ = fmt.Fprintf(h, "%d %s", s.report.Trace, line)
 	s.report.Trace = h.Sum64()
 	s.report.Tail = append(s.report.Tail, line)
-	if len(s.report.Tail) > 100_000 {
+	if len(s.report.Tail) > 100_000 && !s.opt.Records {
 		s.report.Tail = append([]string(nil), s.report.Tail[50_000:]...)
 	}
 }

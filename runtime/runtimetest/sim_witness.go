@@ -23,8 +23,7 @@ type witness struct {
 	purgedAt   int64 // when its last purge was done
 	drains     []simDrain
 	lives      []*simLife
-	cancels    map[string]int  // app → cancellations of everything under way
-	lateSet    map[string]bool // app → its reminder may have been set anew after the first due time
+	cancels    map[string]int // app → cancellations of everything under way
 
 	reqs     map[runtime.ID]*seen
 	children map[runtime.ID][]*seen          // by the request that called them
@@ -65,7 +64,7 @@ type seen struct {
 
 func newWitness(s *sim) *witness {
 	return &witness{s: s, reqs: map[runtime.ID]*seen{}, children: map[runtime.ID][]*seen{}, byActor: map[runtime.Actor][]*simAttempt{}, state: map[runtime.Actor]*stateModel{},
-		tells: map[runtime.Actor][]*seen{}, firings: map[runtime.ID]simFiring{}, lateSet: map[string]bool{}, cancels: map[string]int{}, events: map[string]map[runtime.ID]bool{},
+		tells: map[runtime.Actor][]*seen{}, firings: map[runtime.ID]simFiring{}, cancels: map[string]int{}, events: map[string]map[runtime.ID]bool{},
 		keyed: map[string]simKeyed{}, keyStart: map[string]runtime.ID{}}
 }
 
@@ -603,9 +602,7 @@ func (w *witness) atEnd() {
 		if app == simApp && w.wasPurged {
 			continue
 		}
-		if !w.lateSet[app] {
-			w.reminders(app)
-		}
+		w.reminders(app)
 		for i := range w.s.topic {
 			for _, g := range []string{app + "/|", app + "/g" + app + "|"} {
 				n := len(w.events[fmt.Sprintf("%s[%s]", g, w.s.topic[i])])
