@@ -57,8 +57,8 @@ soak: ## kill everything in turn under load; FOR=10m, SEED=n repeats a run
 	KAR_SOAK=$(or $(FOR),10m) KAR_SEED=$(SEED) $(GO) test -v -count=1 -timeout 24h -p 1 -run 'Storm|Soak' ./examples ./examples/mesh
 
 .PHONY: sim
-sim: ## the simulator; SEED=n for one run, FOR=1m for how long
-	KAR_SEED=$(SEED) KAR_SIM=$(or $(FOR),1m) $(GO) test -v -count=1 -timeout 24h -run Sim ./runtime/runtimetest/...
+sim: ## the simulator; SEED=n for one seed, or FROM=n FOR=1m P=threads for many
+	KAR_SEED=$(SEED) KAR_SIM_SEED=$(FROM) KAR_SIM=$(if $(SEED),,$(or $(FOR),1m)) KAR_SIM_PROCS=$(P) GOGC=400 $(GO) test -v -count=1 -timeout 24h -run 'TestSim$$' ./runtime/runtimetest
 
 .PHONY: mutants
 mutants: ## plant small bugs in runtime/ and runtime/engine; N=150 how many, FOR=30m, ARGS='-run M19' or '-sim'
