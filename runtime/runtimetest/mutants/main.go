@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -71,7 +72,7 @@ func run(hand bool, rules, engine int, seed string, procs int, limit time.Durati
 		return nil
 	}
 	t := &tester{root: root, stages: stagesFor(sim)}
-	if err := t.start(); err != nil {
+	if err := t.start(slices.ContainsFunc(chosen, func(m mutant) bool { return m.room() == "runtime/engine" })); err != nil {
 		return err
 	}
 	defer t.end()
