@@ -100,6 +100,9 @@ func TestSim(t *testing.T) {
 	if first == 0 {
 		first = 1
 	}
+	if testing.Short() && os.Getenv("KAR_SIM_RUNS")+os.Getenv("KAR_SIM") == "" {
+		seeds = min(seeds, 4)
+	}
 	only := int(env("KAR_SIM_KIND", -1))
 	began := time.Now()
 	var total simTotal

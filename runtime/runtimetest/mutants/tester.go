@@ -38,7 +38,7 @@ func stagesFor(sim bool) []stage {
 	}
 	return []stage{
 		{args: []string{"-timeout=120s", "-skip", "^TestManySubscriptions", "./runtime"}}, // it measures time
-		{args: []string{"-timeout=240s", "-run", "^(TestSim|TestKillOwner.*|TestStored.*)$", "./runtime/runtimetest"}},
+		{args: []string{"-timeout=240s", "-run", "^(TestSim|TestKillOwner.*|TestStored.*)$", "./runtime/runtimetest"}, env: []string{"KAR_SIM_RUNS=8"}},
 		{args: []string{"-timeout=180s", "./runtime/engine"}, realTime: true},
 	}
 }
