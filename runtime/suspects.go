@@ -160,22 +160,39 @@ func (c *Core) mayJoin(h *hostEntry, e *entry) bool {
 	case n < int(min(h.among, e.among)):
 		return true
 	}
-	return h.flows[e.flow].suspects > 0 || c.waitedFor(e, 0) || c.holdsUp(e) || c.impatient(e)
+	return h.flows[e.flow].suspects > 0 || c.waitedFor(e) || c.holdsUp(e) || c.impatient(e)
 }
 
-// waitedFor tells that a suspect which runs may wait for this request: one of
-// its callers, or whatever suspect runs on the host that has sent it. maxDepth
-// bounds the callers of callers.
-func (c *Core) waitedFor(e *entry, depth int) bool {
-	const maxDepth = 64
-	if len(e.parents) == 0 && e.req.Kind == Call {
-		h := c.hosts[e.req.Boot]
-		return h != nil && h.beside.suspects > 0
-	}
-	for _, p := range e.parents {
-		x := c.entries[p]
-		if x != nil && (x.phase == running && x.suspect() || depth == maxDepth || c.waitedFor(x, depth+1)) {
+// searchLimit bounds how many callers one search looks at. Beyond it the answer is
+// that a suspect may wait: the most that it costs is one more beside others.
+const searchLimit = 2000
+
+// waitedFor tells that a suspect which runs may wait for one of these requests:
+// one of their callers, of the callers of those and so on, or whatever suspect
+// runs on the host that has sent one. Each is looked at once: what is called with
+// the session of a request that has ended has many callers, and those have each
+// other.
+func (c *Core) waitedFor(es ...*entry) bool {
+	seen := map[ID]bool{}
+	for looks := 0; len(es) > 0; {
+		e := es[len(es)-1]
+		es = es[:len(es)-1]
+		if h := c.hosts[e.req.Boot]; len(e.parents) == 0 && e.req.Kind == Call && h != nil && h.beside.suspects > 0 {
 			return true
+		}
+		for _, p := range e.parents {
+			if looks++; looks > searchLimit {
+				return true
+			}
+			x := c.entries[p]
+			if x == nil || seen[p] {
+				continue
+			}
+			if x.phase == running && x.suspect() {
+				return true
+			}
+			seen[p] = true
+			es = append(es, x)
 		}
 	}
 	return false
@@ -187,12 +204,16 @@ func (c *Core) holdsUp(e *entry) bool {
 	if a == nil || a.awaited == 0 {
 		return false
 	}
-	for _, x := range a.queue.es {
-		if x.awaited() && c.waitedFor(x, 0) {
+	var es []*entry
+	for i, x := range a.queue.es {
+		if i == searchLimit {
 			return true
 		}
+		if x.awaited() {
+			es = append(es, x)
+		}
 	}
-	return false
+	return c.waitedFor(es...)
 }
 
 func (c *Core) actorOf(e *entry) *actorEntry {

@@ -85,6 +85,41 @@ func TestWhoJoinsSuspects(t *testing.T) {
 	join("sent without a session by another host", service, false)
 }
 
+// A suspect whose callers have each other as callers costs a look at each of
+// them: what is called with the session of a request that has ended is a child of
+// all that are open in its flow.
+func TestSuspectWithManyCallers(t *testing.T) {
+	c := New(Config{Partitions: 1})
+	c.owned = true
+	h := c.host("h")
+	flow := func(n int, p phase, among uint32) (es []*entry) {
+		var ids []ID
+		first := len(c.entries)
+		for i := range n {
+			k := first + i
+			e := &entry{req: Request{ID: ID{byte(k >> 8), byte(k), 1}, Target: Target{App: "dp", Service: "s"}}, flow: ID{byte(n), 2}, phase: p, among: among, attempt: 4, parents: ids}
+			c.entries[e.req.ID] = e
+			ids = append(ids[:i:i], e.req.ID)
+			es = append(es, e)
+		}
+		return es
+	}
+	stopped, running := flow(50, stopped, 1), flow(1, running, 1)[0]
+	h.take(running)
+	last := stopped[len(stopped)-1]
+	if c.mayJoin(h, last) {
+		t.Error("none of its callers runs")
+	}
+	stopped[0].parents = []ID{running.req.ID}
+	if !c.mayJoin(h, last) {
+		t.Error("one that runs waits for it")
+	}
+	stopped[0].parents = nil
+	if many := flow(200, stopped[0].phase, 1); !c.mayJoin(h, many[len(many)-1]) {
+		t.Error("one with more callers than a search looks at is held back")
+	}
+}
+
 // suspectsOf makes suspects of requests to actors that were interrupted one by
 // one, so that each has to run alone. Their back-off is over.
 func suspectsOf(b *bench, ids ...string) []*entry {
