@@ -61,3 +61,45 @@ func TestPoisonsOfTwoPartitions(t *testing.T) {
 	}
 	t.Logf("%d hosts died", died)
 }
+
+// Which answers of another partition let an interrupted attempt count.
+func TestAnswersAboutCompany(t *testing.T) {
+	flow := ID{7}
+	for _, x := range []struct {
+		name    string
+		attempt uint32
+		age     int64 // ms since the loss
+		delay   int64 // ms from question to answer
+		old     bool  // an answer to a question before the attempt had stopped
+		in      BesideAnswered
+		counts  bool
+	}{
+		{name: "nothing ran there", attempt: 1, counts: true},
+		{name: "its own flow", attempt: 1, in: BesideAnswered{Flows: 1, Sole: flow}, counts: true},
+		{name: "another flow", attempt: 3, in: BesideAnswered{Flows: 1, Sole: ID{8}}},
+		{name: "two flows", attempt: 3, in: BesideAnswered{Flows: 2}},
+		{name: "a suspect beside others", attempt: 4, in: BesideAnswered{Flows: 5}, counts: true},
+		{name: "a suspect beside its own flow", attempt: 4, in: BesideAnswered{Flows: 5, Suspects: 1, Sole: flow}, counts: true},
+		{name: "a suspect beside another", attempt: 4, in: BesideAnswered{Flows: 5, Suspects: 1, Sole: ID{8}}},
+		{name: "one that another version recorded", attempt: 4, in: BesideAnswered{Flows: 1, Suspects: 1}},
+		{name: "a late answer", attempt: 1, delay: hearsay + 1},
+		{name: "an old answer", attempt: 1, old: true},
+		{name: "of a loss that others may have forgotten", attempt: 1, age: 300_001},
+	} {
+		c := New(Config{Partitions: 2, MaxAttempts: 1, IDWindow: 600_000})
+		c.level, c.owned, c.now = 2, true, Now{1_000_000, 1_000_000}
+		e := &entry{req: Request{ID: ID{1}, Target: Target{App: "dp", Service: "s"}}, flow: flow, attempt: x.attempt, host: "h", phase: stopped, alone: true, among: x.attempt / 4}
+		c.lost["h"] = &lostEntry{boot: "h", at: c.now.Wall - x.age}
+		c.inquire(e)
+		c.askBeside()
+		asked := c.now.Mono
+		if x.old {
+			asked--
+		}
+		c.now.Mono += x.delay
+		x.in.From, x.in.Boot, x.in.Asked = 1, "h", asked
+		if x.in.decide(c); c.tries(e) == 1 != x.counts {
+			t.Errorf("%s: counts %d", x.name, c.tries(e))
+		}
+	}
+}
