@@ -66,7 +66,7 @@ func (c *Core) raise(b *appChanged, out ...OutMessage) {
 	}
 	var unsent []*entry
 	for _, e := range c.entriesOf(b.app) {
-		if e.phase == running && (e.began > c.taken || e.inside) {
+		if e.phase == running && (e.inside || e.leaves > c.rounds) {
 			unsent = append(unsent, e)
 		}
 	}

@@ -184,7 +184,10 @@ func (in *BodyRead) decide(c *Core) {
 		c.emit(k)
 	}
 	if e.unsent && e.phase == running {
-		e.unsent, e.inside = false, false
+		if e.inside {
+			e.inside, e.leaves = false, c.rounds+1
+		}
+		e.unsent = false
 		c.sendAttempt(e, in.Body)
 	}
 }

@@ -113,7 +113,7 @@ func (c *Core) Own(now Now, storeSeq uint64) bool {
 		return false
 	}
 	c.now, c.owned, c.lastTick, c.budget = now, true, now.Mono, stepBudget
-	c.taken = c.seq // what earlier terms have decided may have left
+	c.rounds++ // what earlier terms have decided may have left
 	c.view.applied, c.view.agedAt = storeSeq, now.Mono
 	for _, h := range c.hosts {
 		h.contact = now.Mono

@@ -119,7 +119,7 @@ type Core struct {
 	via     via
 	records [][]byte
 	effects []Effect
-	taken   uint64 // records up to here were handed over: effects behind them may have left
+	rounds  uint64 // how many were handed over: their effects may have left
 	changes []StoreChange
 
 	// Counts since the core was made.
@@ -177,7 +177,7 @@ func (c *Core) Take() (records [][]byte, effects []Effect) {
 	}
 	records, effects = c.records, c.effects
 	c.records, c.effects = nil, nil
-	c.taken = c.seq
+	c.rounds++
 	return records, effects
 }
 

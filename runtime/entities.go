@@ -48,7 +48,7 @@ type entry struct {
 	asked    bool   // the body is being read
 	keeping  bool   // and the entry is to be kept then
 	unsent   bool   // and the attempt is to be sent then
-	inside   bool   // nothing of the last attempt has left yet, for want of the body
+	inside   bool   // nothing of the last attempt is at its host, for want of the body
 	summed   bool   // the sum of req was made for want of the body
 	lined    *line  // of its parking, where it waits
 	turn     uint64 // its place there as a suspect: who is due first goes first
@@ -56,6 +56,7 @@ type entry struct {
 	void     bool   // the last attempt has provably not begun
 	blamed   bool   // of an alone one: nobody of another partition is to blame either
 	apart    bool   // suspects of other partitions ran beside it
+	leaves   uint64 // nothing of the last attempt is at its host before this round
 	began    uint64 // record that started the last attempt, in this term
 	flowAt   int    // its place among those of its flow
 	waiters  []any

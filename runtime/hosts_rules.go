@@ -55,11 +55,13 @@ func (in *HostJoined) decide(c *Core) {
 			c.stopOn(h, e, beside)
 			e.void = true
 			c.interrupted(e)
-		default:
-			c.invoke(e) // never arrived, or only in part: the same attempt again
+		case silent: // never arrived, or only in part: the same attempt again
+			c.invokeAnew(e)
+		default: // it may be on its way, behind the question
+			c.invoke(e)
 		}
 	}
-	if silent { // else an invocation may be on its way, behind the question
+	if silent {
 		for _, a := range sortedActors(c.haunted) {
 			if x := c.haunted[a]; x.host == boot {
 				c.joinZombies(x, boot, runs)

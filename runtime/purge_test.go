@@ -58,6 +58,46 @@ func TestPurgedAfterItLeft(t *testing.T) {
 	}
 }
 
+// One whose host has joined with a new link and does not run it is sent again
+// there. When that, or the body for it, has not left, nobody waits for it.
+func TestPurgedBeforeItWasSentAgain(t *testing.T) {
+	for _, shed := range []bool{false, true} {
+		for _, reads := range []bool{false, true} {
+			b := newBench(t, Config{})
+			b.c.load.least = 1
+			b.host("h1")
+			a := Target{App: "dp", Type: "A", ID: "1"}
+			body := []byte("[123456]")
+			e := b.submit(Request{Target: a, Body: body})
+			at := e.bodyAt
+			b.step(&HostUnlinked{Boot: "h1"})
+			if shed {
+				b.c.Shed(1 << 30)
+			}
+			join := func() { b.c.Step(b.now, &HostJoined{Info: b.c.hosts["h1"].info}) }
+			read := func() { b.c.Step(b.now, &BodyRead{ID: e.req.ID, At: at, Body: body, Found: true}) }
+			join()
+			if shed {
+				b.take() // the body is read in another round
+			}
+			if shed && reads {
+				read()
+			}
+			b.c.Step(b.now, &Purge{App: "dp", Waiter: "purge"})
+			read()
+			for _, x := range b.take() {
+				if m, ok := x.Msg.(*Invoke); ok {
+					t.Errorf("shed %v, read %v: %v leaves after its purge", shed, reads, m.Attempt)
+				}
+			}
+			b.step(&Deactivated{Boot: "h1", Actor: a.Actor()})
+			if next := b.submit(Request{Target: a}); next.phase != running {
+				t.Errorf("shed %v, read %v: the next request is %v", shed, reads, next.phase)
+			}
+		}
+	}
+}
+
 // A purge is one small step however much is active; what it has ended is let go
 // of in pieces, and is gone for everybody at once.
 func TestPurgeInPieces(t *testing.T) {

@@ -176,8 +176,7 @@ func (c *Core) start(e *entry, h *hostEntry) {
 	c.overtaken(e)
 	c.emit(b)
 	e.since = c.now.Mono
-	c.invoke(e)
-	e.inside = e.unsent
+	c.invokeAnew(e)
 	c.arm(e)
 }
 
@@ -187,6 +186,12 @@ func placeOf(t Target) Actor {
 		return Actor{}
 	}
 	return t.Actor()
+}
+
+// invokeAnew is invoke of an attempt of which the host has nothing.
+func (c *Core) invokeAnew(e *entry) {
+	c.invoke(e)
+	e.inside, e.leaves = e.unsent, c.rounds+1
 }
 
 // invoke sends the current attempt to its host; the host runs it once however
