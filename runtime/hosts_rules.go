@@ -69,7 +69,7 @@ func (in *HostJoined) decide(c *Core) {
 			}
 		}
 	}
-	c.review(&review{h: h, instances: in.Join.Instances, joined: true, first: first})
+	c.reviewJoin(&review{h: h, instances: in.Join.Instances, first: first})
 	c.touchOffers(h)
 }
 
@@ -186,7 +186,7 @@ func (in *HostChanged) decide(c *Core) {
 		}
 	}
 	if h.info.Draining && !drained {
-		c.review(&review{h: h})
+		c.reviewAll(h)
 	}
 }
 

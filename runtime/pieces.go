@@ -14,11 +14,29 @@ type review struct {
 	h         *hostEntry
 	instances []Actor // that the host says are active there
 	left      int     // of h.placed, from the front
-	joined    bool    // what was asked before may be lost
+	again     int     // of those, from the front: what they were asked before may be lost
 	first     bool    // the first join in this term
 }
 
-// review begins, in place of one that has not ended.
+// reviewJoin begins after a join, in place of one that has not ended: the host has
+// said anew what it holds.
+func (c *Core) reviewJoin(r *review) {
+	r.again = len(r.h.placed)
+	c.review(r)
+}
+
+// reviewAll begins when the host is to be emptied. What is left of the review
+// after its join is part of it.
+func (c *Core) reviewAll(h *hostEntry) {
+	r := &review{h: h}
+	for _, x := range c.reviews {
+		if x.h == h {
+			r.instances, r.first, r.again = x.instances, x.first, min(x.again, x.left)
+		}
+	}
+	c.review(r)
+}
+
 func (c *Core) review(r *review) {
 	r.left = len(r.h.placed)
 	c.reviews = slices.DeleteFunc(c.reviews, func(x *review) bool { return x.h == r.h })
@@ -98,7 +116,7 @@ func (c *Core) strayed(h *hostEntry, actor Actor) {
 
 func (c *Core) visit(r *review, a *actorEntry) {
 	switch {
-	case a.deactivating && r.joined, a.idle && r.h.info.Draining:
+	case a.deactivating && r.left < r.again, a.idle && r.h.info.Draining:
 		c.deactivate(a)
 	case r.first:
 		a.idle = false // counted from now, by this host's interval

@@ -133,3 +133,42 @@ func TestJoinInPieces(t *testing.T) {
 		t.Errorf("a host that is to be emptied lets go of %d actors", deactivated)
 	}
 }
+
+// A host that is to be emptied while its join is gone through is asked again for
+// what it was asked before, and for what it holds without anybody's knowledge.
+func TestEmptiedWhileItJoins(t *testing.T) {
+	const actors = 3 * pieceSize
+	b := newBench(t, Config{})
+	info := HostInfo{Boot: "h1", App: "dp", Actors: []string{"A"}, Grace: 6000, Idle: 600_000}
+	b.step(&HostJoined{Info: info})
+	target := func(i int) Target { return Target{App: "dp", Type: "A", ID: fmt.Sprint(i)} }
+	asked := map[Actor]int{}
+	note := func(effects []Effect) {
+		for _, e := range effects {
+			if d, ok := e.Msg.(*Deactivate); ok {
+				asked[d.Actor]++
+			}
+		}
+	}
+	instances := []Actor{}
+	for i := range actors {
+		b.answer(b.submit(Request{Target: target(i)}), &Outcome{Status: 200})
+		instances = append(instances, target(i).Actor())
+	}
+	for _, i := range []int{0, actors - 1} { // what asks for it is lost with the link
+		b.submit(Request{Kind: Remove, Target: target(i)})
+	}
+	stray := target(actors).Actor()
+	b.step(&HostUnlinked{Boot: "h1"})
+	note(b.step(&HostJoined{Info: info, Join: JoinAnswer{Instances: append(instances, stray)}}))
+	info.Draining = true
+	note(b.step(&HostChanged{Info: info}))
+	for b.c.Due(b.now) == 0 {
+		note(b.step(&Tick{}))
+	}
+	for i := range actors + 1 {
+		if n := asked[target(i).Actor()]; n != 1 {
+			t.Errorf("actor %d was deactivated %d times", i, n)
+		}
+	}
+}
