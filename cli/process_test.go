@@ -352,7 +352,9 @@ func TestAppPortIsGivenOnce(t *testing.T) {
 	}
 }
 
-func TestAskedAppPortInUseIsSaid(t *testing.T) {
+// TestAskedAppPortInUseIsRefused: calls would go to whoever listens there, and the
+// end of the command would be taken for the end of what it does with them.
+func TestAskedAppPortInUseIsRefused(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -360,8 +362,26 @@ func TestAskedAppPortInUseIsSaid(t *testing.T) {
 	defer l.Close()
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	u := newUser(t, "KAR_GATEWAY="+newStandIn(t).URL)
-	got := u.kar("run", "-app", "a", "-service", "s", "-app_port", port, "--", "true")
-	if got.code != 0 || !strings.Contains(got.errout, "port_in_use") || !strings.Contains(got.errout, port) {
+	got := u.kar("run", "-app", "a", "-service", "s", "-app_port", port, "--", "echo", "started")
+	if got.code != 1 || got.out != "" || !strings.Contains(got.errout, "port_in_use") || !strings.Contains(got.errout, port) {
+		t.Errorf("got %+v", got)
+	}
+}
+
+// TestAskedAppPortIsGivenOnce: nor may two components that do not listen yet wait
+// for one port.
+func TestAskedAppPortIsGivenOnce(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	_ = l.Close()
+	u := newUser(t, "KAR_GATEWAY="+newStandIn(t).URL)
+	first := u.start("run", "-app", "a", "-service", "s", "-app_port", port, "--", "sh", "-c", "echo up; exec sleep 60")
+	first.says("up")
+	got := u.kar("run", "-app", "b", "-service", "s", "-app_port", port, "--", "echo", "started")
+	if got.code != 1 || got.out != "" || !strings.Contains(got.errout, "port_in_use") {
 		t.Errorf("got %+v", got)
 	}
 }

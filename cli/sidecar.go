@@ -131,9 +131,14 @@ func (s *sidecar) ports() error {
 		default: // a client: it need not listen, and keeps nobody else from it
 			_ = lock.Close()
 		}
-	case s.spec.offers() && !free("127.0.0.1", s.spec.appPort):
-		// Some commands make a server listen that runs already, so it is no error.
-		fmt.Fprintf(s.p.errout, "kar: port_in_use: another process listens on port %d before the component does, and would get its calls\n", s.spec.appPort)
+	case s.spec.offers():
+		// Whoever listens there would get the component's calls, and the end of the
+		// command would prove nothing about what it does with them.
+		lock, mine := reserve(s.spec.appPort)
+		s.portLock = lock
+		if !mine || !free("127.0.0.1", s.spec.appPort) {
+			return runtime.Errorf(runtime.CodePortInUse, "port %d of the component belongs to another process; for a component that runs already, leave out the command", s.spec.appPort)
+		}
 	}
 	return nil
 }
