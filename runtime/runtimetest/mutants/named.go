@@ -29,7 +29,7 @@ func byHands() []byHand {
 			`h.fences = append(h.fences, counter{q, n})`,
 			``},
 		{"M10 a trim forgets lost boots", "runtime/keep.go",
-			`c.emit(&hostLost{boot: o.boot, at: o.at})`,
+			`c.emit(&hostLost{boot: o.boot, at: o.at, beside: o.beside})`,
 			`c.dropLost(o)`},
 		{"M11 a kept reminder forgets its firing", "runtime/keep.go",
 			`c.emit(&keptReminder{o.Reminder, o.firing})`,
