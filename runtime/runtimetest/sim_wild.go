@@ -43,9 +43,10 @@ func (x *simAttempt) wild(then func()) {
 	then()
 }
 
-// late is a call that the app makes when its method has answered.
+// late is a call that the app makes when its method has answered. It becomes a
+// child of all that its flow has open, so it goes where nobody holds a lock.
 func (x *simAttempt) late() {
-	x.h.app(x.h.s.between(0, 3000), func() { x.leaf(runtime.Call, x.above(), x.m.Session, nil) })
+	x.h.app(x.h.s.between(0, 3000), func() { x.leaf(runtime.Call, simService(x.h.name), x.m.Session, nil) })
 }
 
 func (x *simAttempt) leafTarget() runtime.Target {
@@ -54,19 +55,6 @@ func (x *simAttempt) leafTarget() runtime.Target {
 	}
 	t, _ := x.target(x.holding())
 	return t
-}
-
-// above is a target that the flow does not hold: when the method has answered,
-// who called it may have gone on.
-func (x *simAttempt) above() runtime.Target {
-	low := 0
-	for _, n := range x.holding() {
-		low = max(low, n+1)
-	}
-	if x.m.Session == "" || low >= simActors {
-		return simService(x.h.name)
-	}
-	return simActor(x.h.name, low+x.h.s.rng.Intn(simActors-low))
 }
 
 func (x *simAttempt) anyTarget() runtime.Target {

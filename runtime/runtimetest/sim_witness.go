@@ -589,7 +589,7 @@ func (w *witness) atEnd() {
 		for _, p := range w.s.parts {
 			if o := n.owners[p.n]; n.alive && o != nil && o.core.Owned() {
 				if g, _ := w.query(o, runtime.Query{Kind: runtime.QueryGauges}).(runtime.Gauges); g.Open > 0 {
-					w.fail("P1: %d requests of partition %d are still open\n%.2500s", g.Open, p.n, o.core.Describe())
+					w.fail("P1: %d requests of partition %d are still open\n%.12000s", g.Open, p.n, o.core.Describe())
 				}
 			}
 		}
