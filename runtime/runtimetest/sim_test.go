@@ -166,7 +166,7 @@ func TestSimSeesBugs(t *testing.T) {
 		{"before-durable", "P1", 0},
 		{"drop-outbox", "P1", 0},
 		{"lost-tail", "P2", 0},
-		{"link-is-death", "P3", 0},
+		{"link-is-death", "P3", 2},
 		{"no-freeze", "P3", 27},
 		{"skip-p4", "P4", 0},
 		{"early-ack", "P5", 0},
@@ -174,7 +174,7 @@ func TestSimSeesBugs(t *testing.T) {
 		{"forget-lock", "P7", 0},
 		{"reminder-again", "P8", 0},
 		{"event-twice", "P9", 0},
-		{"late-writes", "P10", 0},
+		{"late-writes", "P10", 4},
 	} {
 		t.Run(b.bug, func(t *testing.T) {
 			other := ""
