@@ -101,9 +101,9 @@ func (c *Core) applyWished(seq uint64, id ID) {
 func (c *Core) cancelStep(id ID) {
 	if e := c.entries[id]; e != nil {
 		c.withdraw(e, &Error{CodeCancelled, "the request was cancelled", id})
-		return
+	} else if c.LogLevel() >= 2 { // older gateways have no word for it
+		c.emit(&wished{id})
 	}
-	c.emit(&wished{id})
 }
 
 // cancelArrived ends a step that its home has cancelled while it was on its way.

@@ -80,6 +80,30 @@ func TestWishOutlastsOwnerAndTrim(t *testing.T) {
 	}
 }
 
+// A log that older gateways may have to read holds no wish.
+func TestNoWishInALogOfLevel1(t *testing.T) {
+	b := newBench(t, Config{Partitions: 4, Level: 1})
+	cfg := b.c.cfg
+	cfg.Level, cfg.Node = 0, "g2"
+	b.own(cfg)
+	id := NewID(b.now.Wall, 1, "dp", [6]byte{1})
+	m := parcel{kind: msgCancel, id: id, req: Request{Target: Target{App: "dp"}}}
+	b.step(&Deliver{From: 1, N: 1, Payload: encode(nil, &m)})
+	old := New(b.c.cfg)
+	old.cfg.Level = 1
+	for _, r := range b.log {
+		if x, err := DecodeRecord(r); err != nil || kindOf(x.Body) > kindRaised {
+			t.Errorf("%T, %v", x.Body, err)
+		}
+		if _, err := old.Fold(r); err != nil {
+			t.Error(err)
+		}
+	}
+	if b.c.LogLevel() != 1 || b.c.in[1] != 1 || old.in[1] != 1 {
+		t.Errorf("level %d, message %d, %d", b.c.LogLevel(), b.c.in[1], old.in[1])
+	}
+}
+
 // A purge in the first round of a new owner: what its predecessor has started
 // runs, although this owner has handed nothing over yet.
 func TestPurgeInTheFirstRoundOfAnOwner(t *testing.T) {
