@@ -110,11 +110,16 @@ func (c *Core) storedOutcome(v *View, id ID, app string) (o *Outcome, again bool
 	return &k.outcome, false
 }
 
-// repeatOfKey answers a request whose Idempotency-Key was used before.
+// repeatOfKey answers a request whose Idempotency-Key was used before. One that has
+// ended may have lost its key to another one, with a purge: that is not its first.
 func (c *Core) repeatOfKey(in *Submit) bool {
 	r := &in.Request
 	reused := &Error{CodeKeyReused, "the Idempotency-Key was used for another request", r.ID}
+	ended := c.ended.has(r.ID)
 	if first, waiters := c.open(c.keys[keyOf(r)]); first != nil {
+		if ended && first.ID != r.ID {
+			return false
+		}
 		if first.bodySum() != bodyHash(r) || !first.answers(r.Kind) {
 			c.refuse(in.Waiter, reused)
 		} else {
@@ -130,7 +135,7 @@ func (c *Core) repeatOfKey(in *Submit) bool {
 		return true
 	}
 	var k keyUse
-	if b == nil || decode(b, &k) != nil || k.gen != c.generation(r.Target.App) {
+	if b == nil || decode(b, &k) != nil || k.gen != c.generation(r.Target.App) || ended && k.id != r.ID {
 		return false
 	}
 	if k.body != bodyHash(r) {
