@@ -101,7 +101,7 @@ func (c *Core) checkPurges() {
 	for _, p := range c.purges {
 		done := true
 		for to, n := range p.need {
-			if o := c.outboxTo(to); len(o.pending) > 0 && o.pending[0].n <= n {
+			if o := c.outboxTo(to); len(o.pending) > 0 && o.first <= n {
 				done = false
 			}
 		}

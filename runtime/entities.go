@@ -278,8 +278,9 @@ type lostEntry struct {
 
 // An outbox is what another partition has not confirmed yet.
 type outbox struct {
-	next    uint64 // number of the next message
-	pending []*outEntry
+	next    uint64               // number of the next message
+	first   uint64               // memory: no pending one has a lower number
+	pending map[uint64]*outEntry // by number
 }
 
 type outEntry struct {

@@ -70,7 +70,7 @@ func TestWishOutlastsOwnerAndTrim(t *testing.T) {
 		t.Error("the step is open")
 	}
 	var m parcel
-	if out := s.c.out[0]; out == nil || len(out.pending) != 1 || decode(out.pending[0].payload, &m) != nil || m.kind != msgOutcome || m.outcome.Code != CodeCancelled {
+	if out := s.c.out[0]; out == nil || len(out.pending) != 1 || decode(out.pending[out.first].payload, &m) != nil || m.kind != msgOutcome || m.outcome.Code != CodeCancelled {
 		t.Errorf("the home was told %+v", m)
 	}
 	s.pass(20 * time.Minute)

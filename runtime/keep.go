@@ -443,16 +443,10 @@ func (k *keptOut) fields(c *codec) {
 
 func (c *Core) applyKeptOut(seq uint64, k *keptOut) {
 	o := c.outboxTo(k.to)
-	for _, e := range o.pending {
-		if e.n == k.n {
-			c.keep.place(&e.node, seq, e)
-			return
-		}
+	e := o.pending[k.n]
+	if e == nil {
+		e = &outEntry{to: k.to, n: k.n, payload: k.payload}
+		o.add(e)
 	}
-	e := &outEntry{to: k.to, n: k.n, payload: k.payload}
 	c.keep.place(&e.node, seq, e)
-	o.pending = append(o.pending, e)
-	for i := len(o.pending) - 1; i > 0 && o.pending[i-1].n > e.n; i-- {
-		o.pending[i], o.pending[i-1] = o.pending[i-1], o.pending[i]
-	}
 }

@@ -68,7 +68,7 @@ func (m *parcel) fields(c *codec) {
 func (c *Core) outboxTo(p uint16) *outbox {
 	o := c.out[p]
 	if o == nil {
-		o = &outbox{next: 1}
+		o = &outbox{next: 1, pending: map[uint64]*outEntry{}}
 		c.out[p] = o
 	}
 	return o
@@ -81,10 +81,17 @@ func (c *Core) applyOut(seq uint64, m *OutMessage) {
 	}
 	e := &outEntry{to: m.To, n: m.N, payload: m.Payload}
 	c.keep.place(&e.node, seq, e)
-	o.pending = append(o.pending, e)
+	o.add(e)
 	if c.owned && len(o.pending) <= outWindow {
 		c.send(e)
 	}
+}
+
+func (o *outbox) add(e *outEntry) {
+	if len(o.pending) == 0 || e.n < o.first {
+		o.first = e.n
+	}
+	o.pending[e.n] = e
 }
 
 // outWindow is how many messages may be on their way to one partition. The
@@ -104,9 +111,11 @@ type Acked struct {
 
 func (in *Acked) decide(c *Core) {
 	o := c.outboxTo(in.Partition)
-	for len(o.pending) > 0 && o.pending[0].n <= in.N {
-		c.keep.remove(&o.pending[0].node)
-		o.pending = o.pending[1:]
+	for ; len(o.pending) > 0 && o.first <= in.N; o.first++ {
+		if e := o.pending[o.first]; e != nil {
+			c.keep.remove(&e.node)
+			delete(o.pending, o.first)
+		}
 	}
 	for _, e := range o.window() {
 		if e.sent == 0 {
@@ -115,8 +124,18 @@ func (in *Acked) decide(c *Core) {
 	}
 }
 
-// window are the messages that may be on their way.
-func (o *outbox) window() []*outEntry { return o.pending[:min(len(o.pending), outWindow)] }
+// window are the messages that may be on their way. In a trimmed log some may
+// be missing between others: those were confirmed.
+func (o *outbox) window() []*outEntry {
+	size := min(len(o.pending), outWindow)
+	es := make([]*outEntry, 0, size)
+	for n := o.first; len(es) < size; n++ {
+		if e := o.pending[n]; e != nil {
+			es = append(es, e)
+		}
+	}
+	return es
+}
 
 // resend repeats what has not been confirmed for a second.
 func (c *Core) resend() {
