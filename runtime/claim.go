@@ -69,8 +69,18 @@ func (in *Mark) decide(c *Core) {
 	c.emit(h)
 }
 
+// floorAt is up to where the log may be cut, as far as the header at seq says.
+// Versions that do not say it cut in front of any header up to their last one,
+// at any time after it.
+func (m *header) floorAt(seq uint64) uint64 {
+	if m.floor == 0 {
+		return seq
+	}
+	return m.floor
+}
+
 func (m *header) restore(c *Core, seq uint64) {
-	c.level, c.changed, c.floor = m.level, m.changed, m.floor
+	c.level, c.changed, c.floor = m.level, m.changed, m.floorAt(seq)
 	for _, x := range m.out {
 		c.outboxTo(x.partition).next = x.n
 	}

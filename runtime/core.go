@@ -46,7 +46,7 @@ type Core struct {
 	sawHead bool
 	skipped uint64 // highest epoch claimed in front of it
 	head    uint64 // position of the header with which the fold began, 0 for the first claim
-	floor   uint64 // up to which record the log may be cut, 0 when no header says so
+	floor   uint64 // up to which record the log may be cut
 	changed uint64 // position of the last record that means something for the store
 	level   int    // of the records that may stand in this log; 0 means 1
 	owned   bool   // this core has applied the log up to its own valid claim

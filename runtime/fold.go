@@ -206,7 +206,7 @@ func (c *Core) apply(r *Record) {
 	case *serviceSet:
 		c.applyService(r.Seq, b.app, b.service, b.gone)
 	case *header:
-		c.floor = max(c.floor, b.floor)
+		c.floor = max(c.floor, b.floorAt(r.Seq))
 	case *received, *alive, *claimed:
 	}
 }
