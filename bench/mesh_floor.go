@@ -52,7 +52,7 @@ func (f *meshFloor) run(ctx context.Context, length time.Duration) error {
 	for end := time.Now().Add(length); time.Now().Before(end); {
 		t0 := time.Now()
 		for range 2 {
-			if _, err := f.log.Append(ctx, [][]byte{record}); err != nil {
+			if _, _, err := f.log.Append(ctx, [][]byte{record}); err != nil {
 				return err
 			}
 		}

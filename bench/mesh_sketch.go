@@ -64,7 +64,7 @@ func (g *kafkaGroup) write() {
 		out, then := g.records, g.then
 		g.records, g.then = nil, nil
 		g.mu.Unlock()
-		if _, err := g.log.Append(context.Background(), out); err != nil {
+		if _, _, err := g.log.Append(context.Background(), out); err != nil {
 			panic(err)
 		}
 		for _, f := range then {

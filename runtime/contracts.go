@@ -8,13 +8,15 @@ import (
 // A Log is one partition's append-only, durable sequence of records; the only
 // judge of who owns the partition. runtimetest.LogSuite states its laws as tests.
 type Log interface {
-	// Append makes the batch durable, contiguous and in order, and returns the
-	// offset of its first record. One Append is in flight at a time. An error
-	// wrapped in *UnknownError means that the batch may or may not be in the
-	// log, now or later: append the same bytes again and nothing else until an
-	// answer comes. Any other error means it certainly is not. The records must
-	// not be changed afterwards; the slice that holds them is the caller's again.
-	Append(ctx context.Context, batch [][]byte) (first uint64, err error)
+	// Append makes the batch durable and in order, and returns the offset of its
+	// first record and the one behind its last. The batch is in one row exactly if
+	// next-first is its length; else records of other writers, or of an earlier
+	// try, lie between. One Append is in flight at a time. An error wrapped in
+	// *UnknownError means that the batch may or may not be in the log, now or
+	// later: append the same bytes again and nothing else until an answer comes.
+	// Any other error means it certainly is not. The records must not be changed
+	// afterwards; the slice that holds them is the caller's again.
+	Append(ctx context.Context, batch [][]byte) (first, next uint64, err error)
 	// Read calls visit for each record from offset on (or from the start of
 	// the log when that is later) up to the end as it is at the call. The
 	// bytes are valid during the visit only.

@@ -42,7 +42,7 @@ func BenchmarkAppend(b *testing.B) {
 					b.Fatal(err)
 				}
 				between := time.Now()
-				if _, err := l.Append(b.Context(), batch); err != nil {
+				if _, _, err := l.Append(b.Context(), batch); err != nil {
 					b.Fatal(err)
 				}
 				floor += between.Sub(began)
@@ -93,7 +93,7 @@ func BenchmarkRead(b *testing.B) {
 		batch[i] = bytes.Repeat([]byte{'x'}, 60)
 	}
 	for range 1000 {
-		if _, err := l.Append(b.Context(), batch); err != nil {
+		if _, _, err := l.Append(b.Context(), batch); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -123,7 +123,7 @@ func lived(t *testing.T) (before, after files) {
 		if i == 11 {
 			before = readFiles(t, dir)
 		}
-		if _, err := l.Append(t.Context(), [][]byte{record(int(2 * i)), record(int(2*i + 1))}); err != nil {
+		if _, _, err := l.Append(t.Context(), [][]byte{record(int(2 * i)), record(int(2*i + 1))}); err != nil {
 			t.Fatal(err)
 		}
 		w := []runtime.Mutation{{Key: fmt.Appendf(nil, "k%02d", i), Value: record(int(i))}}

@@ -121,7 +121,7 @@ func TestTrimFreesSpace(t *testing.T) {
 	h := newHome(t, 1)
 	l := h.openLog(t)
 	for i := range 100 {
-		if _, err := l.Append(t.Context(), [][]byte{make([]byte, 2000)}); err != nil {
+		if _, _, err := l.Append(t.Context(), [][]byte{make([]byte, 2000)}); err != nil {
 			t.Fatal(i, err)
 		}
 	}

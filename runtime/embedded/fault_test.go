@@ -107,7 +107,7 @@ func TestOpenFails(t *testing.T) {
 							t.Fatal(err)
 						}
 						l, _ := d.Log(0)
-						if _, err := l.Append(t.Context(), [][]byte{[]byte("a")}); err != nil {
+						if _, _, err := l.Append(t.Context(), [][]byte{[]byte("a")}); err != nil {
 							t.Fatal(err)
 						}
 						if err := d.Close(); err != nil {
@@ -168,7 +168,7 @@ func TestFullDiskWhileRunning(t *testing.T) {
 		if i%3 == 0 {
 			f.after.Store(int64(i % 2))
 		}
-		first, err := l.Append(t.Context(), [][]byte{record(i)})
+		first, _, err := l.Append(t.Context(), [][]byte{record(i)})
 		f.after.Store(1 << 40)
 		if err == nil {
 			if first != uint64(i) {
@@ -182,7 +182,7 @@ func TestFullDiskWhileRunning(t *testing.T) {
 		if _, end, _ := l.Bounds(t.Context()); end != uint64(i) {
 			t.Fatalf("a refused append moved the end to %d", end)
 		}
-		if first, err = l.Append(t.Context(), [][]byte{record(i)}); err != nil || first != uint64(i) {
+		if first, _, err = l.Append(t.Context(), [][]byte{record(i)}); err != nil || first != uint64(i) {
 			t.Fatal(first, err)
 		}
 		i++
@@ -226,7 +226,7 @@ func TestFailedSync(t *testing.T) {
 	l, _ := d.Log(0)
 	f.after.Store(0)
 	for range 2 {
-		_, err = l.Append(t.Context(), [][]byte{[]byte("a")})
+		_, _, err = l.Append(t.Context(), [][]byte{[]byte("a")})
 		unknown := (*runtime.UnknownError)(nil)
 		if !errors.As(err, &unknown) || told == nil {
 			t.Fatalf("append = %v, callback got %v", err, told)

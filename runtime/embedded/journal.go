@@ -41,21 +41,21 @@ const keepBuffer = 1 << 20
 
 func (j *journal) last() *segment { return &j.segments[len(j.segments)-1] }
 
-func (j *journal) Append(ctx context.Context, batch [][]byte) (uint64, error) {
+func (j *journal) Append(ctx context.Context, batch [][]byte) (first, next uint64, err error) {
 	if err := ctx.Err(); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if err := j.usable(); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	if len(batch) == 0 {
-		return j.last().end, nil
+		return j.last().end, j.last().end, nil
 	}
 	if j.last().size >= j.segBytes {
 		if err := j.rotate(); err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 	}
 	s := j.last()
@@ -63,21 +63,21 @@ func (j *journal) Append(ctx context.Context, batch [][]byte) (uint64, error) {
 	j.buf, sum = s.appendFrame(j.buf[:0], s.end, s.sum, batch)
 	n := int64(len(j.buf))
 	if n > maxFrame {
-		return 0, runtime.Errorf(runtime.CodeTooLarge, "a batch of %d bytes does not fit into one append", n)
+		return 0, 0, runtime.Errorf(runtime.CodeTooLarge, "a batch of %d bytes does not fit into one append", n)
 	}
 	if err := j.write(s, n); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	if cap(j.buf) > keepBuffer {
 		j.buf = nil
 	}
-	first := s.end
+	first = s.end
 	s.end, s.size, s.sum = first+uint64(len(batch)), s.size+n, sum
 	j.bytes += n
 	if err := j.witness.write(j.acknowledged()); err != nil {
-		return 0, j.fail("note the end of the log", err)
+		return 0, 0, j.fail("note the end of the log", err)
 	}
-	return first, nil
+	return first, s.end, nil
 }
 
 // write puts j.buf behind the last frame, durably.

@@ -37,7 +37,7 @@ func appendForever(dir string) error {
 	_, end, _ := l.Bounds(ctx)
 	at, _ := d.Store().Applied(ctx, 0)
 	for i := int(end); ; i++ {
-		if _, err := l.Append(ctx, [][]byte{record(i)}); err != nil {
+		if _, _, err := l.Append(ctx, [][]byte{record(i)}); err != nil {
 			return err
 		}
 		fmt.Println("log", i)

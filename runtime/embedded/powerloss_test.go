@@ -91,7 +91,7 @@ func (p *power) work(t *testing.T, d *Disk, rounds int) {
 		}
 		from := uint64(p.now.acked)
 		p.note(func(l *ledger) { l.tried = l.acked + n })
-		if first, err := l.Append(ctx, batch); err != nil || first != from {
+		if first, _, err := l.Append(ctx, batch); err != nil || first != from {
 			t.Fatalf("append = %d, %v; want %d", first, err, from)
 		}
 		p.note(func(l *ledger) { l.acked = l.tried })

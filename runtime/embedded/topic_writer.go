@@ -155,7 +155,7 @@ func (t *topics) round(ops []*operation) {
 		err = t.view.writable()
 	}
 	if err == nil && len(r.records) > 0 {
-		if _, err = t.journal.Append(context.Background(), r.records); err == nil {
+		if _, _, err = t.journal.Append(context.Background(), r.records); err == nil {
 			err = t.commit(r)
 		}
 	}

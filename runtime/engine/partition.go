@@ -377,21 +377,20 @@ func (p *partition) append(ctx context.Context, records [][]byte) error {
 	defer p.appending.Store(0)
 	for again := p.m.patience(); ; {
 		sent := time.Now()
-		first, err := p.log.Append(context.WithoutCancel(ctx), records)
-		if err == nil && first != p.next {
-			err = p.placed(ctx, first)
+		first, next, err := p.log.Append(context.WithoutCancel(ctx), records)
+		if err == nil {
+			err = p.placed(ctx, records, first, next)
 		}
 		if err == nil {
 			if p.trouble.over(p.logger, "the log takes records again") {
 				p.m.turns.back.fire()
 			}
-			p.places.add(p.core.Seq()-uint64(len(records))+1, first)
-			p.next, p.proof = first+uint64(len(records)), p.m.stamp(sent)
+			p.next, p.proof = next, p.m.stamp(sent)
 			p.count.appends++
 			p.count.records += uint64(len(records))
 			p.count.bytes += uint64(size)
 			p.count.appendTime += time.Since(began)
-			p.trim.appended(first, records, size)
+			p.trim.appended(records, size)
 			return nil
 		}
 		var unknown *runtime.UnknownError

@@ -17,7 +17,7 @@ type gatedLog struct {
 	appends chan chan struct{}
 }
 
-func (l *gatedLog) Append(ctx context.Context, batch [][]byte) (uint64, error) {
+func (l *gatedLog) Append(ctx context.Context, batch [][]byte) (first, next uint64, err error) {
 	if l.shut.Load() {
 		pass := make(chan struct{})
 		l.appends <- pass

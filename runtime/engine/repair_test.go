@@ -18,15 +18,15 @@ type brokenLog struct {
 	unknown atomic.Int32
 }
 
-func (l *brokenLog) Append(ctx context.Context, batch [][]byte) (uint64, error) {
+func (l *brokenLog) Append(ctx context.Context, batch [][]byte) (first, next uint64, err error) {
 	if l.broken.Load() {
-		return 0, runtime.Errorf(runtime.CodeDiskFull, "no space left")
+		return 0, 0, runtime.Errorf(runtime.CodeDiskFull, "no space left")
 	}
-	first, err := l.Log.Append(ctx, batch)
+	first, next, err = l.Log.Append(ctx, batch)
 	if err == nil && l.unknown.Add(-1) >= 0 {
-		return 0, &runtime.UnknownError{Cause: errors.New("connection lost")}
+		return 0, 0, &runtime.UnknownError{Cause: errors.New("connection lost")}
 	}
-	return first, err
+	return first, next, err
 }
 
 // rejoining is a host that tells when it is asked to join again.

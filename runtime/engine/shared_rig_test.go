@@ -47,32 +47,32 @@ type memHandle struct {
 	node string
 }
 
-func (l *memHandle) Append(ctx context.Context, batch [][]byte) (uint64, error) {
+func (l *memHandle) Append(ctx context.Context, batch [][]byte) (first, next uint64, err error) {
 	if err := l.reach(); err != nil {
-		return 0, &runtime.UnknownError{Cause: err}
+		return 0, 0, &runtime.UnknownError{Cause: err}
 	}
 	for _, b := range batch {
 		if l.limit > 0 && len(b) > l.limit {
-			return 0, runtime.Errorf(runtime.CodeTooLarge, "a record of %d bytes", len(b))
+			return 0, 0, runtime.Errorf(runtime.CodeTooLarge, "a record of %d bytes", len(b))
 		}
 	}
 	if f := l.faults(); f != nil {
 		if err := f(l.node, true); err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 	}
 	l.mu.Lock()
-	first := uint64(len(l.records))
+	first, next = uint64(len(l.records)), uint64(len(l.records)+len(batch))
 	for _, b := range batch {
 		l.records = append(l.records, append([]byte(nil), b...))
 	}
 	l.mu.Unlock()
 	if f := l.faults(); f != nil {
 		if err := f(l.node, false); err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 	}
-	return first, nil
+	return first, next, nil
 }
 
 func (l *memHandle) MaxRecord() int { return l.limit }

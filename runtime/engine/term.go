@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -150,7 +151,7 @@ func (t *term) claim(ctx context.Context) error {
 	}
 	record := [][]byte{t.core.Claim(t.p.m.now())}
 	for again := t.p.m.patience(); ; {
-		_, err := t.p.log.Append(ctx, record)
+		_, _, err := t.p.log.Append(ctx, record)
 		var unknown *runtime.UnknownError
 		if err == nil {
 			break
@@ -273,29 +274,45 @@ func (m *Mesh) proofAge() time.Duration { return m.cfg.Lease / 6 }
 // drift of clocks.
 func (m *Mesh) afterClaim() time.Duration { return m.proofAge() + m.proofAge()/10 }
 
-// placed looks at what came between this owner's last record and the round
-// that landed at first: another's claim ends the term; anything else is void.
-func (p *partition) placed(ctx context.Context, first uint64) error {
-	if first < p.next {
-		return runtime.Errorf(runtime.CodeDamaged, "the log of partition %d has lost records: the next offset was %d and is %d", p.n, p.next, first)
+// placed notes where the records of a round stand that landed between two
+// offsets. What else came behind this owner's last record is looked at: another's
+// claim ends the term, wherever it stands; anything else is void.
+func (p *partition) placed(ctx context.Context, records [][]byte, first, next uint64) error {
+	seq, n := p.core.Seq()-uint64(len(records))+1, uint64(len(records))
+	if first < p.next || next < first+n {
+		return runtime.Errorf(runtime.CodeDamaged, "the log of partition %d has lost records: the next offset was %d, and %d records landed from %d to %d", p.n, p.next, n, first, next)
+	}
+	if first == p.next && next == first+n {
+		p.places.add(seq, first)
+		return nil
 	}
 	stop := errors.New("seen")
 	for again := p.m.patience(); ; {
 		deposed := false
+		var at []uint64 // of the first of the records, in their order, as who folds the log counts them
 		err := p.log.Read(ctx, p.next, func(offset uint64, b []byte) error {
-			if offset >= first {
+			if offset >= next {
 				return stop
 			}
 			if epoch, ok := runtime.ClaimEpoch(b); ok && epoch > p.core.Epoch() {
 				deposed = true
 				return stop
 			}
+			if len(at) < len(records) && bytes.Equal(b, records[len(at)]) {
+				at = append(at, offset)
+			}
 			return nil
 		})
 		switch {
 		case deposed:
+			p.unsure = p.unsure || len(at) > 0 // what came before the claim counts
 			return errDeposed
+		case (err == nil || errors.Is(err, stop)) && len(at) < len(records):
+			return runtime.Errorf(runtime.CodeDamaged, "the log of partition %d has lost records: of %d that landed from %d to %d, it has %d", p.n, n, first, next, len(at))
 		case err == nil || errors.Is(err, stop):
+			for i, offset := range at {
+				p.places.add(seq+uint64(i), offset)
+			}
 			return nil
 		}
 		p.logger.Warn("what else is in the log cannot be read, trying again", "error", err)

@@ -152,7 +152,7 @@ func (t *trimmer) cutDone(m mark, err error, freed int64) {
 }
 
 // appended notes what a round did to the log.
-func (t *trimmer) appended(first uint64, records [][]byte, size int) {
+func (t *trimmer) appended(records [][]byte, size int) {
 	t.sinceMark += int64(size)
 	if t.keeping {
 		t.keptSize += int64(size)
@@ -160,7 +160,7 @@ func (t *trimmer) appended(first uint64, records [][]byte, size int) {
 	if t.marked {
 		t.marked, t.sinceMark = false, 0
 		t.markSize = int64(len(records[t.markIdx]))
-		t.marks = append(t.marks, mark{t.markSeq, first + uint64(t.markIdx), t.markAt})
+		t.marks = append(t.marks, mark{t.markSeq, t.p.places.of(t.markSeq), t.markAt})
 		t.reachesBack()
 	}
 }

@@ -18,10 +18,10 @@ type fullLog struct {
 	cut     chan uint64
 }
 
-func (l *fullLog) Append(ctx context.Context, batch [][]byte) (uint64, error) {
+func (l *fullLog) Append(ctx context.Context, batch [][]byte) (first, next uint64, err error) {
 	if l.full.Load() {
 		l.refused()
-		return 0, runtime.Errorf(runtime.CodeDiskFull, "no space left")
+		return 0, 0, runtime.Errorf(runtime.CodeDiskFull, "no space left")
 	}
 	return l.Log.Append(ctx, batch)
 }

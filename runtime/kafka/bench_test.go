@@ -24,7 +24,7 @@ func BenchmarkAppend(b *testing.B) {
 		}
 		b.Run(fmt.Sprint(n, " records of 300 B"), func(b *testing.B) {
 			for b.Loop() {
-				if _, err := l.Append(context.WithoutCancel(b.Context()), batch); err != nil {
+				if _, _, err := l.Append(context.WithoutCancel(b.Context()), batch); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -71,7 +71,7 @@ func BenchmarkAppendAll(b *testing.B) {
 					l := openLog(b, c, uint16(p))
 					group.Go(func() {
 						for range 10 {
-							if _, err := l.Append(b.Context(), [][]byte{record, record}); err != nil {
+							if _, _, err := l.Append(b.Context(), [][]byte{record, record}); err != nil {
 								b.Error(err)
 							}
 						}
@@ -97,7 +97,7 @@ func BenchmarkRead(b *testing.B) {
 		batch[i] = bytes.Repeat([]byte{'x'}, 300)
 	}
 	for range 10_000 {
-		if _, err := l.Append(b.Context(), batch); err != nil {
+		if _, _, err := l.Append(b.Context(), batch); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -40,7 +40,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantCode(t, <-ended, runtime.CodeShutdown)
-	_, err := openLog(t, c, 0).Append(t.Context(), [][]byte{{1}})
+	_, _, err := openLog(t, c, 0).Append(t.Context(), [][]byte{{1}})
 	wantCode(t, err, runtime.CodeShutdown)
 	eventually(t, "all goroutines have ended", func() bool {
 		s := stacks()
@@ -75,7 +75,7 @@ func TestOpenTogether(t *testing.T) {
 						t.Error(err)
 						return
 					}
-					if first, err := l.Append(t.Context(), [][]byte{{1}}); err != nil || first != 0 {
+					if first, _, err := l.Append(t.Context(), [][]byte{{1}}); err != nil || first != 0 {
 						t.Errorf("append = %d, %v", first, err)
 					}
 				}

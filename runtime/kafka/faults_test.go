@@ -14,6 +14,7 @@ import (
 	"github.com/Shopify/toxiproxy/v2"
 	"github.com/karmesh/kar/runtime"
 	"github.com/karmesh/kar/runtime/kafka"
+	"github.com/karmesh/kar/runtime/runtimetest"
 	"github.com/karmesh/kar/runtime/runtimetest/parts"
 	"github.com/rs/zerolog"
 )
@@ -47,7 +48,7 @@ func (w *writer) run(stop <-chan struct{}) {
 		var first uint64
 		for begun := time.Now(); ; {
 			var err error
-			if first, err = w.log.Append(context.Background(), batch); err == nil {
+			if first, _, err = w.log.Append(context.Background(), batch); err == nil {
 				break
 			}
 			var unknown *runtime.UnknownError
@@ -249,25 +250,25 @@ func TestFaults(t *testing.T) {
 	t.Run("append ends with its context", func(t *testing.T) {
 		c := open(t, config(t, k))
 		l := openLog(t, c, 0)
-		if _, err := l.Append(t.Context(), [][]byte{[]byte("a")}); err != nil {
+		if _, _, err := l.Append(t.Context(), [][]byte{[]byte("a")}); err != nil {
 			t.Fatal(err)
 		}
 		must(k.Pause(0))
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
 		began := time.Now()
-		_, err := l.Append(ctx, [][]byte{[]byte("b")})
+		_, _, err := l.Append(ctx, [][]byte{[]byte("b")})
 		var unknown *runtime.UnknownError
 		if !errors.As(err, &unknown) || time.Since(began) > time.Second {
 			t.Errorf("append = %v after %v, want an unknown outcome after 50 ms", err, time.Since(began))
 		}
 		ended, cancelled := context.WithCancel(t.Context())
 		cancelled()
-		if _, err := l.Append(ended, [][]byte{[]byte("b")}); !errors.As(err, &unknown) {
+		if _, _, err := l.Append(ended, [][]byte{[]byte("b")}); !errors.As(err, &unknown) {
 			t.Errorf("the same batch again under an ended context = %v; it may be in the log, so the outcome is unknown", err)
 		}
 		must(k.Resume(0))
-		first, err := l.Append(t.Context(), [][]byte{[]byte("b")})
+		first, _, err := l.Append(t.Context(), [][]byte{[]byte("b")})
 		if err != nil || first < 1 || first > 2 {
 			t.Errorf("the same batch again = %d, %v", first, err)
 		}
@@ -275,13 +276,13 @@ func TestFaults(t *testing.T) {
 	t.Run("close while stopped", func(t *testing.T) {
 		c := open(t, config(t, k))
 		l := openLog(t, c, 0)
-		if _, err := l.Append(t.Context(), [][]byte{[]byte("a")}); err != nil {
+		if _, _, err := l.Append(t.Context(), [][]byte{[]byte("a")}); err != nil {
 			t.Fatal(err)
 		}
 		must(k.Pause(0))
 		failed := make(chan error, 1)
 		go func() {
-			_, err := l.Append(t.Context(), [][]byte{[]byte("b")})
+			_, _, err := l.Append(t.Context(), [][]byte{[]byte("b")})
 			failed <- err
 		}()
 		time.Sleep(20 * time.Millisecond) // so that it is on its way; the test holds without it
@@ -303,77 +304,10 @@ func TestFaults(t *testing.T) {
 func TestTwoWriters(t *testing.T) {
 	cfg := config(t, broker.Need(t))
 	cfg.BodyLimit = 64 << 10
-	one, other := openLog(t, open(t, cfg), 0), openLog(t, open(t, cfg), 0)
-	stop := make(chan struct{})
-	ended := make(chan error, 1)
-	foreign := 0
-	go func() {
-		for {
-			select {
-			case <-stop:
-				ended <- nil
-				return
-			default:
-			}
-			if _, err := other.Append(context.Background(), [][]byte{[]byte("foreign")}); err != nil {
-				ended <- err
-				return
-			}
-			foreign++
-			time.Sleep(time.Duration(foreign%5) * time.Millisecond) // so that some batches stay whole
-		}
-	}()
-	expected, gaps, whole := uint64(0), 0, 0
-	type batch struct {
-		first uint64
-		name  string
-	}
-	var unbroken []batch
-	for i := range 60 {
-		var records [][]byte
-		for j := range 1 + i%40 {
-			records = append(records, fmt.Appendf(nil, "%d.%d %s", i, j, strings.Repeat("x", 20<<10)))
-		}
-		first, err := one.Append(t.Context(), records)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if first == expected {
-			unbroken = append(unbroken, batch{first, fmt.Sprintf("%d.", i)})
-			whole++
-		} else {
-			gaps++
-		}
-		_, end, err := one.Bounds(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		expected = end
-	}
-	close(stop)
-	if err := <-ended; err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("%d batches in one row where they were expected, %d not; %d foreign records", whole, gaps, foreign)
-	if gaps == 0 {
-		t.Error("nobody saw a gap")
-	}
-	at := map[uint64]string{}
-	if err := one.Read(t.Context(), 0, func(offset uint64, r []byte) error {
-		name, _, _ := strings.Cut(string(r), " ")
-		at[offset] = name
-		return nil
-	}); err != nil {
-		t.Fatal(err)
-	}
-	for _, b := range unbroken {
-		var i int
-		fmt.Sscanf(b.name, "%d.", &i)
-		for j := range 1 + i%40 {
-			if got, want := at[b.first+uint64(j)], fmt.Sprintf("%d.%d", i, j); got != want {
-				t.Fatalf("batch %d was said to be where it was expected, and record %s is at %d, not %s", i, got, b.first+uint64(j), want)
-			}
-		}
+	whole, split := runtimetest.TwoWriters(t, openLog(t, open(t, cfg), 0), openLog(t, open(t, cfg), 0), 20<<10)
+	t.Logf("%d batches in one row, %d not", whole, split)
+	if split == 0 {
+		t.Error("nothing landed between the pieces of a batch")
 	}
 }
 
@@ -383,10 +317,10 @@ func TestTooLarge(t *testing.T) {
 	c := open(t, cfg)
 	l := openLog(t, c, 0)
 	fits := make([]byte, c.MaxRecord())
-	if _, err := l.Append(t.Context(), [][]byte{{1}, fits, fits, {2}}); err != nil {
+	if _, _, err := l.Append(t.Context(), [][]byte{{1}, fits, fits, {2}}); err != nil {
 		t.Fatalf("the largest record: %v", err)
 	}
-	_, err := l.Append(t.Context(), [][]byte{{3}, append(fits, 0)})
+	_, _, err := l.Append(t.Context(), [][]byte{{3}, append(fits, 0)})
 	wantCode(t, err, runtime.CodeTooLarge)
 	if _, end, err := l.Bounds(t.Context()); err != nil || end != 4 {
 		t.Errorf("%d records, %v; of a batch with one too large nothing is appended", end, err)

@@ -200,11 +200,11 @@ type timed struct {
 	longest atomic.Int64
 }
 
-func (l *timed) Append(ctx context.Context, batch [][]byte) (uint64, error) {
+func (l *timed) Append(ctx context.Context, batch [][]byte) (first, next uint64, err error) {
 	began := time.Now()
-	first, err := l.Log.Append(ctx, batch)
+	first, next, err = l.Log.Append(ctx, batch)
 	l.longest.Store(max(l.longest.Load(), int64(time.Since(began))))
-	return first, err
+	return first, next, err
 }
 
 // appendAgain appends until the outcome is known: on a machine with other work a
@@ -212,7 +212,7 @@ func (l *timed) Append(ctx context.Context, batch [][]byte) (uint64, error) {
 func appendAgain(l runtime.Log, record []byte) (first uint64, err error) {
 	var unknown *runtime.UnknownError
 	for end := time.Now().Add(40 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if first, err = l.Append(context.Background(), [][]byte{record}); !errors.As(err, &unknown) {
+		if first, _, err = l.Append(context.Background(), [][]byte{record}); !errors.As(err, &unknown) {
 			break
 		}
 	}
@@ -295,13 +295,13 @@ func TestGather(t *testing.T) {
 		defer release()
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
-		_, err := l.Append(ctx, [][]byte{[]byte("b")})
+		_, _, err := l.Append(ctx, [][]byte{[]byte("b")})
 		var unknown *runtime.UnknownError
 		if !errors.As(err, &unknown) {
 			t.Errorf("append = %v, want an unknown outcome", err)
 		}
 		release()
-		if first, err := l.Append(t.Context(), [][]byte{[]byte("b")}); err != nil || first != 2 {
+		if first, _, err := l.Append(t.Context(), [][]byte{[]byte("b")}); err != nil || first != 2 {
 			t.Errorf("the same batch again = %d, %v; the first went on", first, err)
 		}
 	})

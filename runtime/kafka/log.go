@@ -42,51 +42,48 @@ type log struct {
 
 var _ runtime.Log = (*log)(nil)
 
-// Append: first is reckoned back from where the last piece of the batch landed,
-// so it is what the caller expects only if all of it lies in one row, with
-// nothing of another writer before or between.
-func (l *log) Append(ctx context.Context, batch [][]byte) (uint64, error) {
+// Append: other writers' records may lie between two pieces of the batch.
+func (l *log) Append(ctx context.Context, batch [][]byte) (first, next uint64, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(batch) == 0 {
 		_, end, err := l.Bounds(ctx)
-		return end, err
+		return end, end, err
 	}
-	first, err := l.append(ctx, batch)
+	first, next, err = l.append(ctx, batch)
 	if err == nil {
 		l.doubted = false
-		return first, nil
+		return first, next, nil
 	}
 	var unknown *runtime.UnknownError
 	if errors.As(err, &unknown) {
 		l.doubt, l.doubted = fingerprint(batch), true
-		return 0, err
+		return 0, 0, err
 	}
 	if damage := l.c.Err(); damage != nil {
-		return 0, damage // to ask again would never end
+		return 0, 0, damage // to ask again would never end
 	}
 	// A certain answer about this attempt says nothing about the one before.
 	if l.doubted && l.doubt == fingerprint(batch) {
-		return 0, &runtime.UnknownError{Cause: err}
+		return 0, 0, &runtime.UnknownError{Cause: err}
 	}
-	return 0, err
+	return 0, 0, err
 }
 
 // MaxRecord is the size in bytes of the largest record that the log takes.
 func (l *log) MaxRecord() int { return l.c.MaxRecord() }
 
-func (l *log) append(ctx context.Context, batch [][]byte) (uint64, error) {
+func (l *log) append(ctx context.Context, batch [][]byte) (first, next uint64, err error) {
 	if err := ctx.Err(); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	limit := int(l.c.maxMessage.Load())
 	for i, r := range batch {
 		if len(r) > l.c.MaxRecord() {
-			return 0, runtime.Errorf(runtime.CodeTooLarge, "record %d of the batch has %d bytes; the topic %s takes %d", i, len(r), l.c.topic, l.c.MaxRecord())
+			return 0, 0, runtime.Errorf(runtime.CodeTooLarge, "record %d of the batch has %d bytes; the topic %s takes %d", i, len(r), l.c.topic, l.c.MaxRecord())
 		}
 	}
-	done, first := 0, uint64(0)
-	for done < len(batch) {
+	for done := 0; done < len(batch); {
 		n := fit(batch[done:], limit)
 		at, err := l.produce(ctx, batch[done:done+n])
 		if err != nil {
@@ -94,17 +91,20 @@ func (l *log) append(ctx context.Context, batch [][]byte) (uint64, error) {
 			if done > 0 && !errors.As(err, &unknown) {
 				err = &runtime.UnknownError{Cause: err}
 			}
-			return 0, err
+			return 0, 0, err
 		}
-		if next := l.next.Load(); at < next {
-			return 0, l.c.damaged("partition %d of %s went back from record %d to %d: records that Kafka had acknowledged are gone", l.partition, l.c.topic, next, at)
+		if known := l.next.Load(); at < known {
+			return 0, 0, l.c.damaged("partition %d of %s went back from record %d to %d: records that Kafka had acknowledged are gone", l.partition, l.c.topic, known, at)
 		}
 		l.size.add(at, batch[done:done+n])
-		l.next.Store(at + uint64(n))
-		first = at - uint64(done)
+		if done == 0 {
+			first = at
+		}
+		next = at + uint64(n)
+		l.next.Store(next)
 		done += n
 	}
-	return first, nil
+	return first, next, nil
 }
 
 // fit is how many of the records go into one request.

@@ -124,7 +124,7 @@ func TestRecreated(t *testing.T) {
 		cfg := config(t, k)
 		c := open(t, cfg)
 		l := openLog(t, c, 1)
-		if _, err := l.Append(t.Context(), [][]byte{{1}, {2}}); err != nil {
+		if _, _, err := l.Append(t.Context(), [][]byte{{1}, {2}}); err != nil {
 			t.Fatal(err)
 		}
 		if err := a.DeleteTopic(logTopic(cfg)); err != nil {
@@ -137,12 +137,12 @@ func TestRecreated(t *testing.T) {
 		c, l := setup(t)
 		var err error
 		eventually(t, "a certain answer", func() bool {
-			_, err = l.Append(t.Context(), [][]byte{{3}})
+			_, _, err = l.Append(t.Context(), [][]byte{{3}})
 			return err == nil || !strings.Contains(err.Error(), "unknown")
 		})
 		wantCode(t, err, runtime.CodeDamaged, "_kar.")
 		for _, p := range []uint16{0, 1} {
-			_, err = openLog(t, c, p).Append(t.Context(), [][]byte{{3}})
+			_, _, err = openLog(t, c, p).Append(t.Context(), [][]byte{{3}})
 			wantCode(t, err, runtime.CodeDamaged)
 		}
 		wantCode(t, c.Err(), runtime.CodeDamaged)
@@ -156,13 +156,13 @@ func TestRecreated(t *testing.T) {
 		}
 		var unknown *runtime.UnknownError
 		eventually(t, "the topic is gone", func() bool {
-			_, err := l.Append(t.Context(), [][]byte{{3}})
+			_, _, err := l.Append(t.Context(), [][]byte{{3}})
 			return errors.As(err, &unknown)
 		})
 		open(t, cfg)
 		var err error
 		eventually(t, "a certain answer", func() bool {
-			_, err = l.Append(t.Context(), [][]byte{{3}})
+			_, _, err = l.Append(t.Context(), [][]byte{{3}})
 			return !errors.As(err, &unknown)
 		})
 		wantCode(t, err, runtime.CodeDamaged, "_kar.")
@@ -170,7 +170,7 @@ func TestRecreated(t *testing.T) {
 	t.Run("check", func(t *testing.T) {
 		c, l := setup(t)
 		wantCode(t, c.Check(t.Context()), runtime.CodeDamaged)
-		_, err := l.Append(t.Context(), [][]byte{{3}})
+		_, _, err := l.Append(t.Context(), [][]byte{{3}})
 		wantCode(t, err, runtime.CodeDamaged)
 	})
 	t.Run("read", func(t *testing.T) {
@@ -215,7 +215,7 @@ func TestSecureConnections(t *testing.T) {
 
 func appendAt(t *testing.T, l runtime.Log, want uint64, record string) {
 	t.Helper()
-	if first, err := l.Append(t.Context(), [][]byte{[]byte(record)}); err != nil || first != want {
+	if first, _, err := l.Append(t.Context(), [][]byte{[]byte(record)}); err != nil || first != want {
 		t.Fatalf("append = %d, %v", first, err)
 	}
 }

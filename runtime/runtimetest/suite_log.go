@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/karmesh/kar/runtime"
 )
@@ -43,9 +45,9 @@ func logEmpty(t *testing.T, open LogOpener) {
 	l := open(t)
 	wantBounds(t, l, 0, 0)
 	wantRecords(t, l, 0, nil)
-	first, err := l.Append(t.Context(), nil)
-	if err != nil || first != 0 {
-		t.Fatalf("append of nothing = %d, %v", first, err)
+	first, next, err := l.Append(t.Context(), nil)
+	if err != nil || first != 0 || next != 0 {
+		t.Fatalf("append of nothing = %d to %d, %v", first, next, err)
 	}
 	wantBounds(t, l, 0, 0)
 }
@@ -192,7 +194,7 @@ func logCancelled(t *testing.T, open LogOpener) {
 	l := open(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := l.Append(ctx, [][]byte{[]byte("a")})
+	_, _, err := l.Append(ctx, [][]byte{[]byte("a")})
 	unknown := (*runtime.UnknownError)(nil)
 	if err == nil || errors.As(err, &unknown) {
 		t.Fatalf("append under an ended context = %v, want a certain error", err)
@@ -204,11 +206,81 @@ func logCancelled(t *testing.T, open LogOpener) {
 func logLarge(t *testing.T, open LogOpener) {
 	l := open(t)
 	big := bytes.Repeat([]byte("0123456789abcdef"), 4<<20/16)
-	if _, err := l.Append(t.Context(), [][]byte{[]byte("a"), big, big, []byte("z")}); err != nil {
-		t.Fatal(err)
+	if first, next, err := l.Append(t.Context(), [][]byte{[]byte("a"), big, big, []byte("z")}); err != nil || first != 0 || next != 4 {
+		t.Fatalf("append = offsets %d to %d, %v", first, next, err)
 	}
 	closeLog(t, l)
 	wantRecords(t, open(t), 0, []string{"a", string(big), string(big), "z"})
+}
+
+// TwoWriters checks what Append says of batches between whose records those of
+// another writer may land, and returns how many landed in one row, and how many
+// had something between. One and other are the same log, which is empty; pieces
+// are records that do not go out together.
+func TwoWriters(t *testing.T, one, other runtime.Log, piece int) (whole, split int) {
+	stop, ended := make(chan struct{}), make(chan error, 1)
+	go func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				ended <- nil
+				return
+			default:
+			}
+			if _, _, err := other.Append(context.Background(), [][]byte{[]byte("foreign")}); err != nil {
+				ended <- err
+				return
+			}
+			time.Sleep(time.Duration(i%5) * time.Millisecond) // so that some batches stay whole
+		}
+	}()
+	type landed struct{ first, next uint64 }
+	var all []landed
+	record := func(batch, i int) string { return fmt.Sprintf("%d.%d ", batch, i) }
+	size := func(batch int) int { return 1 + batch%40 }
+	for batch := range 60 {
+		var records [][]byte
+		for i := range size(batch) {
+			records = append(records, append([]byte(record(batch, i)), make([]byte, piece)...))
+		}
+		first, next, err := one.Append(t.Context(), records)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, landed{first, next})
+	}
+	close(stop)
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	if err := one.Read(t.Context(), 0, func(offset uint64, r []byte) error {
+		name, _, _ := strings.Cut(string(r), "\x00")
+		names = append(names, name)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for batch, l := range all {
+		if l.next > uint64(len(names)) || l.first >= l.next {
+			t.Fatalf("batch %d landed from %d to %d of %d", batch, l.first, l.next, len(names))
+		}
+		n, found := size(batch), 0
+		for _, name := range names[l.first:l.next] {
+			if found < n && name == record(batch, found) {
+				found++
+			}
+		}
+		if names[l.first] != record(batch, 0) || names[l.next-1] != record(batch, n-1) || found != n {
+			t.Fatalf("batch %d of %d was said to be from %d to %d, where %d of it are: %q", batch, n, l.first, l.next, found, names[l.first:l.next])
+		}
+		if l.next-l.first == uint64(n) {
+			whole++
+		} else {
+			split++
+		}
+	}
+	return whole, split
 }
 
 func fill(t *testing.T, l runtime.Log, n, size int) {
@@ -224,9 +296,9 @@ func appendAt(t *testing.T, l runtime.Log, at uint64, records ...string) {
 	for i, r := range records {
 		batch[i] = []byte(r)
 	}
-	first, err := l.Append(t.Context(), batch)
-	if err != nil || first != at {
-		t.Fatalf("append = offset %d, %v; want %d", first, err, at)
+	first, next, err := l.Append(t.Context(), batch)
+	if err != nil || first != at || next != at+uint64(len(batch)) {
+		t.Fatalf("append of %d = offsets %d to %d, %v; want %d", len(batch), first, next, err, at)
 	}
 }
 
