@@ -126,7 +126,7 @@ func (c *Core) Own(now Now, storeSeq uint64) bool {
 	c.rounds++ // what earlier terms have decided may have left
 	c.view.applied, c.view.agedAt = storeSeq, now.Mono
 	for _, h := range c.hosts {
-		h.contact = now.Mono
+		h.contact, h.begun = now.Mono, now.Mono
 	}
 	for _, b := range c.ended.buckets {
 		b.added = now.Mono

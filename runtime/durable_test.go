@@ -28,7 +28,7 @@ var memoryOnly = map[string]bool{
 	"actorEntry.node": true, "actorEntry.flow": true, "actorEntry.nested": true, "actorEntry.fired": true, "actorEntry.placeAt": true, "actorEntry.deactivating": true, "actorEntry.dirty": true,
 	"actorEntry.idleSince": true, "actorEntry.idleTurn": true, "actorEntry.idle": true, "actorEntry.parked": true,
 	"hostEntry.info": true, "hostEntry.known": true, "hostEntry.linked": true, "hostEntry.contact": true,
-	"hostEntry.grace": true, "hostEntry.stops": true, "hostEntry.joined": true, "hostEntry.among": true, "hostEntry.full": true, "hostEntry.idle": true,
+	"hostEntry.grace": true, "hostEntry.stops": true, "hostEntry.joined": true, "hostEntry.begun": true, "hostEntry.among": true, "hostEntry.full": true, "hostEntry.idle": true,
 	"reminderEntry.node": true, "reminderEntry.index": true,
 	"groupEntry.node": true, "groupEntry.kept": true, "groupEntry.away": true, "groupTells.asked": true, // asked anew
 	"Core.sweepTo": true, "Core.sweepNext": true, "Core.lostOrder": true, "Core.strangers": true, "Core.strange": true,

@@ -192,6 +192,7 @@ type hostEntry struct {
 	stops   stopList      // memory: what has stopped there while it lived
 	joined  int64         // memory: monotonic ms of its first join with this owner
 	among   uint32        // memory: the smallest of its suspects
+	begun   int64         // memory: monotonic ms at which the last suspect was given to it
 	full    bool          // memory: something waits for room
 	placed  []*actorEntry // changed by place and displace alone
 	idle    []idleActor   // by since; actors that were busy again are skipped

@@ -176,6 +176,9 @@ func (c *Core) start(e *entry, h *hostEntry) {
 	c.overtaken(e)
 	c.emit(b)
 	e.since = c.now.Mono
+	if e.suspect() {
+		h.begun = c.now.Mono
+	}
 	c.invokeAnew(e)
 	c.arm(e)
 }

@@ -160,7 +160,7 @@ func (c *Core) mayJoin(h *hostEntry, e *entry) bool {
 	case n < int(min(h.among, e.among)):
 		return true
 	}
-	return h.flows[e.flow].suspects > 0 || c.waitedFor(e) || c.holdsUp(e) || c.impatient(e)
+	return h.flows[e.flow].suspects > 0 || c.waitedFor(e) || c.holdsUp(e) || c.impatient(h, e)
 }
 
 // searchLimit bounds how many callers one search looks at. Beyond it the answer is
@@ -226,6 +226,11 @@ func (c *Core) actorOf(e *entry) *actorEntry {
 // patience is how long a suspect waits for its turn, in milliseconds, when
 // callers wait for it of whom this partition does not know what they are: each
 // of two partitions might wait for the suspects of the other.
+//
+// A suspect that runs may also wait for one in line in a way that nobody sees: for
+// the outcome of a promise, or for what the other would write. So when no suspect
+// has begun on a host for that long, one more may. The time doubles with each
+// attempt: who ends its host again and again comes ever later beside others.
 const patience = 30_000
 
 func (c *Core) beginPatience(e *entry) {
@@ -233,9 +238,14 @@ func (c *Core) beginPatience(e *entry) {
 	c.timers.set(&e.timer, e, e.turnAt)
 }
 
-func (c *Core) impatient(e *entry) bool {
-	a := c.actorOf(e)
-	return e.lined != nil && c.now.Mono >= e.turnAt && (e.awaited() || a != nil && a.awaited > 0)
+func (c *Core) impatient(h *hostEntry, e *entry) bool {
+	if e.lined == nil || c.now.Mono < e.turnAt {
+		return false
+	}
+	if a := c.actorOf(e); e.awaited() || a != nil && a.awaited > 0 {
+		return true
+	}
+	return c.now.Mono-h.begun >= patience<<min(e.attempt-min(e.attempt, lastFreeAttempt), 7)
 }
 
 // suspectMisses bounds how many suspects one look finds still without a turn.

@@ -278,3 +278,45 @@ func TestDueTimesTakenInKeepTheOrder(t *testing.T) {
 		t.Error("another reminder waits behind one that is due later")
 	}
 }
+
+// A suspect may wait for another in a way that nobody sees, as for the outcome of
+// a promise: the other has its turn all the same when nothing else moves, and one
+// that ends its host again and again has it ever later.
+func TestSuspectThatAnotherWaitsForUnseen(t *testing.T) {
+	b := newBench(t, Config{})
+	b.host("h1")
+	es := suspectsOf(b, "waits", "promised")
+	waits, promised := es[0], es[1]
+	for i := 0; waits.phase != running && promised.phase != running; i++ {
+		if b.pass(100 * time.Millisecond); i > 100 {
+			t.Fatal("none has its turn")
+		}
+	}
+	if waits.phase != running { // which of them runs does not matter
+		waits, promised = promised, waits
+	}
+	until := func() (waited time.Duration) {
+		for ; promised.phase != running; waited += time.Second {
+			if b.pass(time.Second); waited > time.Hour {
+				t.Fatal("it waits for ever")
+			}
+		}
+		return waited
+	}
+	first := until()
+	if first < 10*time.Second {
+		t.Errorf("they run together after %s", first)
+	}
+	for range 3 {
+		b.answer(promised, nil)
+		promised.among = 1
+	}
+	if again := until(); again < 2*first {
+		t.Errorf("after more interruptions it comes beside the other in %s, at first in %s", again, first)
+	}
+	b.answer(promised, &Outcome{Status: 200})
+	b.answer(waits, &Outcome{Status: 200})
+	if len(b.c.entries) != 0 {
+		t.Error(b.c.Describe())
+	}
+}

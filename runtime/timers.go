@@ -88,6 +88,8 @@ func (c *Core) arm(e *entry) {
 		first(&mono, e.retryAt)
 	case e.phase == stopped && e.lined != nil && e.turnAt > c.now.Mono:
 		first(&mono, e.turnAt)
+	case e.phase == stopped && e.lined != nil:
+		first(&mono, c.now.Mono+patience/3)
 	}
 	if !e.answered {
 		if d := e.req.Deadline; d > c.now.Wall || d != 0 && (!e.hasStarted() || len(e.waiters) > 0) {

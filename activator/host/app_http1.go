@@ -2,6 +2,7 @@ package host
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -255,6 +256,7 @@ func (conn *appConn) exchange(host string, r *appRequest) (o *runtime.Outcome, r
 
 func (conn *appConn) answer(r *appRequest) (*runtime.Outcome, bool, error) {
 	for {
+		blankControls(conn.in)
 		res, err := http.ReadResponse(conn.in, &http.Request{Method: r.method}) //nolint:bodyclose // outcomeOf reads the body to its end or the connection is dropped
 		if err != nil {
 			return nil, false, err
@@ -276,6 +278,33 @@ func (conn *appConn) answer(r *appRequest) (*runtime.Outcome, bool, error) {
 			o.Header[untilClose] = []string{"1"}
 		}
 		return o, reuse, err
+	}
+}
+
+// blankControls puts blanks for the control characters in the head of the answer
+// that comes, as RFC 9110, 5.5 has it. Servers let them pass in what they take from
+// callers, a file name for example, and the parser of answers does not: one
+// caller's name would end the whole component. A head that is longer than the
+// buffer is left as it is.
+func blankControls(in *bufio.Reader) {
+	for n := 1; ; {
+		if _, err := in.Peek(n); err != nil {
+			return // the parser will meet the same
+		}
+		b, _ := in.Peek(in.Buffered())
+		end := bytes.Index(b, []byte("\n\r\n"))
+		if i := bytes.Index(b, []byte("\n\n")); end < 0 || i >= 0 && i < end {
+			end = i
+		}
+		if end >= 0 {
+			for i, c := range b[:end] {
+				if c < ' ' && c != '\t' && c != '\r' && c != '\n' || c == 0x7f {
+					b[i] = ' '
+				}
+			}
+			return
+		}
+		n = len(b) + 1
 	}
 }
 

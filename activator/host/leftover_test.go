@@ -133,3 +133,13 @@ func TestCleanRoutesKeepTheirConnections(t *testing.T) {
 		t.Errorf("excess %v, %d idle", a.excess, len(a.idle))
 	}
 }
+
+// TestControlCharactersInTheHead: a server that passes on what a caller has named
+// has answered all the same.
+func TestControlCharactersInTheHead(t *testing.T) {
+	a := sloppyApp(t, "HTTP/1.1 200 OK\r\nX-Name: a\x01b\x7f\x00.txt\r\nContent-Length: 4\r\n\r\n\x01\x02\n\n", "")
+	o, err := a.do(context.Background(), &appRequest{method: "POST", path: "/void", limit: 100})
+	if err != nil || o.Status != http.StatusOK || o.Header.Get("X-Name") != "a b  .txt" || string(o.Body) != "\x01\x02\n\n" {
+		t.Fatalf("%+v, %v", o, err)
+	}
+}
