@@ -12,6 +12,8 @@ import "slices"
 const (
 	// workBytes is about what a request takes beside its body, path and headers.
 	workBytes = 1536
+	// linkBytes is about what it takes for each of its callers.
+	linkBytes = 64
 	// leastShed is the smallest body, in bytes, that is worth reading again.
 	leastShed = 512
 	// keepReads bounds the bytes of bodies that are read at a time to be kept.
@@ -32,7 +34,7 @@ type load struct {
 
 // weigh counts an entry that has come, or has another body.
 func (c *Core) weigh(seq uint64, e *entry) {
-	e.size, e.bodyAt, e.weight = len(e.req.Body), seq, workBytes+len(e.req.Path)+len(e.req.Target.ID)
+	e.size, e.bodyAt, e.weight = len(e.req.Body), seq, workBytes+linkBytes*len(e.parents)+len(e.req.Path)+len(e.req.Target.ID)
 	for name, values := range e.req.Header {
 		for _, v := range values {
 			e.weight += len(name) + len(v) + 32

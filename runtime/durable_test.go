@@ -32,7 +32,7 @@ var memoryOnly = map[string]bool{
 	"reminderEntry.node": true, "reminderEntry.index": true,
 	"groupEntry.node": true, "groupEntry.kept": true, "groupEntry.away": true, "groupTells.asked": true, // asked anew
 	"Core.sweepTo": true, "Core.sweepNext": true, "Core.lostOrder": true, "Core.strangers": true, "Core.strange": true,
-	"serviceEntry.node": true, "lostEntry.node": true, "appEntry.node": true, "appEntry.purged": true,
+	"serviceEntry.node": true, "lostEntry.node": true, "appEntry.node": true, "appEntry.links": true, "appEntry.purged": true,
 	"outEntry.node": true, "outEntry.sent": true,
 }
 

@@ -260,6 +260,7 @@ type appEntry struct {
 	services   []*serviceEntry // by name
 	open       int             // memory: entries of the app
 	bytes      int64           // memory: what they take
+	links      int             // memory: their unfinished calls, for each of their callers
 }
 
 // A serviceEntry is a url component of an app.

@@ -345,7 +345,9 @@ func (c *Core) dropEntry(e *entry) {
 	} else {
 		c.flows[e.flow] = fl
 	}
-	c.app(e.req.Target.App).open--
+	a := c.app(e.req.Target.App)
+	a.open--
+	a.links -= len(e.children)
 	c.dropApp(e.req.Target.App)
 	if m := c.cancels[e.req.Boot]; m != nil {
 		delete(m, e.req.ID)

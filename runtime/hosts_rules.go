@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"slices"
 	"sort"
 )
@@ -87,9 +88,8 @@ func sortIDs(ids []ID) {
 }
 
 func sortChildren(p []PendingChild) {
-	sort.Slice(p, func(i, j int) bool {
-		a, b := p[i], p[j]
-		return string(a.Child[:])+string(a.Parent[:]) < string(b.Child[:])+string(b.Parent[:])
+	slices.SortFunc(p, func(a, b PendingChild) int {
+		return cmp.Or(compareIDs(a.Child, b.Child), compareIDs(a.Parent, b.Parent))
 	})
 }
 

@@ -147,6 +147,10 @@ func (in *Vouch) decide(c *Core) {
 		c.replyValue(in.Waiter, (*Vouched)(nil))
 		return
 	}
+	if err := c.spareLinks(parents); err != nil {
+		c.refuse(in.Waiter, err)
+		return
+	}
 	for _, p := range parents {
 		c.addChild(p, in.Request.ID)
 	}
@@ -176,12 +180,28 @@ func (in *ChildClosed) decide(c *Core) {
 	c.childEnded(in.Parents, in.Child)
 }
 
+// maxLinks bounds the unfinished calls of an app, each counted for all of its
+// callers, beyond which a call must have one caller: else n such calls in one flow
+// would have n²/2.
+const maxLinks = 1 << 18
+
+// spareLinks refuses a call with many callers when there are too many already.
+func (c *Core) spareLinks(parents []ID) *Error {
+	if len(parents) > 1 && c.app(c.entries[parents[0]].req.Target.App).links+len(parents) > maxLinks {
+		return Errorf(CodeMailboxFull, "which of %d requests makes this call its session does not tell, and too many calls count for all of theirs", len(parents))
+	}
+	return nil
+}
+
 func (c *Core) addChild(parent, child ID) {
 	if e := c.entries[parent]; e != nil {
 		if e.children == nil {
 			e.children = map[ID]struct{}{}
 		}
-		e.children[child] = struct{}{}
+		if _, ok := e.children[child]; !ok {
+			e.children[child] = struct{}{}
+			c.app(e.req.Target.App).links++
+		}
 	}
 }
 
@@ -203,7 +223,10 @@ func (c *Core) linkChildren() {
 func (c *Core) childEnded(parents []ID, child ID) {
 	for _, p := range parents {
 		if e := c.entries[p]; e != nil {
-			delete(e.children, child)
+			if _, ok := e.children[child]; ok {
+				delete(e.children, child)
+				c.app(e.req.Target.App).links--
+			}
 			if e.phase == stopped {
 				c.touchTarget(e)
 			}

@@ -74,6 +74,12 @@ func (in *Submit) decide(c *Core) {
 		if !flow.IsZero() {
 			b.flow = flow
 		}
+		if r.Kind == Call {
+			if err := c.spareLinks(parents); err != nil {
+				c.refuse(in.Waiter, err)
+				return
+			}
+		}
 		b.parents, b.parentPart, b.parentEpoch = parents, c.cfg.Partition, c.epoch
 	}
 	vouched := len(b.parents) > 0 // a request that runs here or elsewhere is known to have sent it
