@@ -163,11 +163,13 @@ func (c *Core) Own(now Now, storeSeq uint64) bool {
 	for _, id := range sortedIDs(c.homes) {
 		c.armAway(c.homes[id])
 	}
-	for _, w := range c.wishes {
-		w.at = now.Mono
-	}
-	for _, p := range c.pasts {
-		p.at = now.Mono
+	for n := c.keep.live.first; n != nil; n = n.next {
+		switch o := n.owner.(type) {
+		case *wish:
+			c.ageWish(o)
+		case *past:
+			c.agePast(o)
+		}
 	}
 	// Actors without work wait for their hosts, which join or are counted lost.
 	c.effect(Effect{Kind: GroupsChanged})

@@ -86,9 +86,11 @@ type Core struct {
 	endSize    int
 
 	// memory of the owner
-	sweepTo    uint64          // the sweep ends behind this record
-	sweepNext  bool            // another purge came meanwhile: once more
-	lostOrder  []*lostEntry    // oldest first
+	sweepTo    uint64       // the sweep ends behind this record
+	sweepNext  bool         // another purge came meanwhile: once more
+	lostOrder  []*lostEntry // oldest first
+	oldPasts   fading[*past]
+	oldWishes  fading[*wish]
 	strangers  map[string]bool // boots that have ended and never had anything from here
 	strange    []string        // the same, oldest first
 	timers     timerHeap       // by the clock that does not jump

@@ -31,7 +31,7 @@ var memoryOnly = map[string]bool{
 	"hostEntry.grace": true, "hostEntry.stops": true, "hostEntry.joined": true, "hostEntry.begun": true, "hostEntry.among": true, "hostEntry.full": true, "hostEntry.idle": true,
 	"reminderEntry.node": true, "reminderEntry.index": true,
 	"groupEntry.node": true, "groupEntry.kept": true, "groupEntry.away": true, "groupTells.asked": true, // asked anew
-	"Core.sweepTo": true, "Core.sweepNext": true, "Core.lostOrder": true, "Core.strangers": true, "Core.strange": true,
+	"Core.sweepTo": true, "Core.sweepNext": true, "Core.lostOrder": true, "Core.oldPasts": true, "Core.oldWishes": true, "Core.strangers": true, "Core.strange": true,
 	"serviceEntry.node": true, "lostEntry.node": true, "appEntry.node": true, "appEntry.links": true, "appEntry.purged": true,
 	"outEntry.node": true, "outEntry.sent": true,
 }

@@ -90,8 +90,9 @@ func (m *wished) fields(c *codec) { c.id(1, &m.id) }
 func (c *Core) applyWished(seq uint64, id ID) {
 	w := c.wishes[id]
 	if w == nil {
-		w = &wish{id: id, at: c.now.Mono}
+		w = &wish{id: id}
 		c.wishes[id] = w
+		c.ageWish(w)
 	}
 	c.keep.place(&w.node, seq, w)
 }
@@ -117,10 +118,17 @@ func (c *Core) cancelArrived(e *entry) {
 // forgetWishes drops those that are older than any message should be: a wish is
 // no promise.
 func (c *Core) forgetWishes() {
-	for id, w := range c.wishes {
-		if c.now.Mono-w.at > c.cfg.IDWindow {
+	c.oldWishes.forget(c.now.Mono-c.cfg.IDWindow, func(w *wish, at int64) {
+		if w.at == at && c.wishes[w.id] == w {
 			c.keep.remove(&w.node)
-			delete(c.wishes, id)
+			delete(c.wishes, w.id)
 		}
+	})
+}
+
+func (c *Core) ageWish(w *wish) {
+	w.at = c.now.Mono
+	if c.owned {
+		c.oldWishes.add(w, w.at)
 	}
 }

@@ -32,7 +32,8 @@ func (c *Core) setPast(seq uint64, key pastKey, attempt uint32) {
 		p = &past{pastKey: key}
 		c.pasts[key] = p
 	}
-	p.attempt, p.at = attempt, c.now.Mono
+	p.attempt = attempt
+	c.agePast(p)
 	c.keep.place(&p.node, seq, p)
 }
 
@@ -42,13 +43,20 @@ func (c *Core) replaced(s *sessionParts) bool {
 	return p != nil && s.attempt <= p.attempt
 }
 
-func (c *Core) forgetPasts() {
-	for key, p := range c.pasts {
-		if c.now.Mono-p.at > c.cfg.IDWindow {
-			c.keep.remove(&p.node)
-			delete(c.pasts, key)
-		}
+func (c *Core) agePast(p *past) {
+	p.at = c.now.Mono
+	if c.owned {
+		c.oldPasts.add(p, p.at)
 	}
+}
+
+func (c *Core) forgetPasts() {
+	c.oldPasts.forget(c.now.Mono-c.cfg.IDWindow, func(p *past, at int64) {
+		if p.at == at && c.pasts[p.pastKey] == p {
+			c.keep.remove(&p.node)
+			delete(c.pasts, p.pastKey)
+		}
+	})
 }
 
 // keptPast is a past in full.
