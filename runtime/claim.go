@@ -124,7 +124,8 @@ func (c *Core) Own(now Now, storeSeq uint64) bool {
 	}
 	c.now, c.owned, c.lastTick, c.budget = now, true, now.Mono, stepBudget
 	c.rounds++ // what earlier terms have decided may have left
-	c.view.applied, c.view.agedAt = storeSeq, now.Mono
+	c.view.agedAt = now.Mono
+	c.view.reach(storeSeq)
 	for _, h := range c.hosts {
 		h.contact, h.begun = now.Mono, now.Mono
 	}

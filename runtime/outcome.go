@@ -78,6 +78,9 @@ func (c *Core) storeOutcome(seq uint64, r *Request, b *completed) {
 	}
 }
 
+// stores tells a request whose end means something for the store.
+func (r *Request) stores() bool { return r.Key != "" || r.Kind == Promise || r.Kind == Remove }
+
 // keyTarget is the target under which the key of the request is known.
 func (r *Request) keyTarget() Target {
 	if r.first != (Target{}) {

@@ -144,6 +144,10 @@ func (in *StateInput) decide(c *Core) {
 		return
 	}
 	if len(set) > 0 || len(maps) > 0 || clear {
+		if err := c.roomFor(op.ID, size); err != nil {
+			c.refuse(in.Waiter, err)
+			return
+		}
 		answer := done{yes: r.Created, n: r.N, added: r.Added, removed: r.Removed}
 		c.emit(&stateChanged{actor: op.Actor, clear: clear, set: set, gen: gen + 1, maps: maps, done: c.doneAs(op.ID, answer)})
 	}

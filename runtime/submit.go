@@ -106,6 +106,11 @@ func (c *Core) admit(r *Request, vouched bool) *Error {
 	if err := checkPath(r.Target, r.Path, CodeBadRequest); err != nil {
 		return err
 	}
+	if r.stores() {
+		if err := c.roomFor(r.ID, len(r.Key)); err != nil {
+			return err
+		}
+	}
 	if vouched {
 		return nil
 	}

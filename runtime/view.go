@@ -27,6 +27,10 @@ type overlay struct {
 	// ageing is no longer needed by any reader that is quick enough.
 	applied, aged, forgotten uint64
 	agedAt                   int64
+	stored                   int   // how many of recent the store has
+	ahead                    int64 // bytes of those that it has not
+	room                     int64 // bytes that may still be added to them, when that is bounded
+	bound                    bool
 }
 
 type viewGroup struct {
@@ -39,6 +43,7 @@ type viewGroup struct {
 type viewChange struct {
 	seq        uint64
 	group, key string
+	size       int64
 }
 
 type viewItem struct {
@@ -75,7 +80,36 @@ func (o *overlay) age(now int64) {
 		o.drop(&o.recent[0])
 		o.recent[0] = viewChange{}
 		o.recent = o.recent[1:]
+		o.stored--
 	}
+}
+
+// reach notes that the store has everything up to a position.
+func (o *overlay) reach(seq uint64) {
+	o.applied = max(o.applied, seq)
+	for ; o.stored < len(o.recent) && o.recent[o.stored].seq <= o.applied; o.stored++ {
+		o.ahead -= o.recent[o.stored].size
+	}
+}
+
+// changeBytes is about what a change takes beside its keys and value while it
+// waits for the store.
+const changeBytes = 300
+
+// Ahead is how many bytes of memory changes take that the store lacks.
+func (c *Core) Ahead() int64 { return c.view.ahead }
+
+// SetRoom says how many bytes of changes may be added on this node to those that
+// the store lacks. A store that takes them keeps that far away.
+func (c *Core) SetRoom(bytes int64) { c.view.room, c.view.bound = bytes, true }
+
+// roomFor refuses what brings the store changes that would wait in memory
+// without a bound. A partition that the store has in full may always go on.
+func (c *Core) roomFor(id ID, bytes int) *Error {
+	if !c.view.bound || c.view.ahead == 0 || int64(bytes+changeBytes) <= c.view.room {
+		return nil
+	}
+	return &Error{CodeStoreAway, "as many changes wait for the state store as may: it takes none, or not fast enough", id}
 }
 
 // drop forgets one change that the store has, unless a later one took its place.
@@ -102,9 +136,7 @@ func (o *overlay) drop(x *viewChange) {
 type StoreApplied struct{ Seq uint64 }
 
 func (in *StoreApplied) decide(c *Core) {
-	if in.Seq > c.view.applied {
-		c.view.applied = in.Seq
-	}
+	c.view.reach(in.Seq)
 }
 
 // gone tells whether the log says that the store's value of a key is gone, for
@@ -217,7 +249,10 @@ func (c *Core) change(seq uint64, group string, m Mutation) {
 	g := c.view.group(group)
 	g.last = seq
 	key := string(m.Key)
-	c.view.recent = append(c.view.recent, viewChange{seq, group, key})
+	size := int64(len(group) + len(key) + len(m.Value) + changeBytes)
+	c.view.recent = append(c.view.recent, viewChange{seq, group, key, size})
+	c.view.ahead += size
+	c.view.room -= size
 	switch {
 	case m.Prefix && key == group:
 		g.cleared = seq

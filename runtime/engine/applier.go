@@ -317,6 +317,7 @@ func (a *applier) locate(ctx context.Context) bool {
 	a.changes, a.applied, a.known, a.lost = keep, got, true, nil
 	a.synced = min(a.synced, got)
 	a.upTo = max(a.upTo, last)
+	a.p.push(&runtime.StoreApplied{Seq: got})
 	return true
 }
 

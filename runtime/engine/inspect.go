@@ -87,7 +87,7 @@ type Stats struct {
 	LogsTorn                                                                uint64 // times that somebody else had deleted the front of a log
 	Appends, AppendedRecords, AppendedBytes, Trims                          uint64
 	Hosts, ActiveActors, Pending, Parked, Running, Reminders, Subscriptions int
-	WorkBytes, WorkLimit                                                    int64 // memory that open requests take, and may take; 0 for no limit
+	WorkBytes, WorkLimit                                                    int64 // memory that open requests and waiting changes take, and may take; 0 for no limit
 	LogBytes                                                                int64
 	AppendSeconds, RecoverySeconds                                          float64
 	// Of the partitions that this node owns.

@@ -2,24 +2,30 @@ package engine
 
 import "sync/atomic"
 
-// A memory counts what accepted work takes on this node, in bytes. When half of
-// the limit is taken, partitions let go of bodies, which the log holds; at the
-// limit the outside door is closed.
+// A memory counts what accepted work takes on this node, and what changes take
+// that wait for the store, in bytes. When half of the limit is taken, partitions
+// let go of bodies, which the log holds; at the limit the outside door is closed.
 type memory struct {
 	limit int64 // 0 for none
 	held  atomic.Int64
 	// asking is what requests that are under way here bring along.
 	asking atomic.Int64
+	// ahead is what waiting changes take, a part of held; room is what they may.
+	ahead atomic.Int64
+	room  int64
 }
 
 // A share is the part of a term.
 type share struct {
-	of   *memory
-	held int64
+	of          *memory
+	held, ahead int64
 }
 
 // set counts anew, and reports what is too much.
-func (s *share) set(held int64) (over int64) {
+func (s *share) set(held, ahead int64) (over int64) {
+	held += ahead
+	s.of.ahead.Add(ahead - s.ahead)
+	s.ahead = ahead
 	now := s.of.held.Add(held - s.held)
 	s.held = held
 	if s.of.limit == 0 {
@@ -33,23 +39,23 @@ func (m *memory) spare() int64 { return m.limit - m.held.Load() - m.asking.Load(
 
 // weigh counts what the core of a term holds and lets go of what is too much.
 func (t *term) weigh() {
-	if over := t.share.set(t.core.Held()); over > 0 {
+	if over := t.share.set(t.core.Held(), 0); over > 0 {
 		t.core.Shed(over)
-		t.share.set(t.core.Held())
+		t.share.set(t.core.Held(), 0)
 	}
 }
 
 // drop ends the share of a term that has not begun.
 func (t *term) drop() {
 	if t != nil {
-		t.share.set(0)
+		t.share.set(0, 0)
 	}
 }
 
 // weigh is the same for the term that runs.
 func (p *partition) weigh() {
-	if over := p.share.set(p.core.Held()); over > 0 {
+	if over := p.share.set(p.core.Held(), p.core.Ahead()); over > 0 {
 		p.core.Shed(over)
-		p.share.set(p.core.Held())
+		p.share.set(p.core.Held(), p.core.Ahead())
 	}
 }

@@ -173,7 +173,7 @@ func Open(ctx context.Context, cfg Config) (*Mesh, error) {
 		cfg: cfg, start: time.Now(), dir: newDirectory(cfg.Partitions), guests: newGuests(),
 		groups: newSignal(), services: newSignal(), life: run, cancel: cancel,
 	}
-	m.memory.limit = cfg.Memory
+	m.memory.limit, m.memory.room = cfg.Memory, int64(cfg.part(256<<20, 4))
 	m.turns = turns{make(chan struct{}, 1), newSignal()}
 	m.beats.m, m.beats.wake = m, make(chan struct{}, 1)
 	for p := range cfg.Partitions {

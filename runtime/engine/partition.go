@@ -269,6 +269,7 @@ func (p *partition) round(ctx context.Context, ins []runtime.Input) error {
 	if p.m.memory.limit > 0 {
 		p.core.SetSpare(p.m.memory.spare())
 	}
+	p.core.SetRoom(p.m.memory.room - p.m.memory.ahead.Load())
 	var err error
 	if p.proven() {
 		err = p.readFirst(now, ins)
@@ -485,7 +486,7 @@ func (p *partition) fail(ins []runtime.Input, effects []runtime.Effect, cause er
 		}
 	}
 	p.core = nil
-	p.share.set(0)
+	p.share.set(0, 0)
 }
 
 func asError(err error) *runtime.Error {

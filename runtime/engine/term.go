@@ -239,7 +239,7 @@ func (p *partition) end() {
 			}
 		}
 		p.core = nil
-		p.share.set(0)
+		p.share.set(0, 0)
 	}
 	p.owning.Store(false)
 	p.down.Store(nil)
