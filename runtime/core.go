@@ -51,25 +51,28 @@ type Core struct {
 	level   int    // of the records that may stand in this log; 0 means 1
 	owned   bool   // this core has applied the log up to its own valid claim
 
-	entries   map[ID]*entry
-	homes     map[ID]*homeEntry
-	endings   map[ID]*ending
-	ended     idWindow
-	keys      map[string]ID
-	flows     map[ID][]*entry
-	actors    map[Actor]*actorEntry
-	haunted   map[Actor]*actorEntry    // actors with zombies
-	cancels   map[string]map[ID]*entry // by calling boot: to be withdrawn when it is lost
-	parked    map[component]*parking
-	hosts     map[string]*hostEntry
-	offers    map[component][]*hostEntry // sorted by boot
-	lost      map[string]*lostEntry      // by boot
-	reminders map[Actor]reminderList
-	remCount  int
-	firings   map[ID]*reminderEntry // by the request of the unfinished firing
-	due       reminderHeap
-	subs      map[Actor]map[string]*subEntry
-	groups    map[string]*groupEntry
+	entries map[ID]*entry
+	homes   map[ID]*homeEntry
+	endings map[ID]*ending
+	ended   idWindow
+	keys    map[string]ID
+	flows   map[ID][]*entry
+	actors  map[Actor]*actorEntry
+	haunted map[Actor]*actorEntry // actors with zombies
+	// The zombies of a keptActor that goes on, and its first record.
+	keptZombies []zombie
+	keptFrom    uint64
+	cancels     map[string]map[ID]*entry // by calling boot: to be withdrawn when it is lost
+	parked      map[component]*parking
+	hosts       map[string]*hostEntry
+	offers      map[component][]*hostEntry // sorted by boot
+	lost        map[string]*lostEntry      // by boot
+	reminders   map[Actor]reminderList
+	remCount    int
+	firings     map[ID]*reminderEntry // by the request of the unfinished firing
+	due         reminderHeap
+	subs        map[Actor]map[string]*subEntry
+	groups      map[string]*groupEntry
 	// The same sorted by key, and found by a member.
 	groupOrder []*groupEntry
 	memberOf   map[memberKey]*groupEntry

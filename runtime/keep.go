@@ -184,7 +184,7 @@ func (c *Core) keepOne(n *node) {
 			c.unplace(o) // on a host that was lost: nothing is left to keep
 			return
 		}
-		c.emit(&keptActor{o.actor, o.host, o.zombies, c.isStale(o)})
+		c.keepActor(o)
 	case *reminderEntry:
 		if c.dead(n, o.Actor.App) {
 			c.dropReminder(o.Actor, o.ID)
@@ -318,12 +318,14 @@ func (c *Core) catchUp(e *entry, k *keptRequest) {
 	}
 }
 
-// keptActor: where an actor is placed.
+// keptActor: where an actor is placed; many zombies come in several records.
 type keptActor struct {
 	actor   Actor
 	host    string
 	zombies []zombie
 	stale   bool
+	more    bool // another record before it has the first zombies
+	rest    bool // another record behind it has the last zombies: it counts with that one
 }
 
 func (k *keptActor) fields(c *codec) {
@@ -332,20 +334,42 @@ func (k *keptActor) fields(c *codec) {
 	c.str(2, &k.host)
 	list(c, 3, &k.zombies)
 	c.bool(4, &k.stale)
+	c.bool(5, &k.more)
+	c.bool(6, &k.rest)
+}
+
+func (z *zombie) bytes() int { return len(z.id) + len(z.host) + 16 }
+
+func (c *Core) keepActor(a *actorEntry) {
+	stale := c.isStale(a)
+	parts := pieces(slices.Clone(a.zombies), func(z zombie) int { return z.bytes() })
+	for i, part := range parts {
+		c.emit(&keptActor{actor: a.actor, host: a.host, zombies: part, stale: stale, more: i > 0, rest: i < len(parts)-1})
+	}
+	if len(parts) == 0 {
+		c.emit(&keptActor{actor: a.actor, host: a.host, stale: stale})
+	}
 }
 
 func (c *Core) applyKeptActor(seq uint64, k *keptActor) {
+	if !k.more {
+		c.keptFrom, c.keptZombies = seq, nil
+	}
+	c.keptZombies = append(c.keptZombies, k.zombies...)
+	if k.rest {
+		return // a crash may have cut off what is behind
+	}
 	a := c.actorEntry(k.actor)
 	// The owner may have known without a record that some have ended.
-	a.zombies = k.zombies
-	if len(k.zombies) > 0 {
+	a.zombies, c.keptZombies = c.keptZombies, nil
+	if len(a.zombies) > 0 {
 		c.haunted[a.actor] = a
 	} else {
 		c.exorcised(a)
 	}
 	if k.host != "" {
 		deact, idle := a.deactivating, a.idle
-		c.placeActor(a, k.host, seq)
+		c.placeActor(a, k.host, c.keptFrom) // all its records are needed
 		a.deactivating, a.idle = deact, idle
 	}
 	a.stale = k.stale

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 )
@@ -203,5 +204,58 @@ func TestKeepIsBounded(t *testing.T) {
 		if size > keepBytes+1<<20 || size == 0 {
 			t.Fatalf("%d bytes in one step", size)
 		}
+	}
+}
+
+// However many zombies an actor has, each record of it fits. The records count
+// when all of them are there, also behind a cut.
+func TestKeptActorWithManyZombies(t *testing.T) {
+	const limit, n = 256 << 10, 7000
+	boot := strings.Repeat("b", 26)
+	b := newBench(t, Config{RecordLimit: limit})
+	b.host(boot)
+	root := b.submit(Request{Target: Target{App: "dp", Type: "A", ID: "root"}})
+	session := b.c.sessionOf(root)
+	for range n {
+		b.submit(Request{Target: Target{App: "dp", Type: "B", ID: "one"}, Session: session, Boot: boot})
+	}
+	zombies := func(log [][]byte) int {
+		c := New(b.c.cfg)
+		for _, r := range log {
+			if len(r) > limit {
+				t.Fatalf("a record has %d bytes", len(r))
+			}
+			if _, err := c.Fold(r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if x := c.actors[Actor{"dp", "B", "one"}]; x != nil {
+			return len(x.zombies)
+		}
+		return 0
+	}
+	purged := len(b.log)
+	b.step(&Purge{App: "dp", Waiter: "p"})
+	for end := purged; end <= len(b.log); end++ {
+		if got := zombies(b.log[:end]); got != 0 && got != n {
+			t.Errorf("%d zombies after %d of the %d records of the round", got, end-purged, len(b.log)-purged)
+		}
+	}
+	b.step(&Mark{})
+	cut := len(b.log) - 1
+	before := b.c.Seq()
+	b.step(&Keep{Before: before, Limit: 1000})
+	if b.c.OldestLive() < before {
+		t.Fatal("not all was kept")
+	}
+	if got := zombies(b.log[cut:]); got != n {
+		t.Errorf("%d zombies in the log that was cut", got)
+	}
+	b.step(&Mark{})
+	if got := zombies(b.log[len(b.log)-1:]); got != 0 {
+		t.Fatal("the test does not see what is cut off")
+	}
+	if live := b.c.OldestLive(); live != before+1 {
+		t.Errorf("record %d is the oldest that is needed, all from %d on are", live, before+1)
 	}
 }
