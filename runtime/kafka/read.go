@@ -165,17 +165,22 @@ func (l *log) fetch(ctx context.Context, from, end uint64, chunks chan<- chunk) 
 		}
 		if errors.Is(c.err, sarama.ErrOffsetOutOfRange) { // trimmed meanwhile, or gone
 			start, now, err := l.Bounds(ctx)
-			if err == nil && from < start && start <= end {
+			if err == nil && from < start { // perhaps up to behind the end
 				from = start
 				continue
 			}
 			if err == nil && from > now {
 				err = l.c.damaged("partition %d of %s ends at record %d and had record %d before", l.partition, l.c.topic, now, end-1)
 			}
-			c.err = err
-			if err == nil {
+			if err == nil { // the leader has changed, and will know it soon
+				select {
+				case <-ctx.Done():
+					return
+				case <-time.After(50 * time.Millisecond):
+				}
 				continue
 			}
+			c.err = err
 		}
 		select {
 		case chunks <- c:
