@@ -156,7 +156,8 @@ func (c *Core) unread(e *entry) {
 func (c *Core) Reading() bool { return c.load.waits > 0 }
 
 // BodyRead answers NeedBody: the body that the record at position At holds.
-// Found is false when the log has no such record any more.
+// Found is false when the log has no such record any more: when At still is the
+// place of the body, it is lost.
 type BodyRead struct {
 	ID    ID
 	At    uint64
@@ -170,12 +171,21 @@ func (in *BodyRead) decide(c *Core) {
 		return
 	}
 	e.asked = false
-	if in.At != e.bodyAt || !in.Found { // it was kept meanwhile, or has another body
+	switch {
+	case in.At != e.bodyAt: // it was kept meanwhile, or has another body
 		if e.keeping || e.unsent && e.phase == running {
 			c.need(e)
 		}
-		return
+	case in.Found:
+		c.bodyRead(e, in)
+	case e.phase == running && !e.inside:
+		c.unread(e) // its host may run it, and then it ends by its answer; another attempt would ask again
+	default:
+		c.end(e, (&Error{CodeBodyLost, "the record of the log that held the body was deleted by somebody else before the request could run", e.req.ID}).Outcome())
 	}
+}
+
+func (c *Core) bodyRead(e *entry, in *BodyRead) {
 	if e.keeping {
 		c.unread(e)
 		k := c.keptOf(e)

@@ -97,3 +97,53 @@ func TestPurgeWhileABodyIsRead(t *testing.T) {
 		}
 	}
 }
+
+// Somebody has deleted the records that hold bodies: their requests end by name, and
+// what is live can be kept. An attempt that a host may run ends by its answer.
+func TestBodyThatIsLost(t *testing.T) {
+	s := newSolo(t, Config{})
+	h := HostInfo{Boot: "h1", App: "one", Actors: []string{"T"}, Grace: 6000}
+	s.do(&HostJoined{Info: h})
+	s.tell("one", "1", 10_000) // runs
+	s.tell("one", "1", 10_000) // waits for it
+	s.tell("two", "1", 10_000) // has no host
+	if s.c.Shed(1 << 40); len(s.c.entries) != 3 {
+		t.Fatal(len(s.c.entries), "requests")
+	}
+	lost := func(effects []Effect) (n, dead int) {
+		for _, e := range effects {
+			switch e.Kind {
+			case NeedBody:
+				n++
+				for _, e := range s.do(&BodyRead{ID: e.ID, At: e.N}) {
+					if e.Kind == AppError && e.Outcome.Code == CodeBodyLost {
+						dead++
+					}
+				}
+			case AppError:
+				dead++
+			}
+		}
+		return n, dead
+	}
+	cut := s.c.Seq() + 1
+	if n, dead := lost(s.do(&Keep{Before: cut, Limit: 100})); n != 3 || dead != 2 {
+		t.Errorf("%d bodies asked for, %d dead letters", n, dead)
+	}
+	if s.c.Reading() || len(s.c.entries) != 1 {
+		t.Errorf("reading %v, %d requests", s.c.Reading(), len(s.c.entries))
+	}
+	for _, e := range s.c.entries {
+		s.do(&Answered{Boot: "h1", Answer: Answer{Attempt: s.c.attemptOf(e), Outcome: &Outcome{Status: 200}}})
+	}
+	s.do(&Keep{Before: cut, Limit: 100})
+	if s.c.OldestLive() < cut || s.c.Held() != 0 {
+		t.Errorf("record %d is needed, %d bytes held", s.c.OldestLive(), s.c.Held())
+	}
+	// A started attempt that has not left for want of its body.
+	s.tell("two", "2", 10_000)
+	s.c.Shed(1 << 40)
+	if n, dead := lost(s.do(&HostJoined{Info: HostInfo{Boot: "h2", App: "two", Actors: []string{"T"}, Grace: 6000}})); n != 1 || dead != 1 || len(s.c.entries) != 0 {
+		t.Errorf("%d bodies asked for, %d dead letters, %d requests", n, dead, len(s.c.entries))
+	}
+}

@@ -43,6 +43,7 @@ const (
 	CodeAskAgain         Code = "ask_again"
 	CodeNotOwner         Code = "not_owner"
 	CodeStateLost        Code = "state_lost"
+	CodeBodyLost         Code = "body_lost"
 	CodeUnauthorized     Code = "unauthorized"
 	CodeForbidden        Code = "forbidden"
 	CodeClockSkew        Code = "clock_skew"
@@ -154,6 +155,8 @@ func (c Code) facts() codeFacts {
 		return codeFacts{503, "Nothing was accepted; try again."}
 	case CodeStateLost:
 		return codeFacts{500, "The store lost state that the log no longer holds. Restore the store from a backup; see docs/operations.md."}
+	case CodeBodyLost:
+		return codeFacts{500, "Send the request anew, and find out who deletes records of the mesh's topic; see docs/operations.md."}
 	case CodeUnauthorized:
 		return codeFacts{401, "Set KAR_TOKEN to what `kar token --app APP` prints where the mesh's secret is; docs/security.md."}
 	case CodeForbidden:

@@ -9,7 +9,7 @@ import (
 
 // A living owner has in memory what somebody else has deleted from the front of
 // its log: it writes everything that is live anew, and says loudly that this
-// happened, for the next owner could not.
+// happened, for the next owner could not. Requests whose bodies were nowhere else end.
 
 // watchFronts looks now and then where the logs of this node begin.
 func (m *Mesh) watchFronts(ctx context.Context) {
@@ -47,7 +47,7 @@ func (p *partition) watchFront(ctx context.Context) bool {
 
 // tear takes the news that the log begins behind where this node has cut it.
 func (t *trimmer) tear(start uint64) {
-	t.p.logger.Error("somebody else has deleted the front of the log: what is live is written anew; see to it that nothing deletes records of the topic",
+	t.p.logger.Error("somebody else has deleted the front of the log: what is live is written anew, and requests whose bodies were in the log only end with body_lost; see to it that nothing deletes records of the topic",
 		"begins", start, "cut", t.p.front.Load())
 	t.p.m.tally.torn.Add(1)
 	t.p.front.Store(start)

@@ -2,6 +2,8 @@ package engine_test
 
 import (
 	"errors"
+	"strconv"
+	"sync/atomic"
 	"testing"
 
 	"github.com/karmesh/kar/runtime"
@@ -94,4 +96,42 @@ func TestOwnerWritesAnewWhatSomebodyDeleted(t *testing.T) {
 	delete(r.nodes, "a")
 	next := r.open("b")
 	eventually(t, "the next owner has them", func() bool { return next.Stats().Pending == 5 })
+}
+
+// The bodies of some requests were in the deleted front only: those end, loudly, and
+// all others go on, with this owner and with the next.
+func TestBodiesInADeletedFront(t *testing.T) {
+	r := newMeshRig(t, 1)
+	m := r.open("a", func(c *engine.Config) { c.Memory = 256 << 10 })
+	const n = 50
+	for i := range n {
+		tell := call("app", "A", strconv.Itoa(i), "m")
+		tell.Kind, tell.Body = runtime.Tell, make([]byte, 4<<10)
+		if _, err := m.Accept(within(t), tell); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l := r.logs[0]
+	l.mu.Lock()
+	l.start = len(l.records) - 1
+	l.mu.Unlock()
+	eventually(t, "all that is there is written anew", func() bool { return m.Stats().Trims == 1 })
+	s := m.Stats()
+	t.Logf("%d of %d requests have lost their bodies", s.DeadLetters, n)
+	if s.DeadLetters == 0 || s.Pending == 0 || s.Pending+int(s.DeadLetters) != n {
+		t.Errorf("%d requests are open, %d have ended", s.Pending, s.DeadLetters)
+	}
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	delete(r.nodes, "a")
+	next := r.open("b")
+	var runs atomic.Int32
+	attach(t, next, actorHost("h"), func(i *runtime.Invoke) *runtime.Outcome {
+		if len(i.Body) == 4<<10 {
+			runs.Add(1)
+		}
+		return ok("")
+	})
+	eventually(t, "the others have run", func() bool { return int(runs.Load()) >= s.Pending && next.Stats().Pending == 0 })
 }
