@@ -87,13 +87,31 @@ func (c *Core) raise(b *appChanged, out ...OutMessage) {
 // afterPurge lets hosts let go of what was active, in pieces.
 func (c *Core) afterPurge(app string) {
 	for _, a := range actorsOf(c.haunted, app) {
-		x := c.haunted[a]
-		c.keepOne(&x.node) // what still runs there must outlive its own records
-		c.touch(x)
+		c.unkept = append(c.unkept, c.haunted[a])
 	}
+	c.keepHaunted(pieceSize)
 	c.beginSweep()
 	c.effect(Effect{Kind: GroupsChanged})
 	c.effect(Effect{Kind: GenerationChanged})
+}
+
+// keepHaunted keeps actors whose zombies stand in the log only as what a purge has
+// ended: they must outlive those records. Until then nothing is cut off. It returns
+// what is left of n.
+func (c *Core) keepHaunted(n int) (left int) {
+	for ; len(c.unkept) > 0 && n > 0; n-- {
+		a := c.unkept[0]
+		c.unkept[0] = nil
+		c.unkept = c.unkept[1:]
+		if c.haunted[a.actor] != a {
+			continue
+		}
+		if c.dead(&a.node, a.actor.App) {
+			c.keepOne(&a.node)
+		}
+		c.touch(a)
+	}
+	return n
 }
 
 func (c *Core) checkPurges() {
@@ -145,8 +163,7 @@ func (c *Core) applyApp(seq uint64, b *appChanged) {
 		c.ended.add(c, e.req.ID, seq)
 		if run && t.IsActor() {
 			x := c.actorEntry(t.Actor())
-			x.zombies = append(x.zombies, z)
-			c.haunted[x.actor] = x
+			c.haunt(x, z)
 		}
 		if x := c.actors[t.Actor()]; x != nil {
 			x.idle = false
@@ -176,42 +193,49 @@ func (c *Core) applyApp(seq uint64, b *appChanged) {
 	c.change(seq, string(prefix), Mutation{Key: prefix, Prefix: true})
 }
 
+// haunt and exorcise are the one account of zombies.
+func (c *Core) haunt(a *actorEntry, z zombie) {
+	a.zombies = append(a.zombies, z)
+	c.haunted[a.actor], c.ghosts[z.id] = a, a
+}
+
+func (c *Core) exorcise(a *actorEntry, ended func(zombie) bool) {
+	a.zombies = slices.DeleteFunc(a.zombies, func(z zombie) bool {
+		if !ended(z) {
+			return false
+		}
+		delete(c.ghosts, z.id)
+		return true
+	})
+	if len(a.zombies) == 0 {
+		a.zombies = nil
+		delete(c.haunted, a.actor)
+	}
+}
+
 // zombieEnded: an attempt of an earlier generation has ended; when none is
 // left the actor can be deactivated and used anew.
 func (c *Core) zombieEnded(boot string, at Attempt) {
-	for _, x := range c.haunted {
-		for i, z := range x.zombies {
-			if z.id == at.ID && z.host == boot && z.attempt == at.Number {
-				x.zombies = append(x.zombies[:i:i], x.zombies[i+1:]...)
-				c.exorcised(x)
-				c.touch(x)
-				return
-			}
+	if x := c.ghosts[at.ID]; x != nil {
+		n := len(x.zombies)
+		c.exorcise(x, func(z zombie) bool { return z.id == at.ID && z.host == boot && z.attempt == at.Number })
+		if len(x.zombies) < n {
+			c.touch(x)
 		}
 	}
 }
 
 func (c *Core) isZombie(id ID, attempt uint32) bool {
-	for _, x := range c.haunted {
-		for _, z := range x.zombies {
-			if z.id == id && z.attempt == attempt {
-				return true
-			}
-		}
-	}
-	return false
+	x := c.ghosts[id]
+	return x != nil && slices.ContainsFunc(x.zombies, func(z zombie) bool { return z.id == id && z.attempt == attempt })
 }
 
 // joinZombies: what the boot does not run any more has ended while nobody listened.
 func (c *Core) joinZombies(a *actorEntry, boot string, runs map[ID]Attempt) {
-	keep := a.zombies[:0]
-	for _, z := range a.zombies {
-		if r, ok := runs[z.id]; z.host != boot || ok && r.Number == z.attempt {
-			keep = append(keep, z)
-		}
-	}
-	a.zombies = keep
-	c.exorcised(a)
+	c.exorcise(a, func(z zombie) bool {
+		r, ok := runs[z.id]
+		return z.host == boot && !(ok && r.Number == z.attempt)
+	})
 }
 
 // Drain withdraws what has not started and replies, with the number of those,

@@ -134,6 +134,9 @@ func (c *Core) Own(now Now, storeSeq uint64) bool {
 	}
 	c.sortLost()
 	c.beginSweep() // the owner before may not have come to the end
+	for _, a := range sortedActors(c.haunted) {
+		c.unkept = append(c.unkept, c.haunted[a])
+	}
 	c.linkChildren()
 	old := false
 	for _, e := range c.openEntries() {

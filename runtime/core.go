@@ -59,6 +59,7 @@ type Core struct {
 	flows   map[ID][]*entry
 	actors  map[Actor]*actorEntry
 	haunted map[Actor]*actorEntry // actors with zombies
+	ghosts  map[ID]*actorEntry    // the same by the request of a zombie
 	// The zombies of a keptActor that goes on, and its first record.
 	keptZombies []zombie
 	keptFrom    uint64
@@ -104,7 +105,8 @@ type Core struct {
 	turns      uint64       // of suspects
 	losing     []*hostEntry // lost, and still to be gone through
 	reviews    []*review
-	budget     int // what this step may still start
+	unkept     []*actorEntry // haunted since the last purges, see keepHaunted
+	budget     int           // what this step may still start
 	drains     []*drain
 	purges     []*purge
 	fenceWait  map[uint16]bool // partitions that have not answered the fence question
@@ -147,7 +149,7 @@ func New(cfg Config) *Core {
 	c := &Core{
 		cfg: cfg, me: hash64(cfg.Node),
 		entries: map[ID]*entry{}, homes: map[ID]*homeEntry{}, endings: map[ID]*ending{},
-		keys: map[string]ID{}, flows: map[ID][]*entry{}, actors: map[Actor]*actorEntry{}, haunted: map[Actor]*actorEntry{}, cancels: map[string]map[ID]*entry{},
+		keys: map[string]ID{}, flows: map[ID][]*entry{}, actors: map[Actor]*actorEntry{}, haunted: map[Actor]*actorEntry{}, ghosts: map[ID]*actorEntry{}, cancels: map[string]map[ID]*entry{},
 		parked: map[component]*parking{}, hosts: map[string]*hostEntry{},
 		offers: map[component][]*hostEntry{}, lost: map[string]*lostEntry{},
 		reminders: map[Actor]reminderList{}, subs: map[Actor]map[string]*subEntry{},

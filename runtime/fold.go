@@ -134,8 +134,7 @@ func (c *Core) apply(r *Record) {
 	case *unplaced:
 		if a := c.actors[b.actor]; a != nil {
 			c.unplace(a)
-			a.zombies = nil // a host deactivates what runs nothing
-			c.exorcised(a)
+			c.exorcise(a, func(zombie) bool { return true }) // a host deactivates what runs nothing
 			c.dropActor(a)
 		}
 	case *hostLost:
@@ -521,22 +520,13 @@ func (c *Core) applyHostLost(seq uint64, b *hostLost) {
 		c.stop(e, b.beside)
 	}
 	for _, a := range sortedActors(c.haunted) {
-		x := c.haunted[a]
-		x.zombies = slices.DeleteFunc(x.zombies, func(z zombie) bool { return z.host == b.boot })
-		c.exorcised(x)
+		c.exorcise(c.haunted[a], func(z zombie) bool { return z.host == b.boot })
 	}
 	c.removeOffers(h)
 	delete(c.hosts, b.boot)
 	c.losing = append(c.losing, h)
 	for !c.owned && len(c.losing) > 0 {
 		c.nextPiece()
-	}
-}
-
-// exorcised forgets that an actor had zombies when it has none left.
-func (c *Core) exorcised(a *actorEntry) {
-	if len(a.zombies) == 0 {
-		delete(c.haunted, a.actor)
 	}
 }
 

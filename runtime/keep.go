@@ -104,6 +104,9 @@ func (k *keepList) oldestEnding() *ending {
 // OldestLive is the first record that is still needed.
 func (c *Core) OldestLive() uint64 {
 	oldest := c.seq + 1
+	if len(c.unkept) > 0 {
+		oldest = c.head
+	}
 	for _, n := range []*node{c.keep.live.first, c.keep.endings.first} {
 		if n != nil && n.base < oldest {
 			oldest = n.base
@@ -123,6 +126,7 @@ type Keep struct {
 const keepBytes = 2 << 20
 
 func (in *Keep) decide(c *Core) {
+	c.keepHaunted(in.Limit)
 	live, counted, size := c.keep.live.first, len(c.records), 0
 	for range in.Limit {
 		for live != nil && live.base < in.Before && absent(live) {
@@ -361,12 +365,11 @@ func (c *Core) applyKeptActor(seq uint64, k *keptActor) {
 	}
 	a := c.actorEntry(k.actor)
 	// The owner may have known without a record that some have ended.
-	a.zombies, c.keptZombies = c.keptZombies, nil
-	if len(a.zombies) > 0 {
-		c.haunted[a.actor] = a
-	} else {
-		c.exorcised(a)
+	c.exorcise(a, func(zombie) bool { return true })
+	for _, z := range c.keptZombies {
+		c.haunt(a, z)
 	}
+	c.keptZombies = nil
 	if k.host != "" {
 		deact, idle := a.deactivating, a.idle
 		c.placeActor(a, k.host, c.keptFrom) // all its records are needed

@@ -259,3 +259,66 @@ func TestKeptActorWithManyZombies(t *testing.T) {
 		t.Errorf("record %d is the oldest that is needed, all from %d on are", live, before+1)
 	}
 }
+
+// What runs when its app is purged is kept anew in pieces, by the next owner too, and
+// nothing of it is cut off before. The end of one looks at no other.
+func TestPurgeOfManyThatRun(t *testing.T) {
+	const n = 30_000
+	b := newBench(t, Config{})
+	b.host("h1")
+	var as []Attempt
+	for i := range n {
+		e := b.submit(Request{Target: Target{App: "dp", Type: "A", ID: fmt.Sprint(i)}})
+		as = append(as, b.c.attemptOf(e))
+	}
+	join := func() {
+		info := HostInfo{Boot: "h1", App: "dp", Service: "s", Actors: []string{"A", "B"}, Grace: 6000}
+		b.step(&HostJoined{Info: info, Join: JoinAnswer{Running: as}})
+	}
+	purged := len(b.log)
+	inPieces := func() {
+		for {
+			began := len(b.log)
+			b.step(&Tick{})
+			if got := len(b.log) - began; got > pieceSize+n/idsInRecord+5 {
+				t.Fatalf("%d records in one step", got)
+			}
+			if len(b.c.haunted) < n {
+				t.Fatalf("%d actors are haunted", len(b.c.haunted))
+			}
+			if b.c.Due(b.now) > 0 {
+				return
+			}
+			if len(b.c.unkept) > 0 && b.c.OldestLive() > max(uint64(purged), b.c.head) {
+				t.Fatal("what is not kept anew may be cut off")
+			}
+		}
+	}
+	b.step(&Purge{App: "dp", Waiter: "p"})
+	if got := len(b.log) - purged; got > pieceSize+n/idsInRecord+5 {
+		t.Errorf("%d records in the step of the purge", got)
+	}
+	b.step(&Tick{})
+	b.restart() // in the middle
+	join()
+	inPieces()
+	b.step(&Mark{})
+	cut := len(b.log) - 1
+	for before := b.c.Seq(); b.c.OldestLive() < before; {
+		b.step(&Keep{Before: before, Limit: 512})
+	}
+	b.log = b.log[cut:]
+	b.restart()
+	join()
+	inPieces()
+	begin := time.Now()
+	for _, a := range as {
+		b.step(&Answered{Boot: "h1", Answer: Answer{Attempt: a, Outcome: &Outcome{Status: 200}}})
+	}
+	if took := time.Since(begin); took > 10*time.Second { // 0.3 s when each is found, half a minute when it is looked for
+		t.Errorf("the ends took %v", took)
+	}
+	if len(b.c.haunted) != 0 {
+		t.Errorf("%d actors are haunted by what has ended", len(b.c.haunted))
+	}
+}
