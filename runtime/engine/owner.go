@@ -43,11 +43,12 @@ type ownerLoop struct {
 	telling sync.Mutex // orders the notes about what is owned
 
 	turn  int           // of the loop: which partition is tried next for all
-	slots chan struct{} // bounds how many partitions are taken at a time
+	slots chan struct{} // bounds how many partitions are read at a time
 	tasks sync.WaitGroup
 }
 
-// takeAtOnce bounds the partitions that are read and claimed side by side.
+// takeAtOnce bounds the partitions that are read side by side. Only a log that
+// answers has a turn, and none is kept for what waits without a bound.
 const takeAtOnce = 8
 
 func newOwnerLoop(m *Mesh) *ownerLoop {

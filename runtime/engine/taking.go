@@ -44,25 +44,29 @@ func (o *ownerLoop) try(ctx context.Context, p uint16) {
 			o.m.tellOwns()
 		}
 	}()
-	select {
-	case o.slots <- struct{}{}:
-	case <-ctx.Done():
-		return
+	free := func() {}
+	_, _, err := o.m.part(p).log.Bounds(ctx)
+	if err == nil { // else it would wait for the log in its turn
+		select {
+		case o.slots <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		free = sync.OnceFunc(func() { <-o.slots })
+		defer free()
+		x := o.plan(p)
+		if x.step == runtime.OwnershipKeep {
+			return
+		}
+		if x.step == runtime.OwnershipClaim {
+			claimed = true
+			o.mu.Lock()
+			o.busy[p] = true
+			o.mu.Unlock()
+			o.m.tellOwns()
+		}
+		err = o.take(ctx, p, x, free)
 	}
-	free := sync.OnceFunc(func() { <-o.slots })
-	defer free()
-	x := o.plan(p)
-	if x.step == runtime.OwnershipKeep {
-		return
-	}
-	if x.step == runtime.OwnershipClaim {
-		claimed = true
-		o.mu.Lock()
-		o.busy[p] = true
-		o.mu.Unlock()
-		o.m.tellOwns()
-	}
-	err := o.take(ctx, p, x, free)
 	o.reached(err)
 	if err != nil && ctx.Err() == nil {
 		o.m.cfg.Logger.Debug("a partition was not taken", "partition", p, "error", err)
@@ -108,7 +112,7 @@ func (p *partition) damaged(err error) {
 }
 
 // take reads the log of a partition, has its owner hand it over when there is a
-// living one, and claims it.
+// living one, and claims it. It frees its turn when it has read.
 func (o *ownerLoop) take(ctx context.Context, n uint16, x plan, free func()) error {
 	p, began := o.m.part(n), time.Now()
 	t, err := p.read(ctx)
@@ -139,13 +143,13 @@ func (o *ownerLoop) take(ctx context.Context, n uint16, x plan, free func()) err
 		}
 		certain = true
 	}
+	free() // a claim that has no answer is repeated for as long as it takes
 	if err := t.claim(ctx); err != nil {
 		return err
 	}
 	if t.core.Epoch() > x.own.epoch+1 { // another has owned it since, who may live
 		certain = false
 	}
-	free()
 	if !certain && t.core.Epoch() > 1 {
 		pauseFor(ctx, o.m.afterClaim())
 	}
