@@ -252,8 +252,9 @@ type drain struct {
 }
 
 func (in *Drain) decide(c *Core) {
-	d := &drain{waiter: in.Waiter, n: c.withdrawAll(in.App, CodeDrained, "the app was drained before this request started"), waiting: map[ID]struct{}{}}
-	for _, e := range c.entriesOf(in.App) {
+	d := &drain{waiter: in.Waiter, waiting: map[ID]struct{}{}}
+	es := c.entriesOf(in.App)
+	for _, e := range es {
 		d.waiting[e.req.ID] = struct{}{}
 	}
 	for id, h := range c.homes {
@@ -262,6 +263,7 @@ func (in *Drain) decide(c *Core) {
 		}
 	}
 	c.drains = append(c.drains, d)
+	c.withdrawAll(&withdrawal{es: es, code: CodeDrained, why: "the app was drained before this request started", drain: d})
 }
 
 func (c *Core) checkDrains() {

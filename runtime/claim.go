@@ -198,6 +198,11 @@ func (c *Core) StepDown() {
 			c.refuse(w, again)
 		}
 	}
+	for _, w := range c.withdrawals {
+		if w.waiter != nil {
+			c.refuse(w.waiter, again)
+		}
+	}
 	for _, d := range c.drains {
 		c.refuse(d.waiter, again)
 	}

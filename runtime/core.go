@@ -90,31 +90,32 @@ type Core struct {
 	endSize    int
 
 	// memory of the owner
-	sweepTo    uint64       // the sweep ends behind this record
-	sweepNext  bool         // another purge came meanwhile: once more
-	lostOrder  []*lostEntry // oldest first
-	oldPasts   fading[*past]
-	oldWishes  fading[*wish]
-	strangers  map[string]bool // boots that have ended and never had anything from here
-	strange    []string        // the same, oldest first
-	timers     timerHeap       // by the clock that does not jump
-	walls      timerHeap       // by the wall clock
-	dirty      []*actorEntry
-	dirtyParks []component
-	woken      []*entry     // interrupted requests of services to look at
-	turns      uint64       // of suspects
-	losing     []*hostEntry // lost, and still to be gone through
-	reviews    []*review
-	unkept     []*actorEntry // haunted since the last purges, see keepHaunted
-	budget     int           // what this step may still start
-	drains     []*drain
-	purges     []*purge
-	fenceWait  map[uint16]bool // partitions that have not answered the fence question
-	fenceAsked int64
-	inquiries  map[string]*inquiry // by boot
-	lastTick   int64
-	blocked    map[string][]any // waiters of full groups
-	leaving    []*leaving       // subscriptions that are removed in pieces
+	sweepTo     uint64       // the sweep ends behind this record
+	sweepNext   bool         // another purge came meanwhile: once more
+	lostOrder   []*lostEntry // oldest first
+	oldPasts    fading[*past]
+	oldWishes   fading[*wish]
+	strangers   map[string]bool // boots that have ended and never had anything from here
+	strange     []string        // the same, oldest first
+	timers      timerHeap       // by the clock that does not jump
+	walls       timerHeap       // by the wall clock
+	dirty       []*actorEntry
+	dirtyParks  []component
+	woken       []*entry     // interrupted requests of services to look at
+	turns       uint64       // of suspects
+	losing      []*hostEntry // lost, and still to be gone through
+	reviews     []*review
+	withdrawals []*withdrawal
+	unkept      []*actorEntry // haunted since the last purges, see keepHaunted
+	budget      int           // what this step may still start
+	drains      []*drain
+	purges      []*purge
+	fenceWait   map[uint16]bool // partitions that have not answered the fence question
+	fenceAsked  int64
+	inquiries   map[string]*inquiry // by boot
+	lastTick    int64
+	blocked     map[string][]any // waiters of full groups
+	leaving     []*leaving       // subscriptions that are removed in pieces
 
 	publishings map[ID]*publishing // as far as published goes back
 	published   []ID

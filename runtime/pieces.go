@@ -44,10 +44,10 @@ func (c *Core) review(r *review) {
 	c.nextPiece()
 }
 
-// nextPiece goes on with what a purge has left, with hosts that were lost, then
-// with reviews.
+// nextPiece goes on with what a purge has left, with withdrawals, with hosts that
+// were lost, then with reviews.
 func (c *Core) nextPiece() {
-	n := c.keepHaunted(pieceSize)
+	n := c.withdrawSome(c.keepHaunted(pieceSize))
 	for len(c.losing) > 0 && n > 0 {
 		h := c.losing[0]
 		for ; len(h.placed) > 0 && n > 0; n-- {
@@ -78,7 +78,9 @@ func (c *Core) nextPiece() {
 }
 
 // inPieces tells that there are pieces left.
-func (c *Core) inPieces() bool { return len(c.unkept) > 0 || len(c.losing) > 0 || len(c.reviews) > 0 }
+func (c *Core) inPieces() bool {
+	return len(c.unkept) > 0 || len(c.withdrawals) > 0 || len(c.losing) > 0 || len(c.reviews) > 0
+}
 
 // letGo takes the last actor off a host that was lost. Most are idle and just
 // forgotten. An actor that is looked at before its turn is off it already.

@@ -391,17 +391,45 @@ type CancelAll struct {
 }
 
 func (in *CancelAll) decide(c *Core) {
-	n := c.withdrawAll(in.App, CodeCancelled, "the request was cancelled")
-	c.replyValue(in.Waiter, n)
+	c.withdrawAll(&withdrawal{es: c.entriesOf(in.App), code: CodeCancelled, why: "the request was cancelled", waiter: in.Waiter})
 }
 
-func (c *Core) withdrawAll(app string, code Code, why string) int {
-	n := 0
-	for _, e := range c.entriesOf(app) {
-		if !e.hasStarted() && e.phase != gone {
-			c.end(e, (&Error{code, why, e.req.ID}).Outcome())
-			n++
+// A withdrawal ends, in pieces, those of some requests that have not started.
+type withdrawal struct {
+	es     []*entry
+	code   Code
+	why    string
+	n      int // ended by it
+	waiter any // is told n
+	drain  *drain
+}
+
+func (c *Core) withdrawAll(w *withdrawal) {
+	c.withdrawals = append(c.withdrawals, w)
+	c.withdrawSome(pieceSize)
+}
+
+// withdrawSome goes on with the oldest withdrawal; it returns what is left of n.
+func (c *Core) withdrawSome(n int) (left int) {
+	for len(c.withdrawals) > 0 && n > 0 {
+		w := c.withdrawals[0]
+		for ; len(w.es) > 0 && n > 0; n-- {
+			e := w.es[0]
+			w.es[0] = nil
+			w.es = w.es[1:]
+			if !e.hasStarted() && e.phase != gone {
+				c.end(e, (&Error{w.code, w.why, e.req.ID}).Outcome())
+				w.n++
+				if w.drain != nil {
+					w.drain.n = w.n // the rest may end by itself
+				}
+			}
 		}
+		if len(w.es) > 0 {
+			break
+		}
+		c.withdrawals = c.withdrawals[1:]
+		c.replyValue(w.waiter, w.n)
 	}
 	return n
 }
