@@ -33,7 +33,7 @@ var memoryOnly = map[string]bool{
 	"groupEntry.node": true, "groupEntry.kept": true, "groupEntry.away": true, "groupTells.asked": true, // asked anew
 	"Core.sweepTo": true, "Core.sweepNext": true, "Core.lostOrder": true, "Core.oldPasts": true, "Core.oldWishes": true, "Core.strangers": true, "Core.strange": true,
 	"serviceEntry.node": true, "lostEntry.node": true, "appEntry.node": true, "appEntry.links": true, "appEntry.purged": true,
-	"outEntry.node": true, "outEntry.sent": true,
+	"outEntry.node": true, "outEntry.sent": true, "outbox.size": true, "outbox.again": true, "outbox.againAt": true,
 }
 
 // What may be forgotten without a record: a fold may know more than the owner.

@@ -283,6 +283,11 @@ type outbox struct {
 	next    uint64               // number of the next message
 	first   uint64               // memory: no pending one has a lower number
 	pending map[uint64]*outEntry // by number
+	size    int                  // memory: bytes of them
+	// memory: the last one that was sent again, and when; 0 when none was that
+	// is not confirmed
+	again   uint64
+	againAt int64
 }
 
 type outEntry struct {

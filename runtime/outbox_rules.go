@@ -82,7 +82,7 @@ func (c *Core) applyOut(seq uint64, m *OutMessage) {
 	e := &outEntry{to: m.To, n: m.N, payload: m.Payload}
 	c.keep.place(&e.node, seq, e)
 	o.add(e)
-	if c.owned && len(o.pending) <= outWindow {
+	if c.owned && (len(o.pending) == 1 || len(o.pending) <= outWindow && o.size <= outBytes) {
 		c.send(e)
 	}
 }
@@ -92,11 +92,16 @@ func (o *outbox) add(e *outEntry) {
 		o.first = e.n
 	}
 	o.pending[e.n] = e
+	o.size += len(e.payload)
 }
 
-// outWindow is how many messages may be on their way to one partition. The
-// receiver takes the next one only, so more would be sent in vain when one is lost.
-const outWindow = 256
+const (
+	// outWindow is how many messages may be on their way to one partition. The
+	// receiver takes the next one only, so more would be sent in vain when one is lost.
+	outWindow = 256
+	// outBytes is how many bytes, when it is more than one message.
+	outBytes = 4 << 20
+)
 
 func (c *Core) send(e *outEntry) {
 	e.sent = c.now.Mono
@@ -115,9 +120,17 @@ func (in *Acked) decide(c *Core) {
 		if e := o.pending[o.first]; e != nil {
 			c.keep.remove(&e.node)
 			delete(o.pending, o.first)
+			o.size -= len(e.payload)
 		}
 	}
+	again := o.again > 0 && o.again <= in.N // it was lost, or those that were sent behind it are on their way still
+	if again {
+		o.again = 0
+	}
 	for _, e := range o.window() {
+		if again && e.sent <= o.againAt {
+			e.sent = 0
+		}
 		if e.sent == 0 {
 			c.send(e)
 		}
@@ -129,20 +142,30 @@ func (in *Acked) decide(c *Core) {
 func (o *outbox) window() []*outEntry {
 	size := min(len(o.pending), outWindow)
 	es := make([]*outEntry, 0, size)
+	bytes := 0
 	for n := o.first; len(es) < size; n++ {
 		if e := o.pending[n]; e != nil {
+			if bytes += len(e.payload); bytes > outBytes && len(es) > 0 {
+				break
+			}
 			es = append(es, e)
 		}
 	}
 	return es
 }
 
-// resend repeats what has not been confirmed for a second.
+// resend repeats the oldest message that has not been confirmed for a second. The
+// others follow when that one is confirmed: a receiver that is stuck is not sent
+// all of them again and again.
 func (c *Core) resend() {
 	for p := range c.cfg.Partitions {
 		if o := c.out[uint16(p)]; o != nil {
-			for _, e := range o.window() {
-				if e.sent == 0 || c.now.Mono-e.sent >= 1000 {
+			for i, e := range o.window() {
+				late := i == 0 && c.now.Mono-e.sent >= 1000
+				if late && e.sent != 0 {
+					o.again, o.againAt = e.n, c.now.Mono
+				}
+				if late || e.sent == 0 {
 					c.send(e)
 				}
 			}

@@ -49,3 +49,44 @@ func TestKeepOfManyMessages(t *testing.T) {
 		}
 	}
 }
+
+// What is on its way to one partition is bounded in bytes, too, and a partition that
+// does not answer is sent one message again, not all of them.
+func TestOutboxIsBoundedInBytes(t *testing.T) {
+	const n = 20
+	b := newBench(t, Config{Partitions: 2})
+	b.step(&RaiseLevel{2})
+	sent := func(effects []Effect) (ns []uint64) {
+		for _, e := range effects {
+			if e.Kind == ToPartition {
+				ns = append(ns, e.N)
+			}
+		}
+		return ns
+	}
+	for range n {
+		b.c.emit(&received{}, OutMessage{To: 1, Payload: make([]byte, 1<<20)})
+	}
+	_, effects := b.c.Take()
+	if ns := sent(effects); len(ns) != 4 {
+		t.Errorf("%v were sent at once", ns)
+	}
+	for range 5 {
+		b.now.Mono += 1100
+		if ns := sent(b.step(&Tick{})); len(ns) != 1 || ns[0] != 1 {
+			t.Fatalf("%v were sent again to a partition that does not answer", ns)
+		}
+	}
+	if ns := sent(b.step(&Acked{Partition: 1, N: 1})); fmt.Sprint(ns) != "[2 3 4 5]" {
+		t.Errorf("%v were sent when one was confirmed that had been lost", ns)
+	}
+	for i := uint64(2); i <= n; i++ { // without loss each goes once
+		ns := sent(b.step(&Acked{Partition: 1, N: i}))
+		if want := i + 4; want <= n && (len(ns) != 1 || ns[0] != want) || want > n && len(ns) > 0 {
+			t.Errorf("%v were sent when %d was confirmed", ns, i)
+		}
+	}
+	if o := b.c.outboxTo(1); o.size != 0 || len(o.pending) != 0 {
+		t.Errorf("%d bytes of %d messages are left", o.size, len(o.pending))
+	}
+}

@@ -39,7 +39,8 @@ type partition struct {
 
 	mu     sync.Mutex
 	inputs []runtime.Input
-	debts  []debt // of what is in inputs
+	debts  []debt           // of what is in inputs
+	queued map[message]bool // messages of other partitions in inputs
 	closed bool
 	wake   chan struct{}
 
@@ -66,7 +67,7 @@ type partStats struct {
 
 func newPartition(m *Mesh, n uint16, log runtime.Log) *partition {
 	p := &partition{
-		m: m, n: n, log: log, wake: make(chan struct{}, 1), orders: make(chan func(context.Context), 4),
+		m: m, n: n, log: log, wake: make(chan struct{}, 1), queued: map[message]bool{}, orders: make(chan func(context.Context), 4),
 		logger: m.cfg.Logger.With("partition", n),
 	}
 	p.applier.Store(newApplier(p))
@@ -98,11 +99,33 @@ func (p *partition) push(ins ...runtime.Input) {
 	}
 }
 
+// A message of another partition, by its number there.
+type message struct {
+	from uint16
+	n    uint64
+}
+
+// deliver pushes a message of another partition, which may send it again while it
+// is here: once is enough.
+func (p *partition) deliver(d *runtime.Deliver) {
+	x := message{d.From, d.N}
+	p.mu.Lock()
+	here := p.queued[x]
+	if !here && !p.closed {
+		p.queued[x] = true
+	}
+	p.mu.Unlock()
+	if !here {
+		p.push(d)
+	}
+}
+
 func (p *partition) take(spare []runtime.Input) []runtime.Input {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	ins := p.inputs
 	p.inputs = spare[:0]
+	clear(p.queued)
 	p.settle()
 	return ins
 }

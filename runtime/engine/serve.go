@@ -131,7 +131,7 @@ func (m *Mesh) heardInput(n *InputNote) {
 	}
 	switch {
 	case n.Deliver != nil:
-		p.push(n.Deliver)
+		p.deliver(n.Deliver)
 	case n.Acked != nil:
 		p.push(n.Acked)
 	case n.FenceAsk != nil:
