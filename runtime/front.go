@@ -1,5 +1,8 @@
 package runtime
 
+// Floor is the record in front of which the log may be cut, 0 when that is not known.
+func (c *Core) Floor() uint64 { return c.floor }
+
 // Front tells what is wrong with the front of a log that was folded to its end;
 // records is whether it holds anything, or ever did. A log that was cut begins
 // with a header in front of which it might be cut, which the headers behind say

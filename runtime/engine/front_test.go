@@ -135,3 +135,47 @@ func TestBodiesInADeletedFront(t *testing.T) {
 	})
 	eventually(t, "the others have run", func() bool { return int(runs.Load()) >= s.Pending && next.Stats().Pending == 0 })
 }
+
+// The last owner's cut may land when the next one has begun: nobody else has
+// deleted anything then. What goes further is somebody else's.
+func TestLateCutOfTheLastOwner(t *testing.T) {
+	r := newMeshRig(t, 1)
+	l := r.logs[0]
+	cut := make(chan uint64, 1)
+	l.late = func(before uint64) {
+		select {
+		case cut <- before:
+		default:
+		}
+	}
+	m := r.open("a", func(c *engine.Config) { c.TrimAt = 4 << 10 })
+	act := runtime.Actor{App: "app", Type: "A", ID: "1"}
+	var before uint64
+	for before == 0 {
+		op := runtime.StateOp{Actor: act, Verb: runtime.StateSet, Key: "k", Value: make([]byte, 300)}
+		if _, err := m.State(within(t), op); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case before = <-cut:
+		default:
+		}
+	}
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	delete(r.nodes, "a")
+	next := r.open("b") // with a large threshold: it cuts nothing itself
+	l.mu.Lock()
+	l.late, l.start = nil, int(before)
+	l.mu.Unlock()
+	seen := l.bounds.Load()
+	eventually(t, "the next owner looks where the log begins", func() bool { return l.bounds.Load() > seen+2 })
+	if n := next.Stats().LogsTorn; n != 0 {
+		t.Errorf("a late cut was taken for somebody else's")
+	}
+	l.mu.Lock()
+	l.start = len(l.records) - 1
+	l.mu.Unlock()
+	eventually(t, "a deletion that goes further is said", func() bool { return next.Stats().LogsTorn > 0 })
+}

@@ -32,6 +32,9 @@ type memLog struct {
 	// gone is set while the log is out of reach; asked counts who tries.
 	gone  atomic.Bool
 	asked atomic.Int64
+	// late takes the cuts that are asked for, which then do not land.
+	late   func(before uint64)
+	bounds atomic.Int64 // questions where it begins
 }
 
 func (l *memLog) reach() error {
@@ -103,6 +106,7 @@ func (l *memLog) Bounds(context.Context) (start, end uint64, err error) {
 	if err := l.reach(); err != nil {
 		return 0, 0, err
 	}
+	l.bounds.Add(1)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return uint64(l.start), uint64(len(l.records)), nil
@@ -111,6 +115,10 @@ func (l *memLog) Bounds(context.Context) (start, end uint64, err error) {
 func (l *memLog) Trim(_ context.Context, before uint64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.late != nil {
+		l.late(before)
+		return nil
+	}
 	l.start = max(l.start, int(before))
 	return nil
 }

@@ -192,7 +192,7 @@ func (p *partition) begin(ctx context.Context, t *term, began time.Time) error {
 	p.share, t.share.held = t.share, 0
 	p.proof = p.m.stamp(t.claimed)
 	p.trim.reset(t.marks, t.core)
-	p.front.Store(t.start)
+	p.front.Store(max(t.start, t.places.of(t.core.Floor()))) // a cut of the owner before may land late
 	p.startApplier(ctx, t)
 	p.epoch.Store(t.core.Epoch())
 	p.owning.Store(true)
