@@ -75,6 +75,11 @@ func (o *overlay) age(now int64) {
 	if cut <= o.forgotten {
 		return
 	}
+	o.forget(cut)
+}
+
+// forget drops what the store has up to a position.
+func (o *overlay) forget(cut uint64) {
 	o.forgotten = cut
 	for len(o.recent) > 0 && o.recent[0].seq <= cut {
 		o.drop(&o.recent[0])
@@ -102,6 +107,13 @@ func (c *Core) Ahead() int64 { return c.view.ahead }
 // SetRoom says how many bytes of changes may be added on this node to those that
 // the store lacks. A store that takes them keeps that far away.
 func (c *Core) SetRoom(bytes int64) { c.view.room, c.view.bound = bytes, true }
+
+// StoreHas lets go of what the folded records mean for the store. It is for who
+// folds a log for its changes, and decides nothing.
+func (c *Core) StoreHas() {
+	c.view.reach(c.seq)
+	c.view.forget(c.seq)
+}
 
 // roomFor refuses what brings the store changes that would wait in memory
 // without a bound. A partition that the store has in full may always go on.

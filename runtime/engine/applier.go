@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -21,6 +22,7 @@ type applier struct {
 	changes    []runtime.StoreChange
 	busy       bool   // changes were taken and are not in the store yet
 	upTo       uint64 // everything up to here is in changes or in the store
+	unread     uint64 // what the log says up to here was not taken into changes
 	needs      uint64 // the log begins behind this change: a store that lacks it is lost
 	lastChange uint64 // position of the last change of all
 	applied    uint64
@@ -46,7 +48,10 @@ func (p *partition) startApplier(ctx context.Context, t *term) {
 	a := newApplier(p)
 	a.needs, a.lastChange = t.needs, t.core.LastChange()
 	a.changes, a.applied, a.upTo = t.changes, t.applied, max(t.applied, t.core.Seq())
-	a.known = t.stored && t.applied >= a.needs
+	a.known = t.stored && t.applied >= a.needs && !t.unread
+	if t.unread {
+		a.unread = t.core.Seq()
+	}
 	ctx, a.stop = context.WithCancel(context.WithoutCancel(ctx))
 	p.applier.Store(a)
 	a.signal()
@@ -275,7 +280,7 @@ func (a *applier) write(ctx context.Context, changes []runtime.StoreChange, from
 // something, and the log is read again for it).
 func (a *applier) locate(ctx context.Context) bool {
 	a.mu.Lock()
-	known, begin := a.known, max(a.applied, a.needs)
+	known, begin, unread := a.known, max(a.applied, a.needs, a.unread), a.unread > 0
 	lost, lostAt := a.lost, a.lostAt
 	a.mu.Unlock()
 	if known {
@@ -291,16 +296,19 @@ func (a *applier) locate(ctx context.Context) bool {
 	}
 	var again []runtime.StoreChange
 	if got < begin {
-		var needs uint64
-		if again, needs, err = a.p.reread(ctx, got); err != nil {
-			a.p.logger.Warn("the store has fallen back, and the log cannot be read", "error", err)
+		if !unread {
+			a.p.logger.Warn("the store has fallen back and is brought up to date from the log", "applied", got, "expected", begin)
+		}
+		t := a.p.newTerm()
+		defer t.drop()
+		if err := t.heal(ctx, got); err == errBehind {
+			a.lose(got, t.needs)
+			return true
+		} else if err != nil {
+			a.trouble.say(a.p.logger, "the store cannot be brought up to date from the log", err)
 			return false
 		}
-		if got < needs {
-			a.lose(got, needs)
-			return true
-		}
-		a.p.logger.Warn("the store has fallen back and is brought up to date from the log", "applied", got, "expected", begin)
+		again, got = t.changes, t.applied
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -314,7 +322,7 @@ func (a *applier) locate(ctx context.Context) bool {
 			keep = append(keep, c)
 		}
 	}
-	a.changes, a.applied, a.known, a.lost = keep, got, true, nil
+	a.changes, a.applied, a.known, a.lost, a.unread = keep, got, true, nil, 0
 	a.synced = min(a.synced, got)
 	a.upTo = max(a.upTo, last)
 	a.p.push(&runtime.StoreApplied{Seq: got})
@@ -333,13 +341,50 @@ func (a *applier) lose(applied, needs uint64) {
 	}
 }
 
-// reread folds the log anew for what it says to the store behind a position.
-func (p *partition) reread(ctx context.Context, behind uint64) (changes []runtime.StoreChange, needs uint64, err error) {
-	t := p.newTerm()
-	defer t.drop()
-	t.applied = behind
-	if err := t.to(ctx, 0); err != nil {
-		return nil, 0, err
+// piece is about how many bytes of changes are read from a log at a time.
+const piece = 8 << 20
+
+func changeSize(c *runtime.StoreChange) (bytes int64) {
+	for i := range c.Writes {
+		bytes += int64(len(c.Writes[i].Key) + len(c.Writes[i].Value) + 100)
 	}
-	return t.changes, t.needs, nil
+	return bytes
+}
+
+// errBehind: the log begins behind a change that the store lacks.
+var errBehind = errors.New("the log does not reach back to where the store is")
+
+// heal folds the log anew for what it says to the store behind a position, and
+// brings it there in pieces; the last one is left in changes.
+func (t *term) heal(ctx context.Context, behind uint64) error {
+	t.applied = behind
+	store := t.p.m.cfg.Store
+	return t.visit(ctx, 0, func() error {
+		switch {
+		case t.first == 0:
+			return nil
+		case t.applied < t.needs:
+			return errBehind
+		}
+		if t.core.Ahead() > piece {
+			t.core.StoreHas() // this core is never asked
+		}
+		if t.size <= piece {
+			return nil
+		}
+		var writes []runtime.Mutation
+		to := t.changes[len(t.changes)-1].Seq
+		for _, c := range t.changes {
+			writes = append(writes, c.Writes...)
+		}
+		got, err := store.Apply(ctx, t.p.n, t.applied, to, writes)
+		switch {
+		case err != nil:
+			return err
+		case got != to:
+			return runtime.Errorf(runtime.CodeStoreAway, "it is at %d in place of %d", got, to)
+		}
+		t.changes, t.size, t.applied = nil, 0, to
+		return nil
+	})
 }

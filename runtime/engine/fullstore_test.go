@@ -25,6 +25,75 @@ func (s *fullStore) Apply(ctx context.Context, p uint16, from, to uint64, w []ru
 	return s.Store.Apply(ctx, p, from, to, w)
 }
 
+// A scale weighs what a store gets at a time.
+type scale struct {
+	runtime.Store
+	most atomic.Int64
+}
+
+func (s *scale) Apply(ctx context.Context, p uint16, from, to uint64, w []runtime.Mutation) (uint64, error) {
+	n := int64(0)
+	for i := range w {
+		n += int64(len(w[i].Value))
+	}
+	s.most.Store(max(n, s.most.Load()))
+	return s.Store.Apply(ctx, p, from, to, w)
+}
+
+// A store that lacks much is given it in pieces, by the owner that sees it fall
+// back, and by one that finds it so: neither has all of it in memory.
+func TestStoreIsHealedInPieces(t *testing.T) {
+	const writes, size = 600, 64 << 10 // 37 MiB
+	r := newMeshRig(t, 1)
+	s := &scale{Store: r.store}
+	tune := func(c *engine.Config) { c.Store, c.TrimAt = s, 1<<40 }
+	a := r.open("a", tune)
+	actor := func(i int) runtime.Actor { return runtime.Actor{App: "app", Type: "A", ID: fmt.Sprint(i % 50)} }
+	for i := range writes {
+		v := make([]byte, size)
+		v[0], v[1] = byte(i>>8), byte(i)
+		if _, err := a.State(within(t), runtime.StateOp{Actor: actor(i), Verb: runtime.StateSet, Key: "k", Value: v}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	healed := func(m *engine.Mesh) {
+		t.Helper()
+		for i := writes - 50; i < writes; i++ {
+			eventually(t, "the store has it", func() bool {
+				got, err := m.State(within(t), runtime.StateOp{Actor: actor(i), Verb: runtime.StateGet, Key: "k"})
+				return err == nil && len(got.Value) == size && got.Value[0] == byte(i>>8) && got.Value[1] == byte(i)
+			})
+		}
+		eventually(t, "all is in the store", func() bool {
+			r.store.mu.Lock()
+			defer r.store.mu.Unlock()
+			return len(r.store.entries[0]) >= 50
+		})
+		if most := s.most.Load(); most > 9<<20 || most == 0 {
+			t.Errorf("the store got %d MiB at a time", most>>20)
+		}
+	}
+	loseAll := func() {
+		r.store.mu.Lock()
+		r.store.entries[0], r.store.applied[0] = map[string][]byte{}, 0
+		r.store.mu.Unlock()
+		s.most.Store(0)
+	}
+	eventually(t, "all is in the store", func() bool {
+		r.store.mu.Lock()
+		defer r.store.mu.Unlock()
+		return len(r.store.entries[0]) >= 50
+	})
+	loseAll()
+	healed(a)
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	delete(r.nodes, "a")
+	loseAll()
+	healed(r.open("b", tune))
+}
+
 func codeIn(err error) runtime.Code {
 	var e *runtime.Error
 	if errors.As(err, &e) {
@@ -100,5 +169,38 @@ func TestFullStoreRefusesAtTheDoor(t *testing.T) {
 		if time.Now().After(until) {
 			t.Fatal("state is refused although the store takes changes again")
 		}
+	}
+}
+
+// What a new owner finds in the log of a store that takes nothing may be more than
+// all work may take. Work that needs no store goes on.
+func TestOldChangesKeepNoWorkOut(t *testing.T) {
+	r := newMeshRig(t, 1)
+	a := r.open("a", func(c *engine.Config) { c.TrimAt = 1 << 40 })
+	for i := range 100 {
+		op := runtime.StateOp{Actor: runtime.Actor{App: "app", Type: "A", ID: fmt.Sprint(i)}, Verb: runtime.StateSet, Key: "k", Value: make([]byte, 64<<10)}
+		if _, err := a.State(within(t), op); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	delete(r.nodes, "a")
+	r.store.mu.Lock()
+	r.store.entries[0], r.store.applied[0] = map[string][]byte{}, 0
+	r.store.mu.Unlock()
+	s := &fullStore{Store: r.store}
+	s.full.Store(true)
+	b := r.open("b", func(c *engine.Config) { c.Store, c.Memory = s, 4<<20 })
+	attach(t, b, actorHost("h"), func(*runtime.Invoke) *runtime.Outcome { return ok("1") })
+	for range 10 {
+		if _, err := b.Call(within(t), call("app", "A", "1", "m")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	op := runtime.StateOp{Actor: runtime.Actor{App: "app", Type: "A", ID: "1"}, Verb: runtime.StateSet, Key: "k", Value: []byte("v")}
+	if _, err := b.State(within(t), op); codeIn(err) != runtime.CodeStoreAway {
+		t.Errorf("a change of state: %v", err)
 	}
 }

@@ -102,7 +102,7 @@ const statsPatience = time.Second
 func (m *Mesh) Stats() Stats {
 	ctx, cancel := context.WithTimeout(context.Background(), statsPatience)
 	defer cancel()
-	s := Stats{Hosts: len(m.Hosts("")), HostsLost: m.tally.hostsLost.Load(), HostsEnded: m.tally.hostsEnded.Load(), LogsTorn: m.tally.torn.Load(), WorkBytes: m.memory.held.Load() + m.memory.asking.Load(), WorkLimit: m.memory.limit}
+	s := Stats{Hosts: len(m.Hosts("")), HostsLost: m.tally.hostsLost.Load(), HostsEnded: m.tally.hostsEnded.Load(), LogsTorn: m.tally.torn.Load(), WorkBytes: m.memory.held.Load() + m.memory.asking.Load() + m.memory.ahead.Load(), WorkLimit: m.memory.limit}
 	_ = m.queryMine(ctx, runtime.Query{Kind: runtime.QueryGauges}, func(_ *partition, v any) {
 		g := v.(runtime.Gauges)
 		s.ActiveActors += g.ActiveActors

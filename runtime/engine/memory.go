@@ -10,7 +10,7 @@ type memory struct {
 	held  atomic.Int64
 	// asking is what requests that are under way here bring along.
 	asking atomic.Int64
-	// ahead is what waiting changes take, a part of held; room is what they may.
+	// ahead is what waiting changes take; room is what they may.
 	ahead atomic.Int64
 	room  int64
 }
@@ -23,7 +23,6 @@ type share struct {
 
 // set counts anew, and reports what is too much.
 func (s *share) set(held, ahead int64) (over int64) {
-	held += ahead
 	s.of.ahead.Add(ahead - s.ahead)
 	s.ahead = ahead
 	now := s.of.held.Add(held - s.held)
@@ -31,11 +30,15 @@ func (s *share) set(held, ahead int64) (over int64) {
 	if s.of.limit == 0 {
 		return 0
 	}
-	return now - s.of.limit/2
+	return now + s.of.waiting() - s.of.limit/2
 }
 
 // spare is how much is left.
-func (m *memory) spare() int64 { return m.limit - m.held.Load() - m.asking.Load() }
+func (m *memory) spare() int64 { return m.limit - m.held.Load() - m.asking.Load() - m.waiting() }
+
+// waiting is what waiting changes take of the limit. What a new owner finds in a
+// log may be more; it must not keep work from the door that needs no store.
+func (m *memory) waiting() int64 { return min(m.ahead.Load(), m.room) }
 
 // weigh counts what the core of a term holds and lets go of what is too much.
 func (t *term) weigh() {

@@ -124,7 +124,7 @@ func (m *Mesh) shares() Shares {
 func (a *applier) behind() (records uint64, changes int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if len(a.changes) > 0 || a.busy {
+	if len(a.changes) > 0 || a.busy || a.unread > 0 {
 		records = a.upTo - min(a.upTo, a.applied)
 	}
 	return records, len(a.changes)

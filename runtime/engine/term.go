@@ -30,6 +30,10 @@ type term struct {
 	start   uint64 // offset at which the log begins
 	marks   []mark
 	changes []runtime.StoreChange
+	size    int64 // bytes of changes
+	// unread: there were more changes than are held in memory at a time; the
+	// applier reads them again.
+	unread bool
 }
 
 // errDeposed: another gateway has claimed the partition.
@@ -112,6 +116,16 @@ func (p *partition) readOnce(ctx context.Context) (*term, error) {
 
 // to folds the log from an offset to its end.
 func (t *term) to(ctx context.Context, from uint64) error {
+	return t.visit(ctx, from, func() error {
+		if t.size > piece {
+			t.changes, t.size, t.unread = nil, 0, true
+		}
+		return nil
+	})
+}
+
+// visit does the same, and has each record looked at.
+func (t *term) visit(ctx context.Context, from uint64, each func() error) error {
 	return t.p.log.Read(ctx, from, func(offset uint64, b []byte) error {
 		t.next = offset + 1
 		before := t.core.Seq()
@@ -130,8 +144,9 @@ func (t *term) to(ctx context.Context, from uint64) error {
 			t.weigh()
 		}
 		for _, ch := range t.core.TakeChanges() {
-			if ch.Seq > t.applied {
+			if ch.Seq > t.applied && !t.unread {
 				t.changes = append(t.changes, ch)
+				t.size += changeSize(&ch)
 			}
 		}
 		if valid && t.first == 0 {
@@ -140,7 +155,7 @@ func (t *term) to(ctx context.Context, from uint64) error {
 		if valid && t.core.Seq() != before && runtime.IsHeader(b) {
 			t.marks = append(t.marks, mark{seq: t.core.Seq(), offset: offset, at: runtime.HeaderTime(b)})
 		}
-		return nil
+		return each()
 	})
 }
 
