@@ -137,8 +137,13 @@ func TestWhoShowsATokenIsNoStranger(t *testing.T) {
 		}
 		last = c
 	}
-	before := l.open
-	if got, err := get(); got != "in" || l.open != before {
-		t.Errorf("%q %v: %d connections, then %d", got, err, before, l.open)
+	open := func() int {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.open
+	}
+	before := open()
+	if got, err := get(); got != "in" || open() != before {
+		t.Errorf("%q %v: %d connections, then %d", got, err, before, open())
 	}
 }
