@@ -260,8 +260,8 @@ func (c *Cluster) forget(partition int32) {
 	}
 }
 
-// damaged stops all appends of this process: records that were acknowledged
-// are not there any more.
+// damaged stops all appends of this process, to whatever partition: records that
+// were acknowledged are not there any more.
 func (c *Cluster) damaged(format string, args ...any) error {
 	if c.damage.CompareAndSwap(nil, runtime.Errorf(runtime.CodeDamaged, format, args...)) {
 		c.cfg.Logger.Error("the log of the mesh is damaged; nothing more is written to it", "error", c.damage.Load())

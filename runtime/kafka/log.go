@@ -31,7 +31,8 @@ type log struct {
 	partition int32
 	size      sizes
 
-	next atomic.Uint64 // the log was at least this long
+	next   atomic.Uint64 // the log was at least this long
+	damage atomic.Pointer[runtime.Error]
 
 	mu   sync.Mutex // one Append at a time
 	slow bool       // the last one was
@@ -60,7 +61,7 @@ func (l *log) Append(ctx context.Context, batch [][]byte) (first, next uint64, e
 		l.doubt, l.doubted = fingerprint(batch), true
 		return 0, 0, err
 	}
-	if damage := l.c.Err(); damage != nil {
+	if damage := l.err(); damage != nil {
 		return 0, 0, damage // to ask again would never end
 	}
 	// A certain answer about this attempt says nothing about the one before.
@@ -94,7 +95,7 @@ func (l *log) append(ctx context.Context, batch [][]byte) (first, next uint64, e
 			return 0, 0, err
 		}
 		if known := l.next.Load(); at < known {
-			return 0, 0, l.c.damaged("partition %d of %s went back from record %d to %d: records that Kafka had acknowledged are gone", l.partition, l.c.topic, known, at)
+			return 0, 0, l.damaged(ctx, "partition %d of %s went back from record %d to %d: records that Kafka had acknowledged are gone", l.partition, l.c.topic, known, at)
 		}
 		l.size.add(at, batch[done:done+n])
 		if done == 0 {
@@ -133,7 +134,7 @@ func fingerprint(batch [][]byte) (sum [sha256.Size]byte) {
 
 // produce appends what fits into one batch and returns the offset of its first record.
 func (l *log) produce(ctx context.Context, records [][]byte) (uint64, error) {
-	if err := l.c.Err(); err != nil {
+	if err := l.err(); err != nil {
 		return 0, err
 	}
 	addr, err := l.c.leader(ctx, l.partition)
@@ -197,6 +198,30 @@ func batchOf(records []*sarama.Record) *sarama.RecordBatch {
 		Version: 2, ProducerID: -1, ProducerEpoch: -1, FirstSequence: -1,
 		FirstTimestamp: now, MaxTimestamp: now, LastOffsetDelta: int32(len(records) - 1), Records: records,
 	}
+}
+
+// damaged stops all use of this partition by this process: records that were
+// acknowledged are not there any more. All partitions stop when the topic is
+// another one, or when it cannot be told whether it is.
+func (l *log) damaged(ctx context.Context, format string, args ...any) error {
+	if err := l.c.refresh(ctx); err != nil && l.c.Err() == nil {
+		return l.c.damaged(format, args...)
+	}
+	if l.c.Err() == nil && l.damage.CompareAndSwap(nil, runtime.Errorf(runtime.CodeDamaged, format, args...)) {
+		l.c.cfg.Logger.Error("the log of a partition is damaged; nothing more is written to it", "partition", l.partition, "error", l.damage.Load())
+	}
+	return l.err()
+}
+
+// err is the damage that was found, if any.
+func (l *log) err() error {
+	if err := l.c.Err(); err != nil {
+		return err
+	}
+	if e := l.damage.Load(); e != nil {
+		return e
+	}
+	return nil
 }
 
 // Close: the connections belong to the Cluster.

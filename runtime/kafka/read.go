@@ -54,7 +54,7 @@ func listOffset(b *sarama.Broker, topic string, partition int32, which int64) (i
 func (l *log) atLeader(ctx context.Context, request func(*sarama.Broker) error) error {
 	deadline := time.Now().Add(l.c.cfg.Timeout)
 	for {
-		err := l.c.Err()
+		err := l.err()
 		if err != nil {
 			return err
 		}
@@ -133,7 +133,7 @@ func (l *log) shrunk(ctx context.Context, end uint64) error {
 	}
 	for deadline := time.Now().Add(l.c.cfg.Timeout); end < next; {
 		if time.Now().After(deadline) {
-			return l.c.damaged("partition %d of %s ends at record %d, though Kafka had acknowledged all up to %d", l.partition, l.c.topic, end, next)
+			return l.damaged(ctx, "partition %d of %s ends at record %d, though Kafka had acknowledged all up to %d", l.partition, l.c.topic, end, next)
 		}
 		select {
 		case <-ctx.Done():
@@ -161,7 +161,7 @@ func (l *log) fetch(ctx context.Context, from, end uint64, chunks chan<- chunk) 
 		c := chunk{from: from}
 		c.batches, c.err = l.fetchOne(ctx, from)
 		if c.err == nil {
-			from, c.err = l.follows(c.batches, from)
+			from, c.err = l.follows(ctx, c.batches, from)
 		}
 		if errors.Is(c.err, sarama.ErrOffsetOutOfRange) { // trimmed meanwhile, or gone
 			start, now, err := l.Bounds(ctx)
@@ -170,7 +170,7 @@ func (l *log) fetch(ctx context.Context, from, end uint64, chunks chan<- chunk) 
 				continue
 			}
 			if err == nil && from > now {
-				err = l.c.damaged("partition %d of %s ends at record %d and had record %d before", l.partition, l.c.topic, now, end-1)
+				err = l.damaged(ctx, "partition %d of %s ends at record %d and had record %d before", l.partition, l.c.topic, now, end-1)
 			}
 			if err == nil { // the leader has changed, and will know it soon
 				select {
@@ -205,14 +205,14 @@ func (l *log) fetchOne(ctx context.Context, from uint64) (batches []*sarama.Reco
 }
 
 // follows checks that the batches go on at from, and returns where they end.
-func (l *log) follows(batches []*sarama.RecordBatch, from uint64) (uint64, error) {
+func (l *log) follows(ctx context.Context, batches []*sarama.RecordBatch, from uint64) (uint64, error) {
 	next := from
 	for _, b := range batches {
 		if b.PartialTrailingRecord {
 			break
 		}
 		if first := uint64(b.FirstOffset); first > next {
-			return from, l.c.damaged("partition %d of %s lacks the records from %d to %d", l.partition, l.c.topic, next, first-1)
+			return from, l.damaged(ctx, "partition %d of %s lacks the records from %d to %d", l.partition, l.c.topic, next, first-1)
 		}
 		next = max(next, uint64(b.LastOffset())+1)
 	}
