@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"runtime/debug"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -26,7 +27,14 @@ type waiter struct {
 	ch   chan reply
 	then func(reply)
 	told atomic.Bool // then was called
+
+	charge atomic.Pointer[charge] // of the input, until it was decided
+	left   atomic.Bool            // nobody waits any more
+	at     int                    // where the input was put into the queue; partition.mu
 }
+
+// decided gives back what the input has taken, once.
+func (w *waiter) decided() { w.charge.Swap(nil).release() }
 
 func newWaiter() *waiter { return &waiter{ch: make(chan reply, 1)} }
 
@@ -145,12 +153,17 @@ func (p *partition) watch(child, parent runtime.ID, app string) {
 // refuseInput tells the waiter of an input that it was not decided.
 func refuseInput(in runtime.Input, err *runtime.Error) {
 	if w, ok := runtime.WaiterOf(in).(*waiter); ok {
+		w.decided()
 		w.give(reply{err: err})
 	}
 }
 
-// ask sends an input that the caller made with w, and waits for the reply.
+// ask sends an input that the caller made with w, and waits for the reply. An
+// input whose asker goes before its round has begun is not decided.
 func (p *partition) ask(ctx context.Context, w *waiter, in runtime.Input) (reply, error) {
+	if size := bodySize(in); size > 0 && w.charge.Load() == nil {
+		w.charge.Store(p.m.memory.charge(size))
+	}
 	p.push(in)
 	select {
 	case r := <-w.ch:
@@ -159,6 +172,51 @@ func (p *partition) ask(ctx context.Context, w *waiter, in runtime.Input) (reply
 		}
 		return r, nil
 	case <-ctx.Done():
+		p.leave(w)
 		return reply{}, ctx.Err()
 	}
+}
+
+// mayLeave bounds the gaps in the queue that are not closed at once.
+const mayLeave = 1024
+
+// leave takes an input out of the queue whose asker has gone.
+func (p *partition) leave(w *waiter) {
+	w.left.Store(true)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if w.at >= len(p.inputs) || waiterOf(p.inputs[w.at]) != w {
+		return
+	}
+	p.inputs[w.at] = nil
+	w.decided()
+	if p.gaps++; p.gaps > mayLeave && 2*p.gaps > len(p.inputs) {
+		p.inputs = slices.DeleteFunc(p.inputs, func(in runtime.Input) bool { return in == nil })
+		p.gaps = 0
+		for i, in := range p.inputs {
+			if w := waiterOf(in); w != nil {
+				w.at = i
+			}
+		}
+	}
+}
+
+func waiterOf(in runtime.Input) *waiter {
+	w, _ := runtime.WaiterOf(in).(*waiter)
+	return w
+}
+
+// present leaves out the inputs whose askers have gone.
+func present(ins []runtime.Input) []runtime.Input {
+	return slices.DeleteFunc(ins, func(in runtime.Input) bool {
+		if in == nil {
+			return true
+		}
+		w := waiterOf(in)
+		if w == nil || !w.left.Load() {
+			return false
+		}
+		w.decided()
+		return true
+	})
 }

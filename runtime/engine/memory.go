@@ -1,6 +1,11 @@
 package engine
 
-import "sync/atomic"
+import (
+	"context"
+	"sync/atomic"
+
+	"github.com/karmesh/kar/runtime"
+)
 
 // A memory counts what accepted work takes on this node, and what changes take
 // that wait for the store, in bytes. When half of the limit is taken, partitions
@@ -8,7 +13,7 @@ import "sync/atomic"
 type memory struct {
 	limit int64 // 0 for none
 	held  atomic.Int64
-	// asking is what requests that are under way here bring along.
+	// asking is what questions that are under way here bring along.
 	asking atomic.Int64
 	// ahead is what waiting changes take; room is what they may.
 	ahead atomic.Int64
@@ -61,4 +66,54 @@ func (p *partition) weigh() {
 		p.core.Shed(over)
 		p.share.set(p.core.Held(), p.core.Ahead())
 	}
+}
+
+// A charge is what a question brings along. It counts for as long as somebody
+// here asks it, or a queue or a round has it.
+type charge struct {
+	of      *memory
+	bytes   int64
+	holders atomic.Int32
+}
+
+func (m *memory) charge(bytes int) *charge {
+	c := &charge{of: m, bytes: int64(bytes)}
+	c.holders.Store(1)
+	m.asking.Add(c.bytes)
+	return c
+}
+
+func (c *charge) hold() *charge {
+	if c != nil {
+		c.holders.Add(1)
+	}
+	return c
+}
+
+func (c *charge) release() {
+	if c != nil && c.holders.Add(-1) == 0 {
+		c.of.asking.Add(-c.bytes)
+	}
+}
+
+// door refuses a request from outside when those that are under way take all
+// there is. It does not know which have been accepted before, so that it says
+// nothing about an earlier try.
+func (m *memory) door(r *runtime.Request, v *runtime.Vouched) *runtime.Error {
+	if inside := r.Session != "" || v != nil && len(v.Parents) > 0; inside || m.limit == 0 || m.asking.Load() <= m.limit {
+		return nil
+	}
+	return &runtime.Error{Code: runtime.CodeUnavailable, Detail: "the gateway has no memory left for more requests that wait to be accepted", ID: r.ID}
+}
+
+type chargeKey struct{}
+
+// charged says that what is asked with the context counts already.
+func charged(ctx context.Context, c *charge) context.Context {
+	return context.WithValue(ctx, chargeKey{}, c)
+}
+
+func chargeOf(ctx context.Context) *charge {
+	c, _ := ctx.Value(chargeKey{}).(*charge)
+	return c
 }

@@ -29,9 +29,12 @@ const (
 func (m *Mesh) do(ctx context.Context, op *Op) (reply, error) {
 	var giveUp time.Time
 	if op.Submit != nil {
-		size := int64(len(op.Submit.Request.Body))
-		m.memory.asking.Add(size)
-		defer m.memory.asking.Add(-size)
+		c := m.memory.charge(len(op.Submit.Request.Body))
+		defer c.release()
+		if err := m.memory.door(&op.Submit.Request, nil); err != nil {
+			return reply{}, err
+		}
+		ctx = charged(ctx, c)
 	}
 	open := false // an earlier try may have been accepted
 	for began := time.Now(); ; {
@@ -294,6 +297,7 @@ func (p *partition) submit(ctx context.Context, op *SubmitOp) (reply, error) {
 	}
 	w := newWaiter()
 	in.Waiter = w
+	w.charge.Store(chargeOf(ctx).hold())
 	rep, err := p.ask(ctx, w, in)
 	if err != nil && ctx.Err() != nil {
 		p.push(&runtime.Leave{ID: r.ID, Waiter: w})
@@ -344,8 +348,9 @@ type nested struct {
 // vouch asks the owner of the caller about a nested call. It waits for the
 // answer even when ctx ends, for only the answer says who remembers the child.
 func (n *nested) vouch(ctx context.Context, r *runtime.Request) (*runtime.Vouched, error) {
-	w := newWaiter()
-	rep, err := n.parent.ask(context.WithoutCancel(ctx), w, &runtime.Vouch{Request: *r, Waiter: w})
+	w, child := newWaiter(), *r
+	child.Body = nil // nobody reads it, and the question outlives who asks
+	rep, err := n.parent.ask(context.WithoutCancel(ctx), w, &runtime.Vouch{Request: child, Waiter: w})
 	if err != nil {
 		return nil, err
 	}

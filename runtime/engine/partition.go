@@ -38,7 +38,8 @@ type partition struct {
 	orders chan func(context.Context) // for the loop
 
 	mu     sync.Mutex
-	inputs []runtime.Input
+	inputs []runtime.Input  // nil where an asker has gone
+	gaps   int              // how many are nil, since the queue was last taken
 	debts  []debt           // of what is in inputs
 	queued map[message]bool // messages of other partitions in inputs
 	closed bool
@@ -89,6 +90,11 @@ func (p *partition) push(ins ...runtime.Input) {
 		return
 	}
 	first := len(p.inputs) == 0
+	for i, in := range ins {
+		if w := waiterOf(in); w != nil {
+			w.at = len(p.inputs) + i
+		}
+	}
 	p.inputs = append(p.inputs, ins...)
 	p.mu.Unlock()
 	if first {
@@ -124,7 +130,7 @@ func (p *partition) take(spare []runtime.Input) []runtime.Input {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	ins := p.inputs
-	p.inputs = spare[:0]
+	p.inputs, p.gaps = spare[:0], 0
 	clear(p.queued)
 	p.settle()
 	return ins
@@ -151,6 +157,12 @@ func bodySize(in runtime.Input) int {
 	switch in := in.(type) {
 	case *runtime.Submit:
 		return len(in.Request.Body)
+	case *runtime.StateInput:
+		size := len(in.Op.Value)
+		for i := range in.Op.Sets {
+			size += len(in.Op.Sets[i].Value)
+		}
+		return size
 	case *runtime.Answered:
 		if in.Answer.Outcome != nil {
 			return len(in.Answer.Outcome.Body)
@@ -184,7 +196,14 @@ func (p *partition) run(ctx context.Context) {
 			ins := p.take(spare)
 			for rest := ins; len(rest) > 0; {
 				n := roundOf(rest)
-				p.turn(ctx, rest[:n])
+				round := present(rest[:n:n])
+				p.turn(ctx, round)
+				for _, in := range round {
+					if w := waiterOf(in); w != nil {
+						w.decided()
+					}
+				}
+				clear(round)
 				rest = rest[n:]
 			}
 			empty := len(ins) == 0
@@ -290,7 +309,13 @@ func (p *partition) round(ctx context.Context, ins []runtime.Input) error {
 	}
 	now := p.m.now()
 	if p.m.memory.limit > 0 {
-		p.core.SetSpare(p.m.memory.spare())
+		spare := p.m.memory.spare()
+		for _, in := range ins {
+			if s, ok := in.(*runtime.Submit); ok {
+				spare += int64(len(s.Request.Body)) // what is decided now does not stand in its own way
+			}
+		}
+		p.core.SetSpare(spare)
 	}
 	p.core.SetRoom(p.m.memory.room - p.m.memory.ahead.Load())
 	var err error
@@ -451,13 +476,16 @@ func (p *partition) refuseWaiting(cause error) {
 	p.mu.Lock()
 	var asked, rest []runtime.Input
 	for _, in := range p.inputs {
+		if in == nil {
+			continue
+		}
 		if runtime.Question(in) {
 			asked = append(asked, in)
 		} else {
 			rest = append(rest, in)
 		}
 	}
-	p.inputs = rest
+	p.inputs, p.gaps = rest, 0
 	p.mu.Unlock()
 	for _, in := range asked {
 		refuseInput(in, runtime.Errorf(runtime.CodeUnavailable, "the log cannot be written: %v", cause))

@@ -29,6 +29,18 @@ func (m *Mesh) Serve(ctx context.Context, from string, op *Op, reply func(*Resul
 		return
 	}
 	m.tally.served.Add(1)
+	var c *charge
+	if op.Submit != nil {
+		c = m.memory.charge(len(op.Submit.Request.Body))
+		if err := m.memory.door(&op.Submit.Request, op.Submit.Vouched); err != nil {
+			c.release()
+			reply(&Result{Err: err})
+			return
+		}
+	}
+	if c != nil {
+		ctx = charged(ctx, c)
+	}
 	if p.submitFor(ctx, op, reply) {
 		return
 	}
@@ -39,6 +51,7 @@ func (m *Mesh) Serve(ctx context.Context, from string, op *Op, reply func(*Resul
 	}
 	m.watches.Go(func() {
 		defer end()
+		defer c.release()
 		reply(result(p.exec(ctx, op)))
 	})
 }
@@ -54,7 +67,11 @@ func (p *partition) submitFor(ctx context.Context, op *Op, done func(*Result)) b
 		return false
 	}
 	w, id := &waiter{}, r.ID // what waits must not hold the body
-	stop := context.AfterFunc(ctx, func() { p.push(&runtime.Leave{ID: id, Waiter: w}) })
+	w.charge.Store(chargeOf(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		p.leave(w)
+		p.push(&runtime.Leave{ID: id, Waiter: w})
+	})
 	w.then = func(rep reply) {
 		stop()
 		if rep.err != nil {
@@ -64,6 +81,9 @@ func (p *partition) submitFor(ctx context.Context, op *Op, done func(*Result)) b
 		}
 	}
 	p.push(&runtime.Submit{Request: *r, Vouched: op.Submit.Vouched, Waiter: w})
+	if w.left.Load() { // before it was in the queue
+		p.leave(w)
+	}
 	return true
 }
 
