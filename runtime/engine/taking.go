@@ -119,7 +119,12 @@ func (o *ownerLoop) take(ctx context.Context, n uint16, x plan, free func()) err
 	if err != nil {
 		return err
 	}
-	defer t.drop()
+	mine := true // the loop's from the order on, whether or not anybody waits for that
+	defer func() {
+		if mine {
+			t.drop()
+		}
+	}()
 	o.mu.Lock()
 	listed := o.listed
 	o.mu.Unlock()
@@ -154,7 +159,13 @@ func (o *ownerLoop) take(ctx context.Context, n uint16, x plan, free func()) err
 		pauseFor(ctx, o.m.afterClaim())
 	}
 	var begun error
-	if !p.order(ctx, func(ctx context.Context) { begun = p.begin(ctx, t, began) }) {
+	mine = false
+	begin := func(ctx context.Context) {
+		if begun = p.begin(ctx, t, began); begun != nil {
+			t.drop()
+		}
+	}
+	if !p.order(ctx, begin) {
 		return ctx.Err()
 	}
 	if begun == nil {
