@@ -77,6 +77,14 @@ func TestIDOfAnotherApp(t *testing.T) {
 	if e := s.answer(&Submit{Request: Request{ID: id, Target: own, Method: "POST", Path: "/m"}, Waiter: "again"}); e == nil || e.Outcome == nil {
 		t.Errorf("another app dropped the outcome: %+v", e)
 	}
+	event := s.id(own)
+	s.do(&Publish{App: "dp", ID: event, Waiter: "own"})
+	for _, over := range []string{"while it is being published", "afterwards"} {
+		if got := codeOf(s.answer(&Publish{App: "other", ID: event, Waiter: "foreign"})); got != CodeBadID {
+			t.Errorf("an event of another app under the id of one, %s: %q", over, got)
+		}
+		s.do(&Published{ID: event})
+	}
 }
 
 // A child that was vouched for by an owner below the fence is refused (P4): the

@@ -93,6 +93,7 @@ type Publish struct {
 
 // A publishing is an event that is being published, or was.
 type publishing struct {
+	app     string
 	over    bool
 	waiters []any
 }
@@ -111,8 +112,10 @@ func (in *Publish) decide(c *Core) {
 			c.refuse(in.Waiter, err)
 			return
 		}
-		c.publishings[in.ID] = &publishing{}
+		c.publishings[in.ID] = &publishing{app: in.App}
 		c.replyValue(in.Waiter, true)
+	case p.app != in.App:
+		c.refuse(in.Waiter, &Error{CodeBadID, "the id was used by another app", in.ID})
 	case p.over:
 		c.replyValue(in.Waiter, false)
 	default:
