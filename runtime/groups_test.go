@@ -325,49 +325,57 @@ func TestOutboxWindow(t *testing.T) {
 	}
 }
 
-// Twenty thousand subscriptions are no burden: not to make, to read back from
-// the log, to drop one by one or all at once. The bounds are wide; before the
-// index the same took minutes.
+// Twenty thousand subscriptions are no burden: what it costs to make them, to
+// drop them one by one or all at once, and to read that back from the log grows
+// with their number, not with its square.
 func TestManySubscriptions(t *testing.T) {
+	const few, many, most = 1_000, 20_000, 120 // 20 when it grows with the number, 400 with its square
 	for _, group := range []string{"", "g"} {
-		s := newSolo(t, Config{})
-		const n = 20_000
-		slow := time.Duration(0)
-		step := func(in Input) {
-			began := time.Now()
-			s.do(in)
-			slow = max(slow, time.Since(began))
-		}
-		actor := func(i int) Actor { return Actor{"dp", "A", fmt.Sprint(i / 10_000)} }
-		began := time.Now()
-		for i := range n {
-			step(&Subscribe{Subscription: Subscription{Actor: actor(i), ID: fmt.Sprint(i), Path: "/e", Topic: "t", Group: group}, Waiter: 1})
-		}
-		for i := range 10_000 {
-			step(&Unsubscribe{Actor: actor(i), ID: fmt.Sprint(i), Waiter: 1})
-		}
-		in := &Unsubscribe{Actor: actor(10_000), Waiter: 1}
-		if s.answer(in) != nil {
-			t.Error("ten thousand subscriptions were removed in one step")
-		}
-		for steps := 0; s.c.Due(s.now) == 0; steps++ {
-			if steps == 100 {
-				t.Fatal("the removal does not end")
+		best := func(n, runs int) (made, read time.Duration) {
+			made, read = manageSubscriptions(t, n, group)
+			for range runs - 1 { // other things that the machine does only add to it
+				m, r := manageSubscriptions(t, n, group)
+				made, read = min(made, m), min(read, r)
 			}
-			step(&Tick{})
+			return made, read
 		}
-		made := time.Since(began)
-		if len(s.c.groups) != 0 || len(s.c.memberOf) != 0 || len(s.c.groupOrder) != 0 {
-			t.Error("something is left")
-		}
-		began = time.Now()
-		s.reown()
-		read := time.Since(began)
-		t.Logf("group %q: all in %v, the slowest step %v, read back in %v", group, made, slow, read)
-		if made > 10*time.Second || read > 5*time.Second || slow > time.Second {
-			t.Error("too slow")
+		made, read := best(few, 5)
+		moreMade, moreRead := best(many, 2)
+		t.Logf("group %q: %d made and dropped in %v, read back in %v; %d in %v, %v", group, few, made, read, many, moreMade, moreRead)
+		if moreMade > most*made || moreRead > most*read {
+			t.Error("twenty times as many cost more than they should")
 		}
 	}
+}
+
+// manageSubscriptions makes n subscriptions of two actors, drops those of one one
+// by one and those of the other at once, and reads the log back.
+func manageSubscriptions(t *testing.T, n int, group string) (made, read time.Duration) {
+	s := newSolo(t, Config{})
+	actor := func(i int) Actor { return Actor{"dp", "A", fmt.Sprint(2 * i / n)} }
+	began := time.Now()
+	for i := range n {
+		s.do(&Subscribe{Subscription: Subscription{Actor: actor(i), ID: fmt.Sprint(i), Path: "/e", Topic: "t", Group: group}, Waiter: 1})
+	}
+	for i := range n / 2 {
+		s.do(&Unsubscribe{Actor: actor(i), ID: fmt.Sprint(i), Waiter: 1})
+	}
+	if s.answer(&Unsubscribe{Actor: actor(n / 2), Waiter: 1}) != nil && n > 10_000 {
+		t.Errorf("%d subscriptions were removed in one step", n/2)
+	}
+	for steps := 0; s.c.Due(s.now) == 0; steps++ {
+		if steps == 100 {
+			t.Fatal("the removal does not end")
+		}
+		s.do(&Tick{})
+	}
+	made = time.Since(began)
+	if len(s.c.groups) != 0 || len(s.c.memberOf) != 0 || len(s.c.groupOrder) != 0 {
+		t.Error("something is left")
+	}
+	began = time.Now()
+	s.reown()
+	return made, time.Since(began)
 }
 
 // A group of many members is kept in several records, none of them large, and
