@@ -105,8 +105,11 @@ func TestMailboxHoldsOnlyWhoWaits(t *testing.T) {
 }
 
 // growth is how many times as long as without a burden something may take that
-// the burden is to cost nothing. Machines are noisy; what is looked for is larger.
-const growth = 20
+// the burden is to cost nothing. What is looked for is larger.
+const growth = 8
+
+// quickest is the shortest of three times: what else the machine does only adds.
+func quickest(f func() time.Duration) time.Duration { return min(f(), f(), f()) }
 
 // Parallel calls of one flow to one actor re-enter it at a cost that does not
 // grow with their number.
@@ -127,10 +130,11 @@ func TestManyCallsOfOneFlow(t *testing.T) {
 		}
 		return time.Since(begin)
 	}
-	first := calls(500)
-	calls(19_000)
-	if last := calls(500); last > growth*first { // 80 times as long when each looks at all before it
-		t.Errorf("the first 500 calls of a flow took %v, the last of 20,000 %v", first, last)
+	some := func() time.Duration { return calls(300) }
+	first := quickest(some)
+	calls(18_200)
+	if last := quickest(some); last > growth*first { // 40 times as long when each looks at all before it
+		t.Errorf("the first 300 calls of a flow took %v, the last of 20,000 %v", first, last)
 	}
 	a := b.c.actors[Actor{"dp", "B", "one"}]
 	if a.resting.len() != 0 || a.queue.len() != 0 || len(a.nested) != 0 {
@@ -270,15 +274,14 @@ func TestManyInBackOff(t *testing.T) {
 		}
 		return time.Since(begin)
 	}
-	calls() // the first ones make room
-	alone := calls()
+	alone := quickest(calls)
 	for range 10_000 {
 		e := b.submit(Request{Target: s})
 		for range 3 {
 			b.answer(e, nil)
 		}
 	}
-	if beside := calls(); beside > growth*alone { // 100 times as long when they are looked at
+	if beside := quickest(calls); beside > growth*alone { // 20 times as long when they are looked at
 		t.Errorf("500 calls took %v alone, and %v beside 10,000 in back-off", alone, beside)
 	}
 	for id := range b.c.entries {
