@@ -43,6 +43,9 @@ func (id ID) IsZero() bool { return id == ID{} }
 // String is the 26 lower-case characters that users see. It sorts by time.
 func (id ID) String() string { return idText.EncodeToString(id[:]) }
 
+// appendTo is String without an allocation of its own.
+func (id ID) appendTo(b []byte) []byte { return idText.AppendEncode(b, id[:]) }
+
 // ParseID reads what String wrote.
 func ParseID(s string) (ID, error) {
 	var id ID

@@ -1,6 +1,10 @@
 package runtime
 
-import "slices"
+import (
+	"slices"
+	"strconv"
+	"strings"
+)
 
 // stop notes that the last attempt has provably ended without an outcome, in
 // the company of what else its host was given.
@@ -213,31 +217,44 @@ func (c *Core) sendAttempt(e *entry, body []byte) {
 	if h == nil || !h.linked {
 		return
 	}
-	hd := make(Header, 6+len(e.req.Header))
+	hd := make(Header, 7+len(e.req.Header))
 	for k, v := range e.req.Header {
 		hd[k] = v
 	}
-	id, step := e.req.ID.String(), utoa(uint64(e.step))
-	hd["Kar-Request-Id"] = []string{id}
-	hd["Kar-Attempt"] = []string{utoa(uint64(e.attempt))}
-	hd["Kar-Step"] = []string{step}
-	hd["Kar-Idempotency-Key"] = []string{id + "-" + step}
+	values := make([]string, 0, 7) // of all fields: each has one
+	set := func(name, value string) {
+		values = append(values, value)
+		hd[name] = values[len(values)-1 : len(values) : len(values)]
+	}
+	mark := e.markOf()
+	id, step, _ := strings.Cut(mark, "-")
+	set("Kar-Request-Id", id)
+	set("Kar-Attempt", utoa(uint64(e.attempt)))
+	set("Kar-Step", step)
+	set("Kar-Idempotency-Key", mark)
 	m := &Invoke{
 		Attempt: c.attemptOf(e), Epoch: c.epoch, Target: e.req.Target,
 		Method: e.req.Method, Path: e.req.Path, Header: hd, Body: body,
 	}
 	if e.req.Target.IsActor() {
-		hd["Content-Type"] = []string{"application/kar+json"}
+		set("Content-Type", "application/kar+json")
 		m.Session = c.sessionOf(e)
 	}
 	if e.reminder != "" {
-		hd["Kar-Reminder-Due"] = []string{formatMillis(e.due)}
-		hd["Kar-Reminder-Count"] = []string{utoa(uint64(e.count))}
+		set("Kar-Reminder-Due", formatMillis(e.due))
+		set("Kar-Reminder-Count", utoa(uint64(e.count)))
 	}
 	if h.info.URL != "" {
 		m.Limit = h.info.Grace
 	}
 	c.effect(Effect{Kind: ToHost, Boot: e.host, Msg: m})
+}
+
+// markOf is the id and the step, by which outside effects of a step are known.
+func (e *entry) markOf() string {
+	b := make([]byte, 0, 40)
+	b = append(e.req.ID.appendTo(b), '-')
+	return string(strconv.AppendUint(b, uint64(e.step), 10))
 }
 
 func (c *Core) attemptOf(e *entry) Attempt {

@@ -10,9 +10,9 @@ import (
 
 func (c *Core) sessionOf(e *entry) string {
 	b := make([]byte, 0, 80)
-	b = append(b, e.flow.String()...)
+	b = e.flow.appendTo(b)
 	b = append(b, ':')
-	b = append(b, e.req.ID.String()...)
+	b = e.req.ID.appendTo(b)
 	b = append(b, ':')
 	b = strconv.AppendUint(b, uint64(c.cfg.Partition), 10)
 	b = append(b, '.')
