@@ -234,7 +234,6 @@ func (conn *appConn) exchange(host string, r *appRequest) (o *runtime.Outcome, r
 		sent = make(chan error, 1)
 		go func() { _, err := conn.Write(late); sent <- err }()
 	}
-	quickAck(conn.Conn)
 	// After a failed write an answer may be there all the same, e.g. 413.
 	o, reuse, err = conn.answer(r)
 	if err != nil && werr != nil {
@@ -256,7 +255,7 @@ func (conn *appConn) exchange(host string, r *appRequest) (o *runtime.Outcome, r
 
 func (conn *appConn) answer(r *appRequest) (*runtime.Outcome, bool, error) {
 	for {
-		blankControls(conn.in)
+		conn.blankControls()
 		res, err := http.ReadResponse(conn.in, &http.Request{Method: r.method}) //nolint:bodyclose // outcomeOf reads the body to its end or the connection is dropped
 		if err != nil {
 			return nil, false, err
@@ -266,6 +265,9 @@ func (conn *appConn) answer(r *appRequest) (*runtime.Outcome, bool, error) {
 		}
 		if res.StatusCode < 200 {
 			continue
+		}
+		if res.ContentLength < 0 || int64(conn.in.Buffered()) < res.ContentLength {
+			quickAck(conn.Conn) // the app may wait with the rest
 		}
 		conn.most = idleOf(res.Header.Get("Keep-Alive"))
 		open := res.ContentLength < 0 && len(res.TransferEncoding) == 0 && r.method != http.MethodHead
@@ -286,7 +288,8 @@ func (conn *appConn) answer(r *appRequest) (*runtime.Outcome, bool, error) {
 // callers, a file name for example, and the parser of answers does not: one
 // caller's name would end the whole component. A head that is longer than the
 // buffer is left as it is.
-func blankControls(in *bufio.Reader) {
+func (conn *appConn) blankControls() {
+	in := conn.in
 	for n := 1; ; {
 		if _, err := in.Peek(n); err != nil {
 			return // the parser will meet the same
@@ -305,6 +308,7 @@ func blankControls(in *bufio.Reader) {
 			return
 		}
 		n = len(b) + 1
+		quickAck(conn.Conn) // the app may wait with the rest
 	}
 }
 

@@ -5,7 +5,7 @@ import (
 	"syscall"
 )
 
-// quickAck has the kernel acknowledge what comes next at once. Many simple servers
+// quickAck has the kernel acknowledge at once what has come. Many simple servers
 // send header and body in two writes without TCP_NODELAY; the second then waits for
 // the acknowledgement of the first, which is otherwise delayed by 40 ms.
 func quickAck(c net.Conn) {

@@ -41,18 +41,21 @@ type slowBody struct {
 	io.ReadCloser
 	control *http.ResponseController
 	until   time.Time
+	unsaid  time.Duration // by which until is later than the deadline that was set
 	ended   bool
 }
 
 func (b *slowBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	b.until = b.until.Add(time.Duration(n) * perByte)
+	more := time.Duration(n) * perByte
+	b.until, b.unsaid = b.until.Add(more), b.unsaid+more
 	switch {
 	case b.ended:
 	case err == io.EOF: //nolint:errorlint // never wrapped
 		_ = b.control.SetReadDeadline(time.Time{}) // net/http goes on to watch for the client's end
-	case n > 0:
+	case b.unsaid >= time.Second: // what is less is not worth a look at the timer
 		_ = b.control.SetReadDeadline(b.until)
+		b.unsaid = 0
 	}
 	b.ended = b.ended || err != nil
 	return n, err
