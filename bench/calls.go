@@ -38,7 +38,8 @@ func (b *bench) calls() error {
 			return fmt.Errorf("%w\n%s%s", err, m.gateway.tail(), m.comp.tail())
 		}
 		for _, clients := range []int{1, 16, 128} {
-			f, err := load("tcp", p.addr, clients, b.length(time.Second), b.length(10*time.Second), 0, do)
+			cpu := meter([]string{"gateway", "sidecar and app"}, m.gateway, m.comp)
+			f, err := metered(cpu, p.addr, clients, b.length(time.Second), b.length(10*time.Second), do)
 			if err != nil {
 				return fmt.Errorf("%w\n%s%s", err, m.gateway.tail(), m.comp.tail())
 			}
@@ -51,6 +52,7 @@ func (b *bench) calls() error {
 			default:
 				b.row(what, f.String(), "", "")
 			}
+			b.row("", cpu.String(), "", "")
 		}
 	}
 	b.row("resident: gateway, sidecar", mega(m.gateway.resident())+", "+mega(m.comp.resident()), "", "")
@@ -68,7 +70,8 @@ func (b *bench) state() error {
 		return err
 	}
 	for _, clients := range []int{1, 16, 128} {
-		f, err := load("tcp", m.api, clients, b.length(time.Second), b.length(10*time.Second), 0, call(prefix, 1000, "touch"))
+		cpu := meter([]string{"gateway", "sidecar and app"}, m.gateway, m.comp)
+		f, err := metered(cpu, m.api, clients, b.length(time.Second), b.length(10*time.Second), call(prefix, 1000, "touch"))
 		if err != nil {
 			return fmt.Errorf("%w\n%s%s", err, m.gateway.tail(), m.comp.tail())
 		}
@@ -77,6 +80,7 @@ func (b *bench) state() error {
 			reach, aim = ">= 4000/s", "6000/s"
 		}
 		b.row(fmt.Sprintf("method that reads and writes one state key, %d clients", clients), f.String(), reach, aim)
+		b.row("", cpu.String(), "", "")
 	}
 	return nil
 }

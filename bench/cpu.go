@@ -24,20 +24,26 @@ type cpuGroup struct {
 	spent  time.Duration
 }
 
-// meter measures these processes with all their descendants, Kafka, and this
-// program, which makes the load.
-func (s *sharedMesh) meter(names []string, procs ...*proc) *cpuMeter {
+// meter measures these processes with all their descendants, and this program,
+// which makes the load.
+func meter(names []string, procs ...*proc) *cpuMeter {
 	m := &cpuMeter{}
 	for i, p := range procs {
 		m.groups = append(m.groups, cpuGroup{name: names[i], pids: tree(p.cmd.Process.Pid)})
 	}
+	m.groups = append(m.groups, cpuGroup{name: "load", pids: []int{os.Getpid()}})
+	return m
+}
+
+// withKafka measures the broker as well, which this program started.
+func (m *cpuMeter) withKafka() *cpuMeter {
 	var brokers []int
 	for _, pid := range tree(os.Getpid()) {
 		if line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); err == nil && bytes.Contains(line, []byte("kafka.Kafka")) {
 			brokers = append(brokers, pid)
 		}
 	}
-	m.groups = append(m.groups, cpuGroup{name: "Kafka", pids: brokers}, cpuGroup{name: "load", pids: []int{os.Getpid()}})
+	m.groups = append(m.groups, cpuGroup{name: "Kafka", pids: brokers})
 	return m
 }
 
@@ -87,4 +93,15 @@ func spentBy(pids []int) time.Duration {
 		sum += time.Duration(user+kernel) * 10 * time.Millisecond
 	}
 	return sum
+}
+
+// metered is load whose processor time is measured too, without the warm-up.
+func metered(m *cpuMeter, addr string, clients int, warm, length time.Duration, do step) (figure, error) {
+	if _, err := load("tcp", addr, clients, 0, warm, 0, do); err != nil {
+		return figure{}, err
+	}
+	m.begin()
+	f, all, err := loadOver("tcp", []string{addr}, clients, 0, length, 0, do)
+	m.end(len(all))
+	return f, err
 }

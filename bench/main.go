@@ -43,6 +43,7 @@ type bench struct {
 	dir   string // temporary files, state folders and outputs of processes
 	self  string // this program
 	kar   string // the kar binary
+	other string // another one, to compare with
 	scale float64
 	// figures of the part mesh to take, all when empty
 	figures map[string]bool
@@ -63,6 +64,7 @@ func (b *bench) parts() []part {
 		{"reminders", "a million reminders", b.reminders},
 		{"history", "a million requests of history", b.history},
 		{"mesh", "gateways on Kafka and Redis", b.shared},
+		{"against", "another kar beside this one (only when named)", b.againstOther},
 		{"rivals", "Restate beside KAR (only when named)", b.rivals},
 	}
 }
@@ -75,9 +77,10 @@ type part struct {
 func measure(args []string) error {
 	b := &bench{}
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
-	names := fs.String("run", "", "parts to run, separated by commas (default: all but rivals)")
+	names := fs.String("run", "", "parts to run, separated by commas (default: all but against and rivals)")
 	fs.Float64Var(&b.scale, "scale", 1, "factor on amounts and durations")
 	fs.StringVar(&b.kar, "kar", "", "kar binary to measure (default: build ./cli/kar)")
+	fs.StringVar(&b.other, "other", "", "of the part against: the kar binary to compare with")
 	figures := fs.String("figures", "", "of the part mesh only these: calls, gateways, hosts, kills, joins, recovery")
 	dir := fs.String("dir", "", "folder for the state of the processes, on the disk to be measured (default: a temporary one)")
 	keep := fs.Bool("keep", false, "keep the folder")
@@ -115,7 +118,7 @@ func measure(args []string) error {
 	}
 	var failed []error
 	for _, p := range b.parts() {
-		if !wanted[p.name] && (*names != "" || p.name == "rivals") {
+		if !wanted[p.name] && (*names != "" || p.name == "against" || p.name == "rivals") {
 			continue
 		}
 		fmt.Printf("\n%s: %s\n", p.name, p.about)

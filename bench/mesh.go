@@ -134,8 +134,8 @@ func (s *sharedMesh) beside(one *nodes, sketch *sketchMesh) error {
 	length := b.length(3 * time.Second)
 	var kars, sketches []time.Duration
 	var before, after nodeStatus
-	ours := s.meter([]string{"gateway", "sidecar and app"}, one.gateways[0].proc, one.comps[0].proc)
-	theirs := s.meter([]string{"app", "gateway", "sidecar"}, sketch.procs...)
+	ours := meter([]string{"gateway", "sidecar and app"}, one.gateways[0].proc, one.comps[0].proc).withKafka()
+	theirs := meter([]string{"app", "gateway", "sidecar"}, sketch.procs...).withKafka()
 	for i := range rounds {
 		theirs.begin()
 		more, err := s.load([]string{sketch.api}, 128, 0, length, call("", 1000, "echo"))

@@ -27,8 +27,8 @@ func (s *sharedMesh) gateways() error {
 	do := call(prefix, 1000, "echo")
 	length := b.length(3 * time.Second)
 	var ones, threes []time.Duration
-	cpuOne := s.meter([]string{"gateway", "sidecar and app"}, one.gateways[0].proc, one.comps[0].proc)
-	cpuThree := s.meter([]string{"gateway 1", "2", "3", "sidecar and app"}, three.gateways[0].proc, three.gateways[1].proc, three.gateways[2].proc, three.comps[0].proc)
+	cpuOne := meter([]string{"gateway", "sidecar and app"}, one.gateways[0].proc, one.comps[0].proc).withKafka()
+	cpuThree := meter([]string{"gateway 1", "2", "3", "sidecar and app"}, three.gateways[0].proc, three.gateways[1].proc, three.gateways[2].proc, three.comps[0].proc).withKafka()
 	for i := range rounds + 1 {
 		for _, x := range []struct {
 			m     *nodes
