@@ -50,25 +50,20 @@ func (c *Core) raise(b *appChanged, out ...OutMessage) {
 	v := c.via // rides on the record that counts
 	c.via = via{}
 	var ids []ID
-	for id, e := range c.entries {
-		if e.req.Target.App == b.app {
-			ids = append(ids, id)
-		}
-	}
-	for id, h := range c.homes {
-		if h.req.Target.App == b.app && c.entries[id] == nil {
+	var unsent []*entry
+	for s := c.app(b.app).roll.first; s != nil; s = s.next {
+		if e := s.e; e != nil {
+			ids = append(ids, e.req.ID)
+			if e.phase == running && (e.inside || e.leaves > c.rounds) {
+				unsent = append(unsent, e)
+			}
+		} else if id := s.h.req.ID; c.entries[id] == nil {
 			ids = append(ids, id)
 		}
 	}
 	sortIDs(ids)
 	for part := range slices.Chunk(ids, idsInRecord) {
 		c.emit(&keptIDs{part})
-	}
-	var unsent []*entry
-	for _, e := range c.entriesOf(b.app) {
-		if e.phase == running && (e.inside || e.leaves > c.rounds) {
-			unsent = append(unsent, e)
-		}
 	}
 	c.via = v
 	b.from = c.generation(b.app) + 1
@@ -86,13 +81,20 @@ func (c *Core) raise(b *appChanged, out ...OutMessage) {
 
 // afterPurge lets hosts let go of what was active, in pieces.
 func (c *Core) afterPurge(app string) {
-	for _, a := range actorsOf(c.haunted, app) {
-		c.unkept = append(c.unkept, c.haunted[a])
-	}
 	c.keepHaunted(pieceSize)
-	c.beginSweep()
+	if c.app(app).holds > 0 {
+		c.beginSweep()
+	}
 	c.effect(Effect{Kind: GroupsChanged})
 	c.effect(Effect{Kind: GenerationChanged})
+}
+
+// unkeep notes an actor that keepHaunted is to keep.
+func (c *Core) unkeep(a *actorEntry) {
+	if c.owned && !a.unkept {
+		a.unkept = true
+		c.unkept = append(c.unkept, a)
+	}
 }
 
 // keepHaunted keeps actors whose zombies stand in the log only as what a purge has
@@ -103,6 +105,7 @@ func (c *Core) keepHaunted(n int) (left int) {
 		a := c.unkept[0]
 		c.unkept[0] = nil
 		c.unkept = c.unkept[1:]
+		a.unkept = false
 		if c.haunted[a.actor] != a {
 			continue
 		}
@@ -149,7 +152,16 @@ func (c *Core) applyApp(seq uint64, b *appChanged) {
 	}
 	old := c.generationOf(b.app, b.from)
 	a.open++ // stays, whatever is dropped now
-	for _, e := range c.entriesOf(b.app) {
+	for s := a.roll.first; s != nil; s = a.roll.first {
+		if h := s.h; h != nil {
+			for _, w := range h.waiters {
+				c.reply(w, (&Error{CodePurged, "the app was purged", h.req.ID}).Outcome(), h.req.ID)
+			}
+			c.dropHome(h)
+			c.ended.add(c, h.req.ID, seq)
+			continue
+		}
+		e := s.e
 		err := &Error{CodePurged, "the app was purged", e.req.ID}
 		t, run, z := e.req.Target, e.phase == running, zombie{e.req.ID, e.attempt, e.host}
 		for _, w := range e.waiters {
@@ -164,22 +176,12 @@ func (c *Core) applyApp(seq uint64, b *appChanged) {
 		if run && t.IsActor() {
 			x := c.actorEntry(t.Actor())
 			c.haunt(x, z)
+			c.unkeep(x)
 		}
 		if x := c.actors[t.Actor()]; x != nil {
 			x.idle = false
 			c.dropActor(x)
 		}
-	}
-	for _, id := range sortedIDs(c.homes) {
-		h := c.homes[id]
-		if h.req.Target.App != b.app {
-			continue
-		}
-		for _, w := range h.waiters {
-			c.reply(w, (&Error{CodePurged, "the app was purged", id}).Outcome(), id)
-		}
-		c.dropHome(h)
-		c.ended.add(c, id, seq)
 	}
 	c.dropSubscriptionsOf(b.app)
 	a.open--
@@ -246,40 +248,25 @@ type Drain struct {
 }
 
 type drain struct {
-	waiter  any
-	n       int
-	waiting map[ID]struct{}
+	app    string
+	upto   uint64 // the number of the last thing that was open when it began
+	waiter any
+	n      int
 }
 
 func (in *Drain) decide(c *Core) {
-	d := &drain{waiter: in.Waiter, waiting: map[ID]struct{}{}}
-	es := c.entriesOf(in.App)
-	for _, e := range es {
-		d.waiting[e.req.ID] = struct{}{}
-	}
-	for id, h := range c.homes {
-		if h.req.Target.App == in.App {
-			d.waiting[id] = struct{}{}
-		}
-	}
+	d := &drain{app: in.App, upto: c.enrolled, waiter: in.Waiter}
 	c.drains = append(c.drains, d)
-	c.withdrawAll(&withdrawal{es: es, code: CodeDrained, why: "the app was drained before this request started", drain: d})
+	c.withdrawAll(&withdrawal{app: in.App, upto: d.upto, code: CodeDrained, why: "the app was drained before this request started", drain: d})
 }
 
 func (c *Core) checkDrains() {
 	left := c.drains[:0]
 	for _, d := range c.drains {
-		for id := range d.waiting {
-			if c.entries[id] == nil && c.homes[id] == nil {
-				delete(d.waiting, id)
-			} else {
-				break
-			}
-		}
-		if len(d.waiting) == 0 {
-			c.replyValue(d.waiter, d.n)
-		} else {
+		if a := c.apps[d.app]; a != nil && a.roll.first != nil && a.roll.first.n <= d.upto {
 			left = append(left, d)
+		} else {
+			c.replyValue(d.waiter, d.n)
 		}
 	}
 	c.drains = left

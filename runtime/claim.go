@@ -135,7 +135,9 @@ func (c *Core) Own(now Now, storeSeq uint64) bool {
 	c.sortLost()
 	c.beginSweep() // the owner before may not have come to the end
 	for _, a := range sortedActors(c.haunted) {
-		c.unkept = append(c.unkept, c.haunted[a])
+		if x := c.haunted[a]; c.dead(&x.node, a.App) {
+			c.unkeep(x)
+		}
 	}
 	c.linkChildren()
 	old := false

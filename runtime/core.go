@@ -109,6 +109,7 @@ type Core struct {
 	unkept      []*actorEntry // haunted since the last purges, see keepHaunted
 	budget      int           // what this step may still start
 	drains      []*drain
+	enrolled    uint64 // seats that were given
 	purges      []*purge
 	fenceWait   map[uint16]bool // partitions that have not answered the fence question
 	fenceAsked  int64

@@ -43,6 +43,7 @@ type entry struct {
 	size int // of the body
 
 	// memory
+	seat     seat   // in the roll of its app
 	bodyAt   uint64 // the record that holds the body
 	weight   int    // bytes beside the body
 	asked    bool   // the body is being read
@@ -109,7 +110,8 @@ type actorEntry struct {
 	stale   bool         // must be deactivated before new work (purge)
 
 	// memory
-	placeAt      int // among the actors of its host
+	unkept       bool // it is in Core.unkept
+	placeAt      int  // among the actors of its host
 	deactivating bool
 	dirty        bool
 	idleSince    int64
@@ -259,6 +261,9 @@ type appEntry struct {
 	used       bool            // something was done with it since
 	services   []*serviceEntry // by name
 	open       int             // memory: entries of the app
+	roll       roll            // memory: those, and its chains that are away
+	holds      int             // memory: its reminders and placed actors, that a purge has to let go of
+	members    int             // memory: its members of groups
 	bytes      int64           // memory: what they take
 	links      int             // memory: their unfinished calls, for each of their callers
 }

@@ -242,6 +242,8 @@ func (c *Core) addEntry(seq uint64, e *entry) {
 	e.flowAt = len(c.flows[e.flow])
 	c.flows[e.flow] = append(c.flows[e.flow], e)
 	c.app(e.req.Target.App).open++
+	e.seat.e = e
+	c.enrol(e.req.Target.App, &e.seat)
 	c.use(e.req.Target.App)
 	if boot := e.req.Boot; boot != "" && e.req.CancelWithCaller {
 		if c.cancels[boot] == nil {
@@ -346,6 +348,7 @@ func (c *Core) dropEntry(e *entry) {
 	}
 	a := c.app(e.req.Target.App)
 	a.open--
+	a.roll.remove(&e.seat)
 	a.links -= len(e.children)
 	c.dropApp(e.req.Target.App)
 	if m := c.cancels[e.req.Boot]; m != nil {
@@ -392,6 +395,7 @@ func (c *Core) placeActor(a *actorEntry, boot string, seq uint64) {
 		c.unplace(a)
 		a.host = boot
 		c.host(boot).place(a)
+		c.holds(a.actor.App, 1)
 		c.Counts.ActiveActors++
 	}
 	c.keep.place(&a.node, seq, a)
@@ -402,6 +406,7 @@ func (c *Core) unplace(a *actorEntry) {
 		if h := c.hosts[a.host]; h != nil {
 			h.displace(a)
 		}
+		c.holds(a.actor.App, -1)
 		a.host = ""
 		c.Counts.ActiveActors--
 	}
@@ -475,6 +480,8 @@ func (c *Core) applyContinued(seq uint64, b *continued) {
 		isHome := e.home == c.cfg.Partition && c.homes[b.id] == nil
 		if isHome {
 			c.keep.replace(&e.node, &h.node, h) // the record of acceptance stays needed
+			h.seat.h = h
+			c.app(t.App).roll.replace(&e.seat, &h.seat)
 			h.req.Body, h.req.Header = nil, nil
 			c.tellBegun(h.from) // before the entry ends: the work goes on
 		}

@@ -63,6 +63,7 @@ func (c *Core) addMember(g *groupEntry, x *subEntry) {
 	if found {
 		g.members[i] = x
 	} else {
+		c.app(x.Actor.App).members++
 		g.members = slices.Insert(g.members, i, x)
 	}
 }
@@ -75,6 +76,8 @@ func (c *Core) dropMember(key memberKey) {
 	delete(c.memberOf, key)
 	x := &subEntry{Subscription: Subscription{Actor: key.actor, ID: key.id}}
 	if i, found := slices.BinarySearchFunc(g.members, x, compareMembers); found {
+		c.app(x.Actor.App).members--
+		c.dropApp(x.Actor.App)
 		g.members = slices.Delete(g.members, i, i+1)
 	}
 	if len(g.members) == 0 {

@@ -13,6 +13,7 @@ type homeEntry struct {
 	cancelled bool
 
 	// memory
+	seat     seat // in the roll of its app
 	waiters  []any
 	timer    timer
 	answered bool // waiters were told a limit; later askers wait for the outcome
@@ -20,6 +21,10 @@ type homeEntry struct {
 
 func (c *Core) addHome(h *homeEntry) {
 	c.homes[h.req.ID] = h
+	if h.seat.n == 0 {
+		h.seat.h = h
+		c.enrol(h.req.Target.App, &h.seat)
+	}
 	for _, p := range h.parents {
 		c.addChild(p, h.req.ID)
 	}
@@ -37,6 +42,8 @@ func (c *Core) dropHome(h *homeEntry) {
 	id := h.req.ID
 	delete(c.homes, id)
 	c.keep.remove(&h.node)
+	c.app(h.req.Target.App).roll.remove(&h.seat)
+	c.dropApp(h.req.Target.App)
 	c.walls.remove(&h.timer)
 	if h.req.Key != "" {
 		delete(c.keys, keyOf(&h.req))

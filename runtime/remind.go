@@ -127,6 +127,7 @@ func (c *Core) applyReminderSet(seq uint64, r Reminder) {
 	if !found {
 		c.reminders[r.Actor] = slices.Insert(list, i, &reminderEntry{})
 		c.remCount++
+		c.holds(r.Actor.App, 1)
 	}
 	x := c.reminders[r.Actor][i]
 	delete(c.firings, x.firing)
@@ -145,6 +146,7 @@ func (c *Core) dropReminder(a Actor, id string) {
 	c.keep.remove(&list[i].node)
 	delete(c.firings, list[i].firing)
 	c.remCount--
+	c.holds(a.App, -1)
 	if list = slices.Delete(list, i, i+1); len(list) == 0 {
 		delete(c.reminders, a)
 	} else {

@@ -391,17 +391,18 @@ type CancelAll struct {
 }
 
 func (in *CancelAll) decide(c *Core) {
-	c.withdrawAll(&withdrawal{es: c.entriesOf(in.App), code: CodeCancelled, why: "the request was cancelled", waiter: in.Waiter})
+	c.withdrawAll(&withdrawal{app: in.App, upto: c.enrolled, code: CodeCancelled, why: "the request was cancelled", waiter: in.Waiter})
 }
 
-// A withdrawal ends, in pieces, those of some requests that have not started.
+// A withdrawal ends, in pieces, those requests of an app that have not started.
 type withdrawal struct {
-	es     []*entry
-	code   Code
-	why    string
-	n      int // ended by it
-	waiter any // is told n
-	drain  *drain
+	app         string
+	after, upto uint64 // what has these numbers in the roll is left to be looked at
+	code        Code
+	why         string
+	n           int // ended by it
+	waiter      any // is told n
+	drain       *drain
 }
 
 func (c *Core) withdrawAll(w *withdrawal) {
@@ -411,36 +412,22 @@ func (c *Core) withdrawAll(w *withdrawal) {
 
 // withdrawSome goes on with the oldest withdrawal; it returns what is left of n.
 func (c *Core) withdrawSome(n int) (left int) {
-	for len(c.withdrawals) > 0 && n > 0 {
+	for ; len(c.withdrawals) > 0 && n > 0; n-- {
 		w := c.withdrawals[0]
-		for ; len(w.es) > 0 && n > 0; n-- {
-			e := w.es[0]
-			w.es[0] = nil
-			w.es = w.es[1:]
-			if !e.hasStarted() && e.phase != gone {
-				c.end(e, (&Error{w.code, w.why, e.req.ID}).Outcome())
-				w.n++
-				if w.drain != nil {
-					w.drain.n = w.n // the rest may end by itself
-				}
+		s := c.openOf(w.app, w.after)
+		if s == nil || s.n > w.upto {
+			c.withdrawals = c.withdrawals[1:]
+			c.replyValue(w.waiter, w.n)
+			continue
+		}
+		w.after = s.n
+		if e := s.e; e != nil && !e.hasStarted() {
+			c.end(e, (&Error{w.code, w.why, e.req.ID}).Outcome())
+			w.n++
+			if w.drain != nil {
+				w.drain.n = w.n // the rest may end by itself
 			}
 		}
-		if len(w.es) > 0 {
-			break
-		}
-		c.withdrawals = c.withdrawals[1:]
-		c.replyValue(w.waiter, w.n)
 	}
 	return n
-}
-
-func (c *Core) entriesOf(app string) []*entry {
-	var es []*entry
-	for _, e := range c.entries {
-		if e.req.Target.App == app {
-			es = append(es, e)
-		}
-	}
-	sortEntries(es)
-	return es
 }

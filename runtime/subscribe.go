@@ -120,6 +120,9 @@ func (c *Core) dropSubscription(a Actor, id string) {
 // dropSubscriptionsOf also removes the members that groups here have in other
 // partitions: no other news of the purge reaches a group.
 func (c *Core) dropSubscriptionsOf(app string) {
+	if c.app(app).members == 0 {
+		return
+	}
 	for _, a := range actorsOf(c.subs, app) {
 		delete(c.subs, a)
 	}
@@ -127,6 +130,7 @@ func (c *Core) dropSubscriptionsOf(app string) {
 		g.members = slices.DeleteFunc(g.members, func(m *subEntry) bool {
 			if m.Actor.App == app {
 				delete(c.memberOf, memberKey{m.Actor, m.ID})
+				c.app(app).members--
 				return true
 			}
 			return false

@@ -3,6 +3,7 @@ package runtime
 import (
 	"fmt"
 	"testing"
+	"time"
 )
 
 // All requests of an app are withdrawn in pieces, whoever asks; the answer comes with
@@ -53,5 +54,49 @@ func TestWithdrawInPieces(t *testing.T) {
 		if !told {
 			t.Errorf("%s: nobody was told that the owner stepped down", name)
 		}
+	}
+}
+
+// What is stored for one app costs another nothing that is purged, drained or
+// cancelled.
+func TestManyOfANeighbour(t *testing.T) {
+	b := newBench(t, Config{})
+	some := func() time.Duration {
+		begin := time.Now()
+		for range 100 {
+			b.step(&CancelAll{App: "small", Waiter: "c"})
+			b.step(&Drain{App: "small", Waiter: "d"})
+			b.step(&Purge{App: "small", Waiter: "p"})
+		}
+		return time.Since(begin)
+	}
+	alone := quickest(some)
+	b.host("h1")
+	for i := range 10_000 {
+		a := Target{App: "dp", Type: "A", ID: fmt.Sprint(i)}
+		b.submit(Request{Target: a})
+		b.submit(Request{Kind: Tell, Target: a})
+		b.step(&SetReminder{Reminder: Reminder{Actor: a.Actor(), ID: "r", Path: "/m", Due: b.now.Wall + 1e9}})
+		b.step(&Subscribe{Subscription: Subscription{Actor: a.Actor(), ID: "s", Path: "/m", Topic: fmt.Sprint(i % 100)}})
+	}
+	if beside := quickest(some); beside > growth*alone { // hundreds of times as long when it is gone through
+		t.Errorf("300 small steps take %v alone and %v beside a large app", alone, beside)
+	}
+	if b.c.keep.sweep != nil {
+		t.Error("all that is live is gone through for an app that has nothing")
+	}
+	if a := b.c.apps["dp"]; a.holds != 20_000 || a.members != 10_000 || a.open != 20_000 {
+		t.Errorf("%d things, %d members, %d requests are counted", a.holds, a.members, a.open)
+	}
+	b.step(&Purge{App: "dp", Waiter: "p"})
+	for b.c.Due(b.now) == 0 {
+		b.step(&Tick{})
+	}
+	b.step(&HostDown{Boot: "h1"})
+	for b.c.Due(b.now) == 0 {
+		b.step(&Tick{})
+	}
+	if a := b.c.apps["dp"]; a.holds != 0 || a.members != 0 || a.roll.first != nil {
+		t.Errorf("%d things, %d members are left after a purge", a.holds, a.members)
 	}
 }
