@@ -441,6 +441,7 @@ func (h *urlHost) run(m *runtime.Invoke) {
 	if m.Limit > 0 {
 		limit = min(limit, time.Duration(m.Limit)*time.Millisecond)
 	}
+	m.MarkStep()
 	began := time.Now()
 	o, err := h.call(m, limit)
 	until := began

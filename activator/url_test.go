@@ -368,6 +368,9 @@ func TestAnswersOfProxiesAreNoResults(t *testing.T) {
 		if r.URL.Query().Has("echo") {
 			w.Header()["Kar-Request-Id"] = r.Header["Kar-Request-Id"]
 			w.Header()["Kar-Attempt"] = r.Header["Kar-Attempt"]
+			if key := r.Header.Get("Kar-Idempotency-Key"); key != r.Header.Get("Kar-Request-Id")+"-0" {
+				t.Errorf("the key of the step is %q", key)
+			}
 		}
 		switch r.URL.Path {
 		case "/502":

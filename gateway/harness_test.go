@@ -165,6 +165,7 @@ func (h *testHost) run(wait *sync.WaitGroup) {
 				h.mesh.Deactivated(h.boot, m.Actor, m.Partition)
 			case *runtime.Invoke:
 				wait.Add(1)
+				m.MarkStep() // as each host does
 				go func() {
 					defer wait.Done()
 					out := h.handle(m)

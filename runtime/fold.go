@@ -269,7 +269,10 @@ func (c *Core) addEntry(seq uint64, e *entry) {
 
 // firedNoMore: the first step of a reminder's firing is over.
 func (c *Core) firedNoMore(e *entry) {
-	if a := c.actorOf(e); a != nil && e.reminder != "" && e.step == 0 {
+	if e.reminder == "" || e.step != 0 {
+		return
+	}
+	if a := c.actorOf(e); a != nil {
 		a.fired = slices.DeleteFunc(a.fired, func(x *entry) bool { return x == e })
 	}
 }

@@ -1,6 +1,9 @@
 package runtime
 
-import "reflect"
+import (
+	"reflect"
+	"strconv"
+)
 
 // A host is one boot of a component. The activator knows how to reach hosts,
 // the owner of a partition judges them. This file is the conversation of the
@@ -155,12 +158,27 @@ type Invoke struct {
 	Target  Target
 	Method  string
 	Path    string
-	Header  Header // for the app; includes Kar-Request-Id and Kar-Attempt
+	Header  Header // for the app; includes Kar-Request-Id and Kar-Attempt, see MarkStep for the others
 	Body    []byte
 	// Session is to be given to the app as ?session= (actors).
 	Session string
 	// Limit is the execution limit in milliseconds, 0 for none (url hosts).
 	Limit int64
+}
+
+// MarkStep adds what an app knows an outside effect of this step by: the step's
+// number, and id and step as one key, which is the same for every attempt. It
+// follows from the attempt, so hosts add it and no message carries it.
+func (m *Invoke) MarkStep() {
+	if m.Header == nil {
+		m.Header = Header{}
+	}
+	b := make([]byte, 0, 40)
+	b = append(m.Attempt.ID.appendTo(b), '-')
+	id := len(b)
+	key := string(strconv.AppendUint(b, uint64(m.Attempt.Step), 10))
+	values := [...]string{key[id:], key}
+	m.Header["Kar-Step"], m.Header["Kar-Idempotency-Key"] = values[0:1:1], values[1:2:2]
 }
 
 // Deactivate asks the host to deactivate an actor; the host answers with Deactivated.

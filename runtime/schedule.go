@@ -2,8 +2,6 @@ package runtime
 
 import (
 	"slices"
-	"strconv"
-	"strings"
 )
 
 // stop notes that the last attempt has provably ended without an outcome, in
@@ -217,21 +215,17 @@ func (c *Core) sendAttempt(e *entry, body []byte) {
 	if h == nil || !h.linked {
 		return
 	}
-	hd := make(Header, 7+len(e.req.Header))
+	hd := make(Header, 5+len(e.req.Header))
 	for k, v := range e.req.Header {
 		hd[k] = v
 	}
-	values := make([]string, 0, 7) // of all fields: each has one
+	values := make([]string, 0, 5) // of all fields: each has one
 	set := func(name, value string) {
 		values = append(values, value)
 		hd[name] = values[len(values)-1 : len(values) : len(values)]
 	}
-	mark := e.markOf()
-	id, step, _ := strings.Cut(mark, "-")
-	set("Kar-Request-Id", id)
+	set("Kar-Request-Id", e.req.ID.String())
 	set("Kar-Attempt", utoa(uint64(e.attempt)))
-	set("Kar-Step", step)
-	set("Kar-Idempotency-Key", mark)
 	m := &Invoke{
 		Attempt: c.attemptOf(e), Epoch: c.epoch, Target: e.req.Target,
 		Method: e.req.Method, Path: e.req.Path, Header: hd, Body: body,
@@ -248,13 +242,6 @@ func (c *Core) sendAttempt(e *entry, body []byte) {
 		m.Limit = h.info.Grace
 	}
 	c.effect(Effect{Kind: ToHost, Boot: e.host, Msg: m})
-}
-
-// markOf is the id and the step, by which outside effects of a step are known.
-func (e *entry) markOf() string {
-	b := make([]byte, 0, 40)
-	b = append(e.req.ID.appendTo(b), '-')
-	return string(strconv.AppendUint(b, uint64(e.step), 10))
 }
 
 func (c *Core) attemptOf(e *entry) Attempt {

@@ -98,7 +98,7 @@ func ok(w http.ResponseWriter, r *http.Request) {
 func TestInvokeActivatesThenRunsOnce(t *testing.T) {
 	entered, release := make(chan string, 10), make(chan struct{})
 	app := newScriptApp(func(w http.ResponseWriter, r *http.Request) {
-		entered <- r.Header.Get("Kar-Request-Id") + " " + r.Header.Get("Content-Type") + " " + r.URL.Query().Get("session")
+		entered <- r.Header.Get("Kar-Request-Id") + " " + r.Header.Get("Kar-Idempotency-Key") + " " + r.Header.Get("Content-Type") + " " + r.URL.Query().Get("session")
 		<-release
 		w.Header().Set("X-Out", "yes")
 		ok(w, r)
@@ -110,7 +110,7 @@ func TestInvokeActivatesThenRunsOnce(t *testing.T) {
 	}
 	m := actorCall(1, "x", "/m", `["hi"]`)
 	r.owners.send(m)
-	if got, want := wait(t, "run", entered), id(1).String()+" application/kar+json f:"+id(1).String(); got != want {
+	if got, want := wait(t, "run", entered), id(1).String()+" "+id(1).String()+"-0 application/kar+json f:"+id(1).String(); got != want {
 		t.Fatalf("got %q, want %q", got, want)
 	}
 	r.owners.send(m)

@@ -79,6 +79,7 @@ func (h *Host) work(m *runtime.Invoke) {
 
 // run does one attempt and reports its end, if it is known.
 func (h *Host) run(m *runtime.Invoke) {
+	m.MarkStep()
 	answer := runtime.Answer{Attempt: m.Attempt}
 	var err error
 	if m.Target.IsActor() {

@@ -192,10 +192,6 @@ func word(b []byte) (s string, is bool) {
 		return "Kar-Request-Id", true
 	case "Kar-Attempt":
 		return "Kar-Attempt", true
-	case "Kar-Step":
-		return "Kar-Step", true
-	case "Kar-Idempotency-Key":
-		return "Kar-Idempotency-Key", true
 	case "0":
 		return "0", true
 	case "Date":
