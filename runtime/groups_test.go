@@ -353,7 +353,7 @@ func TestManySubscriptions(t *testing.T) {
 func manageSubscriptions(t *testing.T, n int, group string) (made, read time.Duration) {
 	s := newSolo(t, Config{})
 	actor := func(i int) Actor { return Actor{"dp", "A", fmt.Sprint(2 * i / n)} }
-	began := time.Now()
+	began := startWatch()
 	for i := range n {
 		s.do(&Subscribe{Subscription: Subscription{Actor: actor(i), ID: fmt.Sprint(i), Path: "/e", Topic: "t", Group: group}, Waiter: 1})
 	}
@@ -369,13 +369,13 @@ func manageSubscriptions(t *testing.T, n int, group string) (made, read time.Dur
 		}
 		s.do(&Tick{})
 	}
-	made = time.Since(began)
+	made = began.spent()
 	if len(s.c.groups) != 0 || len(s.c.memberOf) != 0 || len(s.c.groupOrder) != 0 {
 		t.Error("something is left")
 	}
-	began = time.Now()
+	began = startWatch()
 	s.reown()
-	return made, time.Since(began)
+	return made, began.spent()
 }
 
 // A group of many members is kept in several records, none of them large, and

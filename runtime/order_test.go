@@ -122,13 +122,13 @@ func TestManyCallsOfOneFlow(t *testing.T) {
 		return b.submit(Request{Target: Target{App: "dp", Type: "B", ID: "one"}, Session: session, Boot: "h1"})
 	}
 	calls := func(n int) time.Duration {
-		begin := time.Now()
+		begin := startWatch()
 		for range n {
 			if e := call(); e.phase != running {
 				t.Fatalf("a call is %v", e.phase)
 			}
 		}
-		return time.Since(begin)
+		return begin.spent()
 	}
 	some := func() time.Duration { return calls(300) }
 	first := quickest(some)
@@ -268,11 +268,11 @@ func TestManyInBackOff(t *testing.T) {
 	b.host("h1")
 	s := Target{App: "dp", Service: "s"}
 	calls := func() time.Duration {
-		begin := time.Now()
+		begin := startWatch()
 		for range 500 {
 			b.answer(b.submit(Request{Target: s}), &Outcome{Status: 200})
 		}
-		return time.Since(begin)
+		return begin.spent()
 	}
 	alone := quickest(calls)
 	for range 10_000 {

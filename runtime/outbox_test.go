@@ -34,13 +34,13 @@ func keepMessages(t *testing.T, n int) (took time.Duration) {
 	cut := len(b.log) - 1
 	before := b.c.Seq()
 	send(n / 2) // in front of what is kept, in a trimmed log
-	begin := time.Now()
+	begin := startWatch()
 	for b.c.OldestLive() < before {
 		b.step(&Keep{Before: before, Limit: 512})
 	}
 	b.log = b.log[cut:]
 	b.restart()
-	took = time.Since(begin)
+	took = begin.spent()
 	if sent := b.c.outboxTo(1).pending; len(sent) != n {
 		t.Fatalf("%d of %d messages are left", len(sent), n)
 	}

@@ -313,12 +313,12 @@ func TestPurgeOfManyThatRun(t *testing.T) {
 	inPieces()
 	ended := 0
 	end := func(n int) time.Duration {
-		begin := time.Now()
+		begin := startWatch()
 		for _, a := range as[ended : ended+n] {
 			b.step(&Answered{Boot: "h1", Answer: Answer{Attempt: a, Outcome: &Outcome{Status: 200}}})
 		}
 		ended += n
-		return time.Since(begin)
+		return begin.spent()
 	}
 	some := func() time.Duration { return end(50) }
 	first := quickest(some)

@@ -62,13 +62,13 @@ func TestWithdrawInPieces(t *testing.T) {
 func TestManyOfANeighbour(t *testing.T) {
 	b := newBench(t, Config{})
 	some := func() time.Duration {
-		begin := time.Now()
+		begin := startWatch()
 		for range 100 {
 			b.step(&CancelAll{App: "small", Waiter: "c"})
 			b.step(&Drain{App: "small", Waiter: "d"})
 			b.step(&Purge{App: "small", Waiter: "p"})
 		}
-		return time.Since(begin)
+		return begin.spent()
 	}
 	alone := quickest(some)
 	b.host("h1")
