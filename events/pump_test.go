@@ -82,8 +82,16 @@ func (b *bench) end() {
 	_ = b.disk.Close()
 }
 
-// Send is the host's link: each invocation is noted and answered.
-func (b *bench) Send(m runtime.HostMessage) {
+// Send is the link of the bench's own host.
+func (b *bench) Send(m runtime.HostMessage) { boot{b, b.boot}.Send(m) }
+
+// A boot is the link of a host: each invocation is noted and answered.
+type boot struct {
+	*bench
+	name string
+}
+
+func (b boot) Send(m runtime.HostMessage) {
 	switch m := m.(type) {
 	case *runtime.Invoke:
 		b.mu.Lock()
@@ -94,10 +102,10 @@ func (b *bench) Send(m runtime.HostMessage) {
 		case b.news <- struct{}{}:
 		default:
 		}
-		mesh, boot := b.mesh, b.boot
-		go mesh.Answered(boot, runtime.Answer{Attempt: m.Attempt, Outcome: &runtime.Outcome{Status: 204}})
+		mesh := b.mesh
+		go mesh.Answered(b.name, runtime.Answer{Attempt: m.Attempt, Outcome: &runtime.Outcome{Status: 204}})
 	case *runtime.Deactivate:
-		b.mesh.Deactivated(b.boot, m.Actor, m.Partition)
+		b.mesh.Deactivated(b.name, m.Actor, m.Partition)
 	}
 }
 
@@ -172,6 +180,43 @@ func TestEachSubscriptionGetsEachEventInOrder(t *testing.T) {
 	b.publish("t", 3, 250)
 	b.want("old", 0, 250)
 	b.want("late", 3, 250)
+}
+
+// A group belongs to its app: two apps with one name for it get each event, what
+// one does moves nothing of the other, and members of one app share.
+func TestGroupsOfTwoApps(t *testing.T) {
+	b := newBench(t)
+	if err := b.mesh.HostUp(runtime.HostInfo{Boot: "other1", App: "other", Actors: []string{"A"}}, runtime.JoinAnswer{}, boot{b, "other1"}); err != nil {
+		t.Fatal(err)
+	}
+	b.create("t")
+	b.publish("t", 0, 3)
+	join := func(app, id string, oldest bool) runtime.Actor {
+		s := runtime.Subscription{Actor: runtime.Actor{App: app, Type: "A", ID: id}, ID: "s", Path: "/on", Topic: "t", Group: "g", Oldest: oldest}
+		if _, err := b.mesh.Subscribe(t.Context(), runtime.Caller{}, s); err != nil {
+			t.Fatal(err)
+		}
+		return s.Actor
+	}
+	mine, theirs := join("app", "mine", false), join("other", "theirs", true)
+	b.publish("t", 3, 40)
+	b.want("mine", 3, 40)
+	b.want("theirs", 0, 40)
+	if n, err := b.mesh.Unsubscribe(t.Context(), runtime.Caller{}, mine, "s"); err != nil || n != 1 {
+		t.Fatal(n, err)
+	}
+	b.publish("t", 40, 60)
+	b.want("theirs", 0, 60)
+	join("app", "again", true)
+	b.want("again", 0, 60)
+	if err := b.mesh.Purge(t.Context(), "app"); err != nil {
+		t.Fatal(err)
+	}
+	b.publish("t", 60, 70)
+	b.want("theirs", 0, 70)
+	if n, err := b.mesh.Unsubscribe(t.Context(), runtime.Caller{}, theirs, "s"); err != nil || n != 1 {
+		t.Fatal(n, err)
+	}
 }
 
 func TestGoesOnAfterRestart(t *testing.T) {

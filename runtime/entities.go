@@ -246,10 +246,7 @@ type groupEntry struct {
 	away    map[uint16]*awayTells // memory: by partition of its members
 }
 
-type subEntry struct {
-	Subscription
-	group string
-}
+type subEntry struct{ Subscription }
 
 // An appEntry holds the facts of an app.
 type appEntry struct {

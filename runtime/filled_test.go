@@ -201,7 +201,7 @@ func fill(v reflect.Value, name string, flags bool) {
 	case reflect.String:
 		v.SetString("x")
 		if name == "group" {
-			v.SetString(groupKey(&Subscription{Group: "x", Topic: "x"}))
+			v.SetString(New(Config{}).groupKey(&Subscription{Group: "x", Topic: "x"}))
 		}
 	case reflect.Bool:
 		v.SetBool(flags)

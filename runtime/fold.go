@@ -198,8 +198,12 @@ func (c *Core) apply(r *Record) {
 			c.dropEnding(id)
 		}
 	case *raised:
+		before := c.LogLevel()
 		c.level = b.level
 		c.listFacts(r.Seq)
+		if before < 2 {
+			c.splitGroups()
+		}
 	case *keptApp:
 		c.applyKeptApp(r.Seq, b)
 	case *serviceSet:

@@ -118,6 +118,45 @@ func (c *Core) forgetGroup(g *groupEntry) {
 	c.unblock(g.key)
 }
 
+// splitGroups gives each app a group of its own in place of those that apps had
+// together at level 1. Each goes on from where they were.
+func (c *Core) splitGroups() {
+	shared := c.groupOrder
+	c.groupOrder = nil
+	for _, g := range shared {
+		members, old := g.members, g.key
+		delete(c.groups, old)
+		for x := g; ; {
+			n := ofOneApp(members)
+			x.key, x.members = c.groupKey(&members[0].Subscription), slices.Clip(members[:n])
+			for _, m := range x.members {
+				c.memberOf[memberKey{m.Actor, m.ID}] = x
+			}
+			c.groups[x.key] = x
+			c.groupOrder = append(c.groupOrder, x)
+			if members = members[n:]; len(members) == 0 {
+				break
+			}
+			x = &groupEntry{topic: g.topic, next: g.next, life: g.life, kept: g.kept}
+			c.keep.beside(&g.node, &x.node, x)
+		}
+		if c.groups[old] == nil {
+			c.unblock(old)
+		}
+	}
+	slices.SortFunc(c.groupOrder, func(a, b *groupEntry) int { return cmp.Compare(a.key, b.key) })
+}
+
+// ofOneApp is how many of the first members belong to the same app.
+func ofOneApp(members []*subEntry) int {
+	for i, m := range members {
+		if m.Actor.App != members[0].Actor.App {
+			return i
+		}
+	}
+	return len(members)
+}
+
 // tellBegun and tellEnded count the work of a group that is here, as requests
 // or as chains that are away from their home; nothing else changes the number.
 func (c *Core) tellBegun(l groupLife) {

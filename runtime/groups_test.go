@@ -53,7 +53,7 @@ func (p *pump) told(effects []Effect) Code {
 func subscribed1(s *solo, a Actor) *pump {
 	sub := Subscription{Actor: a, ID: "s", Path: "/e", Topic: "t"}
 	s.do(&Subscribe{Subscription: sub, Waiter: "w"})
-	return &pump{s: s, key: groupKey(&sub)}
+	return &pump{s: s, key: s.c.groupKey(&sub)}
 }
 
 // end answers one running request; false when there is none.
@@ -255,7 +255,7 @@ func TestGroupWaitsForMembersElsewhere(t *testing.T) {
 	far.host("h1")
 	x.do(1, &Subscribe{Subscription: sub, Waiter: "w"})
 	x.settle()
-	p := &pump{s: group, key: groupKey(&sub)}
+	p := &pump{s: group, key: group.c.groupKey(&sub)}
 
 	x.lost = true
 	p.fill()
@@ -400,5 +400,66 @@ func TestKeptGroupOfMany(t *testing.T) {
 	s.reown()
 	if got := s.c.Describe(); got != before {
 		t.Error("the trimmed log tells otherwise:", firstDifference(before, got))
+	}
+}
+
+// Apps that name the same group in the same topic do not share its limit.
+func TestFullGroupOfOneAppStopsNoOther(t *testing.T) {
+	s := newSolo(t, Config{})
+	pumps := map[string]*pump{}
+	for _, app := range []string{"dp", "eb"} {
+		sub := Subscription{Actor: Actor{app, "A", "1"}, ID: "s", Path: "/e", Topic: "t", Group: "g"}
+		s.do(&Subscribe{Subscription: sub, Waiter: "w"})
+		pumps[app] = &pump{s: s, key: s.c.groupKey(&sub)}
+	}
+	pumps["dp"].fill()
+	if !pumps["eb"].deliver() {
+		t.Error("a full group of another app stops this one")
+	}
+	for app, p := range pumps {
+		for _, e := range s.c.entries {
+			if e.from.key == p.key && e.req.Target.App != app {
+				t.Fatalf("an event of the group of %s became work of %s", app, e.req.Target.App)
+			}
+		}
+	}
+}
+
+// A pump that waits for a group which apps had together at level 1 hears of its
+// end, and each app's group takes events from there.
+func TestFullGroupIsSplit(t *testing.T) {
+	s := newSolo(t, Config{Level: 1})
+	var p *pump
+	for _, app := range []string{"dp", "eb"} {
+		sub := Subscription{Actor: Actor{app, "A", "1"}, ID: "s", Path: "/e", Topic: "t", Group: "g"}
+		s.do(&Subscribe{Subscription: sub, Waiter: "w"})
+		p = &pump{s: s, key: s.c.groupKey(&sub)}
+	}
+	cfg := s.c.cfg
+	cfg.Level, cfg.Node = 0, "g2"
+	s.own(cfg)
+	p.fill()
+	effects := s.do(&RaiseLevel{Level: 2})
+	if told := p.told(effects); told != CodeAskAgain {
+		t.Errorf("the pump was told %q", told)
+	}
+	changed := false
+	for _, e := range effects {
+		changed = changed || e.Kind == GroupsChanged
+	}
+	if !changed {
+		t.Error("nobody is told that there are other groups")
+	}
+	if e := s.answer(&DeliverEvents{Group: p.key, From: p.next, Waiter: "pump"}); codeOf(e) != CodeNotFound {
+		t.Errorf("the group of nobody is still there: %+v", e)
+	}
+	cursors := s.c.groupCursors()
+	if len(cursors) != 2 {
+		t.Fatalf("%d groups", len(cursors))
+	}
+	for _, g := range cursors {
+		if next := (&pump{s: s, key: g.Key, next: g.Next}); g.Next != p.next || !next.deliver() {
+			t.Errorf("group %q is at %d, not %d, or takes nothing", g.Key, g.Next, p.next)
+		}
 	}
 }

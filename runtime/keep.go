@@ -85,6 +85,17 @@ func (k *keepList) replace(old, n *node, owner any) {
 	old.list, old.prev, old.next = nil, nil, nil
 }
 
+// beside puts n behind other, with the same base.
+func (k *keepList) beside(other, n *node, owner any) {
+	n.base, n.owner, n.list, n.prev, n.next = other.base, owner, other.list, other, other.next
+	if n.next != nil {
+		n.next.prev = n
+	} else {
+		n.list.last = n
+	}
+	other.next = n
+}
+
 func (k *keepList) remove(n *node) {
 	if k.sweep == n {
 		k.sweep = n.next
@@ -439,7 +450,7 @@ func (c *Core) applyKeptGroup(seq uint64, k *keptGroup) {
 	for _, s := range k.members {
 		c.applySubscribed(seq, s)
 	}
-	g := c.groups[groupKey(&k.members[0])]
+	g := c.groups[c.groupKey(&k.members[0])]
 	g.next, g.life = k.next, k.life
 	if !k.more {
 		g.kept = seq

@@ -23,6 +23,7 @@ type RaiseLevel struct{ Level int }
 func (in *RaiseLevel) decide(c *Core) {
 	if in.Level > c.LogLevel() && in.Level <= c.supports() {
 		c.emit(&raised{in.Level})
+		c.effect(Effect{Kind: GroupsChanged})
 	}
 }
 

@@ -181,7 +181,7 @@ func TestEventThatIsInItsTopicTwice(t *testing.T) {
 		}
 		x.do(int(home), &Subscribe{Subscription: sub, Waiter: "w"})
 		x.settle()
-		key := groupKey(&sub)
+		key := group.c.groupKey(&sub)
 		twice := Header{PublishID: {group.id(Target{App: "dp"}).String()}}
 		other := Header{PublishID: {group.id(Target{App: "dp"}).String()}}
 		events := []Event{{Offset: 0, Header: twice}, {Offset: 1, Header: other}, {Offset: 2, Header: twice}, {Offset: 3}, {Offset: 4}}

@@ -12,7 +12,20 @@ import (
 // with the others of its group belongs to the group's. A subscription without
 // a group is a group of its own, in its actor's partition.
 
-func groupKey(s *Subscription) string {
+// groupKey names the group of a subscription, which belongs to its app. In a log
+// of level 1 it belonged to nobody: see splitGroups.
+func (c *Core) groupKey(s *Subscription) string {
+	if s.Group == "" || c.LogLevel() < 2 {
+		return sharedKey(s)
+	}
+	b := appendPart([]byte("g"), s.Actor.App)
+	b = appendPart(b, s.Group)
+	return string(appendPart(b, s.Topic))
+}
+
+// sharedKey is groupKey as it was at level 1. Who needs a name that stays over a
+// change of the level, and names the app besides, still takes this one.
+func sharedKey(s *Subscription) string {
 	if s.Group == "" {
 		b := appendPart([]byte("a"), s.Actor.App)
 		b = appendPart(b, s.Actor.Type)
@@ -23,7 +36,8 @@ func groupKey(s *Subscription) string {
 	return string(appendPart(appendPart([]byte("g"), s.Group), s.Topic))
 }
 
-// GroupPartition is where the cursor of a subscription lives.
+// GroupPartition is where the cursor of a subscription lives: the groups of one
+// name in one topic side by side, each under the key of its app.
 func GroupPartition(s *Subscription, partitions int) uint16 {
 	if s.Group == "" {
 		return ActorPartition(s.Actor, partitions)
@@ -57,7 +71,7 @@ func (in *Subscribe) decide(c *Core) {
 		return
 	}
 	old, found := c.subs[s.Actor][s.ID]
-	if found && old.group != groupKey(&s) {
+	if found && c.groupKey(&old.Subscription) != c.groupKey(&s) {
 		c.unsubscribe(s.Actor, []string{s.ID}, done{})
 	}
 	b := &subscribed{s, c.doneAs(in.ID, done{yes: found})}
@@ -89,8 +103,8 @@ func (c *Core) unsubscribe(a Actor, ids []string, d done) {
 // applySubscribed serves both ends: the actor's list and the group's members.
 func (c *Core) applySubscribed(seq uint64, s Subscription) {
 	c.use(s.Actor.App)
-	key := groupKey(&s)
-	x := &subEntry{Subscription: s, group: key}
+	key := c.groupKey(&s)
+	x := &subEntry{Subscription: s}
 	if ActorPartition(s.Actor, c.cfg.Partitions) == c.cfg.Partition {
 		byID := c.subs[s.Actor]
 		if byID == nil {
@@ -283,7 +297,7 @@ func (in *DeliverEvents) decide(c *Core) {
 		}
 		m := g.member(ev)
 		to := ActorPartition(m.Actor, c.cfg.Partitions)
-		id, published := c.publishedAs(g, ev, m.Actor.App)
+		id, published := c.publishedAs(g, ev, m)
 		if !published {
 			id = c.makeID(m.Actor.App)
 		} else if to == c.cfg.Partition && c.knows(id) {
