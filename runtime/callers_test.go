@@ -73,3 +73,46 @@ func TestCallsWithManyCallers(t *testing.T) {
 		t.Errorf("%d links are left", app.links)
 	}
 }
+
+// A session that an app has got hold of makes nothing of another app wait, here
+// or through the owner of the caller, and tells nothing about it.
+func TestSessionOfAnotherApp(t *testing.T) {
+	s := newSolo(t, Config{})
+	s.host("h1")
+	id := s.id(Target{App: "dp", Service: "s"})
+	s.do(&Submit{Request: Request{ID: id, Kind: Call, Target: Target{App: "dp", Service: "s"}, Path: "/m"}, Waiter: "dp"})
+	session := s.c.sessionOf(s.c.entries[id])
+	ask := func() Request {
+		to := Target{App: "eb", Type: "A", ID: "1"}
+		return Request{ID: s.id(to), Kind: Call, Target: to, Path: "/m", Session: session}
+	}
+	r := ask()
+	s.do(&Submit{Request: r, Waiter: "eb"})
+	if e := s.c.entries[r.ID]; e == nil || e.flow != r.ID || len(e.parents) > 0 || len(s.c.entries[id].children) > 0 {
+		t.Errorf("a call of another app is part of the flow: %+v", e)
+	}
+	if e := s.answer(&Vouch{Request: ask(), Waiter: "eb"}); e == nil || e.Err != nil || e.Value.(*Vouched) != nil {
+		t.Errorf("a call of another app is vouched for: %+v", e)
+	}
+	if len(s.c.entries[id].children) > 0 {
+		t.Error("the caller's retry would wait for another app")
+	}
+	s.do(&HostDown{Boot: "h1", Reason: "exit"})
+	if e := s.answer(&Vouch{Request: ask(), Waiter: "eb"}); codeOf(e) != "" {
+		t.Errorf("the other app is told what became of the attempt: %v", codeOf(e))
+	}
+}
+
+// Where the chain of a request has gone is told to its own app alone: two apps
+// may have names with one hash, and then either can ask for an id of the other.
+func TestFactsOfAnotherApp(t *testing.T) {
+	s := newSolo(t, Config{})
+	id := s.id(Target{App: "dp"})
+	s.c.homes[id] = &homeEntry{req: Request{ID: id, Target: Target{App: "dp", Service: "s"}}}
+	if f := s.c.requestFacts("eb", id); f.State != "" {
+		t.Errorf("another app is told %+v", f)
+	}
+	if f := s.c.requestFacts("dp", id); f.State != "running" {
+		t.Errorf("its own app is told %+v", f)
+	}
+}

@@ -106,7 +106,7 @@ func (c *Core) requestFacts(app string, id ID) RequestFacts {
 	e := c.entries[id]
 	if e == nil || e.req.Target.App != app {
 		switch {
-		case c.homes[id] != nil:
+		case c.homes[id] != nil && c.homes[id].req.Target.App == app:
 			return RequestFacts{State: "running", Target: c.homes[id].req.Target, BlockedBy: "the next step of its chain, in another partition"}
 		case c.ended.has(id):
 			return RequestFacts{State: "completed"}

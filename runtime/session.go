@@ -83,7 +83,9 @@ func SessionPartition(session string) (partition uint16, ok bool) {
 	return p.partition, err == nil && p.ours
 }
 
-// session finds flow and parents of a call (design: Callers and retries).
+// session finds flow and parents of a call (design: Callers and retries). A
+// session of another app is like one made up: nobody makes a neighbour's methods
+// wait.
 func (c *Core) session(r *Request) (flow ID, parents []ID, err *Error) {
 	p, err := parseSession(r.Session)
 	if err != nil {
@@ -92,8 +94,8 @@ func (c *Core) session(r *Request) (flow ID, parents []ID, err *Error) {
 	if err := c.lostCaller(r.Boot); err != nil {
 		return ID{}, nil, err
 	}
-	if p.ours && p.partition == c.cfg.Partition {
-		if e := c.entries[p.parent]; e != nil && e.flow == p.flow {
+	if p.ours && p.partition == c.cfg.Partition && p.parent.OfApp(r.Target.App) {
+		if e := c.entries[p.parent]; e != nil && e.flow == p.flow && e.req.Target.App == r.Target.App {
 			if e.phase != running || e.step != p.step || e.attempt != p.attempt {
 				return ID{}, nil, &Error{CodeSuperseded, "the attempt that makes this call has been replaced", p.parent}
 			}
@@ -110,7 +112,7 @@ func (c *Core) session(r *Request) (flow ID, parents []ID, err *Error) {
 		// the session of a request that has ended: the call is a child of all
 		// open requests of its flow there.
 		for _, e := range c.flows[p.flow] {
-			if e.phase == running && (r.Boot == "" || e.host == r.Boot) {
+			if e.phase == running && e.req.Target.App == r.Target.App && (r.Boot == "" || e.host == r.Boot) {
 				parents = append(parents, e.req.ID)
 			}
 		}
