@@ -14,8 +14,8 @@ func (p *program) cancelCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "cancel --app APP (ID | --all)",
 		Short: "Withdraw a request, or all that have not started",
-		Long: `Withdraw a request that has not started. One that is running goes on; whoever
-waits for it is answered.`,
+		Long: `Withdraw a request that has not started, or whose next attempt has not. One that
+is running goes on; whoever waits for it is answered.`,
 		Args: wantArgs(0, 1, "the ID of a request, or --all"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if all == (len(args) == 1) {

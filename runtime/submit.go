@@ -357,9 +357,9 @@ func (c *Core) cancel(id ID) string {
 	return "running"
 }
 
-// withdraw ends a request that has not started, or whose next step has not; one
-// that runs or was interrupted keeps its lock until its attempt ends, gets no
-// further attempt, and its waiters are told.
+// withdraw ends a request that has not started, or whose next step or attempt
+// has not; one that runs, or of whose last attempt something may still run, keeps
+// its lock until that has ended, gets no further attempt, and its waiters are told.
 func (c *Core) withdraw(e *entry, why *Error) string {
 	if e.attempt == 0 {
 		c.end(e, why.Outcome())
@@ -370,6 +370,9 @@ func (c *Core) withdraw(e *entry, why *Error) string {
 	}
 	e.answered = true
 	c.tellWaiters(e.req.ID, &e.waiters, why)
+	if c.giveUp(e) { // it waited for its next attempt
+		return "cancelled"
+	}
 	c.touchTarget(e)
 	return "running"
 }
