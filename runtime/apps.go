@@ -10,13 +10,15 @@ import (
 // the outbox.
 
 // Purge forgets an app by raising its generation. It is sent to the app's
-// partition; the reply comes when every partition has recorded it.
+// partition; the reply comes when every partition has recorded it,
+// and nothing of it is left here.
 type Purge struct {
 	App    string
 	Waiter any
 }
 
 type purge struct {
+	app    string
 	waiter any
 	need   map[uint16]uint64 // partition → message number to be confirmed
 }
@@ -29,7 +31,7 @@ func (in *Purge) decide(c *Core) {
 			out = append(out, OutMessage{To: uint16(p), Payload: encode(nil, &parcel{kind: msgApp, app: b})})
 		}
 	}
-	x := &purge{waiter: in.Waiter, need: map[uint16]uint64{}}
+	x := &purge{app: in.App, waiter: in.Waiter, need: map[uint16]uint64{}}
 	c.raise(&b, out...)
 	for _, o := range out {
 		x.need[o.To] = c.outboxTo(o.To).next - 1
@@ -43,45 +45,26 @@ func (c *Core) changeApp(b *appChanged) {
 	}
 }
 
-// raise begins a new generation of an app. The record of it ends requests that
-// a trimmed log may not know any more, so their ids are written down before; an
-// id that has ended is still open until then.
+// raise begins a new generation of an app.
 func (c *Core) raise(b *appChanged, out ...OutMessage) {
-	v := c.via // rides on the record that counts
-	c.via = via{}
-	var ids []ID
-	var unsent []*entry
-	for s := c.app(b.app).roll.first; s != nil; s = s.next {
-		if e := s.e; e != nil {
-			ids = append(ids, e.req.ID)
-			if e.phase == running && (e.inside || e.leaves > c.rounds) {
-				unsent = append(unsent, e)
-			}
-		} else if id := s.h.req.ID; c.entries[id] == nil {
-			ids = append(ids, id)
-		}
-	}
-	sortIDs(ids)
-	for part := range slices.Chunk(ids, idsInRecord) {
-		c.emit(&keptIDs{part})
-	}
-	c.via = v
 	b.from = c.generation(b.app) + 1
-	c.emit(b, out...)
+	if c.LogLevel() >= 2 {
+		c.emit(b, out...)
+	} else {
+		c.raiseAtOnce(b, out)
+	}
 	// An invocation that has not left runs nothing, and must not leave now.
 	c.effects = slices.DeleteFunc(c.effects, func(e Effect) bool {
 		m, ok := e.Msg.(*Invoke)
 		return ok && m.Target.App == b.app
 	})
-	for _, e := range unsent {
-		c.zombieEnded(e.host, c.attemptOf(e))
-	}
+	c.beginPurge(c.app(b.app))
 	c.afterPurge(b.app)
 }
 
 // afterPurge lets hosts let go of what was active, in pieces.
 func (c *Core) afterPurge(app string) {
-	c.keepHaunted(pieceSize)
+	c.keepHaunted(c.purgeSome(pieceSize))
 	if c.app(app).holds > 0 {
 		c.beginSweep()
 	}
@@ -99,9 +82,9 @@ func (c *Core) unkeep(a *actorEntry) {
 
 // keepHaunted keeps actors whose zombies stand in the log only as what a purge has
 // ended: they must outlive those records. Until then nothing is cut off. It returns
-// what is left of n.
+// what is left of n. While a purge goes on an actor may get more of them.
 func (c *Core) keepHaunted(n int) (left int) {
-	for ; len(c.unkept) > 0 && n > 0; n-- {
+	for ; len(c.purging) == 0 && len(c.unkept) > 0 && n > 0; n-- {
 		a := c.unkept[0]
 		c.unkept[0] = nil
 		c.unkept = c.unkept[1:]
@@ -120,7 +103,7 @@ func (c *Core) keepHaunted(n int) (left int) {
 func (c *Core) checkPurges() {
 	left := c.purges[:0]
 	for _, p := range c.purges {
-		done := true
+		done := c.purgingOf(p.app) == nil
 		for to, n := range p.need {
 			if o := c.outboxTo(to); len(o.pending) > 0 && o.first <= n {
 				done = false
@@ -152,36 +135,8 @@ func (c *Core) applyApp(seq uint64, b *appChanged) {
 	}
 	old := c.generationOf(b.app, b.from)
 	a.open++ // stays, whatever is dropped now
-	for s := a.roll.first; s != nil; s = a.roll.first {
-		if h := s.h; h != nil {
-			for _, w := range h.waiters {
-				c.reply(w, (&Error{CodePurged, "the app was purged", h.req.ID}).Outcome(), h.req.ID)
-			}
-			c.dropHome(h)
-			c.ended.add(c, h.req.ID, seq)
-			continue
-		}
-		e := s.e
-		err := &Error{CodePurged, "the app was purged", e.req.ID}
-		t, run, z := e.req.Target, e.phase == running, zombie{e.req.ID, e.attempt, e.host}
-		for _, w := range e.waiters {
-			c.reply(w, err.Outcome(), e.req.ID)
-		}
-		if e.req.Key != "" {
-			delete(c.keys, keyOf(&e.req))
-		}
-		c.dropEntry(e)
-		c.childEnded(e.parents, e.req.ID)
-		c.ended.add(c, e.req.ID, seq)
-		if run && t.IsActor() {
-			x := c.actorEntry(t.Actor())
-			c.haunt(x, z)
-			c.unkeep(x)
-		}
-		if x := c.actors[t.Actor()]; x != nil {
-			x.idle = false
-			c.dropActor(x)
-		}
+	if c.LogLevel() < 2 {
+		c.endAll(seq, a)
 	}
 	c.dropSubscriptionsOf(b.app)
 	a.open--

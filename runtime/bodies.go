@@ -172,6 +172,8 @@ func (in *BodyRead) decide(c *Core) {
 	}
 	e.asked = false
 	switch {
+	case c.isPurged(e):
+		c.unread(e)
 	case in.At != e.bodyAt: // it was kept meanwhile, or has another body
 		if e.keeping || e.unsent && e.phase == running {
 			c.need(e)

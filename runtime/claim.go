@@ -140,8 +140,14 @@ func (c *Core) Own(now Now, storeSeq uint64) bool {
 		}
 	}
 	c.linkChildren()
+	for _, name := range sortedKeys(c.apps) {
+		c.beginPurge(c.apps[name]) // the owner before has not come to the end
+	}
 	old := false
 	for _, e := range c.openEntries() {
+		if c.isPurged(e) {
+			continue
+		}
 		e.since = now.Mono
 		if e.phase == stopped {
 			c.backOff(e) // anew: what kills its gateway is no hot loop either

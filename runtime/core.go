@@ -106,6 +106,7 @@ type Core struct {
 	losing      []*hostEntry // lost, and still to be gone through
 	reviews     []*review
 	withdrawals []*withdrawal
+	purging     []*appEntry   // whose purges go on, oldest first
 	unkept      []*actorEntry // haunted since the last purges, see keepHaunted
 	budget      int           // what this step may still start
 	drains      []*drain

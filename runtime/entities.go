@@ -261,8 +261,14 @@ type appEntry struct {
 	roll       roll            // memory: those, and its chains that are away
 	holds      int             // memory: its reminders and placed actors, that a purge has to let go of
 	members    int             // memory: its members of groups
-	bytes      int64           // memory: what they take
-	links      int             // memory: their unfinished calls, for each of their callers
+	// memory: a purge has not ended all that it found open, and what waits for that
+	purging    bool
+	left       uint64 // rounds that had left when it began
+	heldActors []*actorEntry
+	heldWoken  []*entry
+	heldParks  []component
+	bytes      int64 // memory: what they take
+	links      int   // memory: their unfinished calls, for each of their callers
 }
 
 // A serviceEntry is a url component of an app.

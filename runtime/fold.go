@@ -173,6 +173,8 @@ func (c *Core) apply(r *Record) {
 		}
 	case *keptPast:
 		c.setPast(r.Seq, pastKey{b.id, b.step}, b.attempt)
+	case *purged:
+		c.applyPurged(r.Seq, b)
 	case *wished:
 		c.applyWished(r.Seq, b.id)
 	case *delivered:
@@ -452,8 +454,8 @@ func (c *Core) applyCompleted(r *Record, b *completed) {
 	c.firingEnded(b.id)
 	c.ended.add(c, b.id, r.Seq)
 	c.Counts.Completed++
-	if req != nil && req.Key != "" {
-		delete(c.keys, keyOf(req))
+	if req != nil {
+		c.dropKey(req)
 	}
 	if b.none {
 		for _, w := range waiters {

@@ -45,9 +45,7 @@ func (c *Core) dropHome(h *homeEntry) {
 	c.app(h.req.Target.App).roll.remove(&h.seat)
 	c.dropApp(h.req.Target.App)
 	c.walls.remove(&h.timer)
-	if h.req.Key != "" {
-		delete(c.keys, keyOf(&h.req))
-	}
+	c.dropKey(&h.req)
 	c.childEnded(h.parents, id)
 	c.tellEnded(h.from)
 }
@@ -63,6 +61,9 @@ func (c *Core) armAway(h *homeEntry) {
 
 // rungAway: the deadline has passed.
 func (c *Core) rungAway(h *homeEntry) {
+	if c.isPurgedHome(h) {
+		return
+	}
 	h.answered = len(h.waiters) > 0 // of a new owner nobody may have asked yet
 	c.tellWaiters(h.req.ID, &h.waiters, &Error{CodeDeadline, "the deadline of the request has passed", h.req.ID})
 }

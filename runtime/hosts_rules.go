@@ -48,6 +48,8 @@ func (in *HostJoined) decide(c *Core) {
 	for _, id := range sortedIDs(h.running) {
 		e := h.running[id]
 		switch r, ok := runs[id]; {
+		case c.isPurged(e):
+			e.inside = e.inside || silent && !(ok && r.Number == e.attempt)
 		case ok && r.Step == e.step && r.Number == e.attempt:
 		case !ok && first && e.epoch < c.epoch:
 			// It never arrived, and since the host has answered for this term it
@@ -228,7 +230,7 @@ func (c *Core) loseHost(boot, reason string, proven bool) {
 	c.emit(&hostLost{boot, reason, c.now.Wall, h.company(h.stops.since(c.now.Mono-hearsay, 0))})
 	c.effect(Effect{Kind: LostHost, Boot: boot, Value: HostEnd{h.info.App, h.info.Name, reason, proven}})
 	for _, id := range ids {
-		if e := c.entries[id]; e != nil {
+		if e := c.entries[id]; e != nil && !c.isPurged(e) {
 			c.interrupted(e)
 		}
 	}
@@ -245,7 +247,7 @@ func (c *Core) loseHost(boot, reason string, proven bool) {
 func (c *Core) withdrawCallsOf(boot string) {
 	var es []*entry
 	for _, e := range c.cancels[boot] {
-		if !e.hasStarted() {
+		if !e.hasStarted() && !c.isPurged(e) {
 			es = append(es, e)
 		}
 	}
@@ -336,6 +338,11 @@ func (c *Core) answered(boot string, a *Answer) {
 	}
 	e := c.entries[a.Attempt.ID]
 	current := e != nil && e.host == boot && e.step == a.Attempt.Step && e.attempt == a.Attempt.Number
+	if current && c.isPurged(e) {
+		e.inside = true
+		taken()
+		return
+	}
 	if current && e.phase == stopped {
 		return // no record says yet that it has ended: the host has to go on saying it
 	}

@@ -137,7 +137,10 @@ type Keep struct {
 const keepBytes = 2 << 20
 
 func (in *Keep) decide(c *Core) {
-	c.keepHaunted(in.Limit)
+	c.keepHaunted(c.purgeSome(in.Limit))
+	if len(c.purging) > 0 {
+		return // what it ends is not kept
+	}
 	live, counted, size := c.keep.live.first, len(c.records), 0
 	for range in.Limit {
 		for live != nil && live.base < in.Before && absent(live) {

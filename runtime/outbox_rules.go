@@ -221,7 +221,7 @@ func (c *Core) deliver(m *parcel) {
 		b := accepted{req: m.req, flow: m.flow, home: c.cfg.Partition, at: c.now.Wall}.of(groupLife{m.group, m.life, c.via.from}, c.cfg.Partition)
 		c.accept(&b, nil)
 	case msgOutcome:
-		if h := c.homes[m.id]; h != nil {
+		if h := c.homes[m.id]; h != nil && !c.isPurgedHome(h) {
 			c.emitOutcome(m.id, &h.req, &m.outcome, Actor{}, false)
 		}
 	case msgCancel:

@@ -8,6 +8,16 @@ import "strings"
 // keyOf names an Idempotency-Key in memory as the store does.
 func keyOf(r *Request) string { return string(KeyInStore(r)) }
 
+// dropKey forgets the use of a key that has ended, unless another request has it.
+func (c *Core) dropKey(r *Request) {
+	if r.Key == "" {
+		return
+	}
+	if key := keyOf(r); c.keys[key] == r.ID {
+		delete(c.keys, key)
+	}
+}
+
 // OutcomeInStore is where the outcome of a promise or keyed request lies.
 func OutcomeInStore(id ID) []byte { return append([]byte{'o'}, id[:]...) }
 
@@ -118,6 +128,7 @@ func (c *Core) storedOutcome(v *View, id ID, app string) (o *Outcome, again bool
 func (c *Core) repeatOfKey(in *Submit) bool {
 	r := &in.Request
 	reused := &Error{CodeKeyReused, "the Idempotency-Key was used for another request", r.ID}
+	c.endIfPurged(c.keys[keyOf(r)])
 	ended := c.ended.has(r.ID)
 	if first, waiters := c.open(c.keys[keyOf(r)]); first != nil {
 		if ended && first.ID != r.ID {

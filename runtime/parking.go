@@ -84,6 +84,10 @@ func (c *Core) touchParked(comp component) {
 // wake looks at an interrupted request of a service for which something has
 // changed: it ends, or it gets in line when it waits for nothing but a host.
 func (c *Core) wake(e *entry) {
+	if x := c.purgingOf(e.req.Target.App); x != nil {
+		x.heldWoken = append(x.heldWoken, e)
+		return
+	}
 	if e.phase != stopped || c.giveUp(e) || !c.mayRetry(e) {
 		return
 	}
@@ -95,6 +99,10 @@ func (c *Core) wake(e *entry) {
 func (c *Core) pumpParked(comp component) {
 	p := c.parked[comp]
 	if p == nil {
+		return
+	}
+	if x := c.purgingOf(comp.app); x != nil {
+		x.heldParks = append(x.heldParks, comp)
 		return
 	}
 	p.dirty = false

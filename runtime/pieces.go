@@ -47,7 +47,7 @@ func (c *Core) review(r *review) {
 // nextPiece goes on with what a purge has left, with withdrawals, with hosts that
 // were lost, then with reviews.
 func (c *Core) nextPiece() {
-	n := c.withdrawSome(c.keepHaunted(pieceSize))
+	n := c.withdrawSome(c.keepHaunted(c.purgeSome(pieceSize)))
 	for len(c.losing) > 0 && n > 0 {
 		h := c.losing[0]
 		for ; len(h.placed) > 0 && n > 0; n-- {
@@ -79,7 +79,7 @@ func (c *Core) nextPiece() {
 
 // inPieces tells that there are pieces left.
 func (c *Core) inPieces() bool {
-	return len(c.unkept) > 0 || len(c.withdrawals) > 0 || len(c.losing) > 0 || len(c.reviews) > 0
+	return len(c.purging) > 0 || len(c.unkept) > 0 || len(c.withdrawals) > 0 || len(c.losing) > 0 || len(c.reviews) > 0
 }
 
 // letGo takes the last actor off a host that was lost. Most are idle and just

@@ -236,10 +236,19 @@ func TestKeptActorWithManyZombies(t *testing.T) {
 	}
 	purged := len(b.log)
 	b.step(&Purge{App: "dp", Waiter: "p"})
+	for b.c.Due(b.now) == 0 {
+		b.step(&Tick{})
+	}
+	most := 0
 	for end := purged; end <= len(b.log); end++ {
-		if got := zombies(b.log[:end]); got != 0 && got != n {
-			t.Errorf("%d zombies after %d of the %d records of the round", got, end-purged, len(b.log)-purged)
+		got := zombies(b.log[:end])
+		if got < most {
+			t.Errorf("%d zombies, then %d after %d of the %d records of the purge", most, got, end-purged, len(b.log)-purged)
 		}
+		most = got
+	}
+	if most != n {
+		t.Errorf("%d zombies", most)
 	}
 	b.step(&Mark{})
 	cut := len(b.log) - 1
@@ -283,8 +292,8 @@ func TestPurgeOfManyThatRun(t *testing.T) {
 			if got := len(b.log) - began; got > pieceSize+n/idsInRecord+5 {
 				t.Fatalf("%d records in one step", got)
 			}
-			if len(b.c.haunted) < n {
-				t.Fatalf("%d actors are haunted", len(b.c.haunted))
+			if got := len(b.c.haunted) + len(b.c.entries); got < n {
+				t.Fatalf("%d actors are haunted or will be", got)
 			}
 			if b.c.Due(b.now) > 0 {
 				return
@@ -328,5 +337,135 @@ func TestPurgeOfManyThatRun(t *testing.T) {
 	}
 	if len(b.c.haunted) != 0 {
 		t.Errorf("%d actors are haunted by what has ended", len(b.c.haunted))
+	}
+}
+
+// However many requests wait when their app is purged, a step ends a piece of them,
+// and what is accepted meanwhile starts when the last has ended. That holds over a
+// take-over and a trim in the middle. A purge makes no dead letters.
+func TestPurgeOfManyThatWait(t *testing.T) {
+	const n, apart = 6*purgePiece + 1, 3
+	b := newBench(t, Config{})
+	b.host("h1")
+	one := Target{App: "dp", Type: "A", ID: "one"}
+	first := b.submit(Request{Target: one})
+	for i := range n - 1 {
+		switch i % apart {
+		case 0:
+			b.submit(Request{Target: one})
+		case 1:
+			b.submit(Request{Kind: Tell, Target: Target{App: "dp", Type: "C", ID: fmt.Sprint(i)}})
+		default:
+			b.submit(Request{Kind: Promise, Target: Target{App: "dp", Service: "t"}})
+		}
+	}
+	told, began := 0, false
+	look := func(effects []Effect) {
+		for _, e := range effects {
+			if e.Kind == AppError {
+				t.Fatal("a purge makes a dead letter")
+			}
+			if e.Outcome != nil && e.Outcome.Code == CodePurged {
+				told++
+			}
+			_, ok := e.Msg.(*Invoke)
+			began = began || ok
+		}
+	}
+	old := func() int {
+		left := 0
+		for _, e := range b.c.entries {
+			if b.c.isPurged(e) {
+				left++
+			}
+		}
+		return left
+	}
+	step := func(in Input) {
+		before := max(old(), 1)
+		look(b.step(in))
+		if ended := before - old(); ended > purgePiece {
+			t.Fatalf("%d requests ended in one step", ended)
+		}
+	}
+	look(b.step(&Purge{App: "dp", Waiter: "p"}))
+	if left := old(); left != n-purgePiece {
+		t.Fatalf("%d of %d requests are left after the first step", left, n)
+	}
+	next := b.submit(Request{Target: Target{App: "dp", Type: "B", ID: "new"}})
+	other := b.submit(Request{Target: Target{App: "dp", Service: "s"}})
+	if told < purgePiece/apart || next.phase != queued || other.phase != queued {
+		t.Errorf("%d callers were told, what comes later is %v and %v", told, next.phase, other.phase)
+	}
+	step(&Tick{})
+	b.restart()
+	step(&Mark{})
+	cut := len(b.log) - 1
+	before := b.c.Seq()
+	if left := old(); left < 2*purgePiece {
+		t.Fatalf("%d are left for the next owner", left)
+	}
+	for b.c.OldestLive() < before {
+		step(&Keep{Before: before, Limit: 400})
+	}
+	b.log = b.log[cut:]
+	b.restart()
+	look(b.host("h1"))
+	for b.c.Due(b.now) == 0 {
+		step(&Tick{})
+	}
+	if len(b.c.entries) != 2 || !began {
+		t.Errorf("%d requests are left, invoked %v", len(b.c.entries), began)
+	}
+	for id, e := range b.c.entries {
+		if e.phase != running {
+			t.Errorf("%v is %v", id, e.phase)
+		}
+	}
+	if !b.c.ended.has(first.req.ID) || b.c.ended.count < n {
+		t.Error("ids of what has ended are forgotten")
+	}
+}
+
+// What a host says in the middle of a purge about an attempt that has not been ended
+// yet counts when it is.
+func TestHostSpeaksInTheMiddleOfAPurge(t *testing.T) {
+	for what, say := range map[string]func(b *bench, e *entry){
+		"it has answered": func(b *bench, e *entry) { b.answer(e, &Outcome{Status: 200}) },
+		"it has stopped":  func(b *bench, e *entry) { b.answer(e, nil) },
+		"it has not got it": func(b *bench, e *entry) {
+			b.step(&HostUnlinked{Boot: "h1"})
+			b.host("h1")
+		},
+		"it is lost": func(b *bench, e *entry) {
+			b.step(&HostDown{Boot: "h1"})
+			b.host("h2")
+		},
+	} {
+		b := newBench(t, Config{})
+		for range 2 * purgePiece { // they end first
+			b.submit(Request{Kind: Tell, Target: Target{Service: "t"}})
+		}
+		b.host("h1")
+		a := Target{App: "dp", Type: "A", ID: "1"}
+		e := b.submit(Request{Target: a})
+		b.step(&Purge{App: "dp", Waiter: "p"})
+		if !b.c.isPurged(e) {
+			t.Fatal("it has ended already")
+		}
+		say(b, e)
+		for b.c.Due(b.now) == 0 {
+			for _, x := range b.step(&Tick{}) {
+				if d, ok := x.Msg.(*Deactivate); ok {
+					b.step(&Deactivated{Boot: x.Boot, Actor: d.Actor})
+				}
+				if x.Kind == Reply && x.Outcome != nil && x.Outcome.Code != CodePurged {
+					t.Errorf("%s: the caller got %v", what, x.Outcome)
+				}
+			}
+		}
+		if next := b.submit(Request{Target: a}); next.phase != running {
+			t.Errorf("%s: the next request is %v, zombies %v", what, next.phase, b.c.actors[a.Actor()].zombies)
+		}
 	}
 }

@@ -104,6 +104,9 @@ func (c *Core) missing(app string) []MissingComponent {
 
 func (c *Core) requestFacts(app string, id ID) RequestFacts {
 	e := c.entries[id]
+	if e != nil && c.isPurged(e) {
+		return RequestFacts{State: "completed"}
+	}
 	if e == nil || e.req.Target.App != app {
 		switch {
 		case c.homes[id] != nil && c.homes[id].req.Target.App == app:

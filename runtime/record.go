@@ -60,6 +60,7 @@ const (
 	kindRaised       = 27
 	kindKeptApp      = 35
 	kindService      = 36
+	kindPurged       = 37
 	kindWished       = 40
 	kindKeptPast     = 41
 )
@@ -124,6 +125,8 @@ func newBody(kind uint64) message {
 		return &keptApp{}
 	case kindService:
 		return &serviceSet{}
+	case kindPurged:
+		return &purged{}
 	case kindWished:
 		return &wished{}
 	case kindKeptPast:
@@ -192,6 +195,8 @@ func kindOf(m message) uint64 {
 		return kindKeptApp
 	case *serviceSet:
 		return kindService
+	case *purged:
+		return kindPurged
 	case *wished:
 		return kindWished
 	case *keptPast:

@@ -177,7 +177,7 @@ func (in *CancelReminders) decide(c *Core) {
 			continue
 		}
 		ids = append(ids, r.ID)
-		if h := c.homes[r.firing]; h != nil && c.entries[r.firing] == nil && !h.cancelled {
+		if h := c.homes[r.firing]; h != nil && c.entries[r.firing] == nil && !h.cancelled && !c.isPurgedHome(h) {
 			away = append(away, h)
 		}
 	}
@@ -226,6 +226,7 @@ func (c *Core) firingsOf(actor Actor, id string) []*entry {
 			}
 		}
 	}
+	es = slices.DeleteFunc(es, c.isPurged)
 	sortEntries(es)
 	return es
 }

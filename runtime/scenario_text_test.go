@@ -105,6 +105,12 @@ func (w *world) bodyText(m message) string {
 		return "cancelled " + w.name(b.id)
 	case *received:
 		return "received"
+	case *purged:
+		s := "purged"
+		for _, id := range b.ids {
+			s += " " + w.name(id)
+		}
+		return s
 	case *keptIDs:
 		s := "ended"
 		for _, id := range b.ids {

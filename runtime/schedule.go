@@ -22,6 +22,11 @@ func (c *Core) stop(e *entry, beside company) {
 // work of the flow that owns the lock first, re-entrant calls of that flow,
 // then the next in the mailbox.
 func (c *Core) pumpActor(a *actorEntry) {
+	if x := c.purgingOf(a.actor.App); x != nil {
+		a.dirty = true
+		x.heldActors = append(x.heldActors, a)
+		return
+	}
 	if a.host != "" && c.placed(a) == nil {
 		c.unplace(a) // its host was lost
 	}

@@ -99,6 +99,9 @@ func (c *Core) session(r *Request) (flow ID, parents []ID, err *Error) {
 			if e.phase != running || e.step != p.step || e.attempt != p.attempt {
 				return ID{}, nil, &Error{CodeSuperseded, "the attempt that makes this call has been replaced", p.parent}
 			}
+			if c.isPurged(e) {
+				return ID{}, nil, &Error{CodePurged, "the app was purged while this method ran", p.parent}
+			}
 			return p.flow, []ID{p.parent}, nil
 		}
 		if c.isZombie(p.parent, p.attempt) {
@@ -112,7 +115,7 @@ func (c *Core) session(r *Request) (flow ID, parents []ID, err *Error) {
 		// the session of a request that has ended: the call is a child of all
 		// open requests of its flow there.
 		for _, e := range c.flows[p.flow] {
-			if e.phase == running && e.req.Target.App == r.Target.App && (r.Boot == "" || e.host == r.Boot) {
+			if e.phase == running && !c.isPurged(e) && e.req.Target.App == r.Target.App && (r.Boot == "" || e.host == r.Boot) {
 				parents = append(parents, e.req.ID)
 			}
 		}
@@ -122,7 +125,7 @@ func (c *Core) session(r *Request) (flow ID, parents []ID, err *Error) {
 		}
 	}
 	// Made up by an app: it enters a flow that is open on the target, no other.
-	if !p.flow.IsZero() && r.Target.IsActor() {
+	if !p.flow.IsZero() && r.Target.IsActor() && c.purgingOf(r.Target.App) == nil {
 		if a := c.actors[r.Target.Actor()]; a != nil && a.locked() && a.flow == p.flow {
 			return p.flow, nil, nil
 		}
@@ -297,7 +300,7 @@ func (in *FenceAnswered) decide(c *Core) {
 		c.changeApp(&appChanged{app: x.App, generation: x.Generation})
 	}
 	for _, p := range in.Pending {
-		if c.entries[p.Parent] != nil {
+		if e := c.entries[p.Parent]; e != nil && !c.isPurged(e) {
 			c.addChild(p.Parent, p.Child)
 			c.effect(Effect{Kind: WatchChild, ID: p.Child, Value: p.Parent, Target: c.entries[p.Parent].req.Target})
 		}

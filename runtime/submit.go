@@ -120,10 +120,10 @@ func (c *Core) admit(r *Request, vouched bool) *Error {
 	n := 0
 	if r.Target.IsActor() {
 		if a := c.actors[r.Target.Actor()]; a != nil {
-			n = a.queue.len()
+			n = c.alive(&a.queue, r.Target.App)
 		}
 	} else if p := c.parked[componentOf(r.Target)]; p != nil {
-		n = p.requests.len()
+		n = c.alive(&p.requests, r.Target.App)
 	}
 	if n >= c.cfg.MailboxLimit {
 		return Errorf(CodeMailboxFull, "%d requests wait for %s already", n, describe(r.Target))
@@ -330,6 +330,7 @@ type Cancel struct {
 }
 
 func (in *Cancel) decide(c *Core) {
+	c.endIfPurged(in.ID)
 	switch first, _ := c.open(in.ID); {
 	case first != nil && first.Target.App == in.App:
 		c.replyValue(in.Waiter, c.cancel(in.ID))
@@ -424,7 +425,7 @@ func (c *Core) withdrawSome(n int) (left int) {
 			continue
 		}
 		w.after = s.n
-		if e := s.e; e != nil && !e.hasStarted() {
+		if e := s.e; e != nil && !e.hasStarted() && !c.isPurged(e) {
 			c.end(e, (&Error{w.code, w.why, e.req.ID}).Outcome())
 			w.n++
 			if w.drain != nil {

@@ -40,6 +40,9 @@ func (c *Core) beginSweep() {
 }
 
 func (c *Core) sweepSome(limit int) {
+	if len(c.purging) > 0 {
+		return // nothing of theirs is let go of before
+	}
 	for range limit {
 		n := c.keep.sweep
 		if n == nil || n.base > c.sweepTo {

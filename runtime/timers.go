@@ -114,6 +114,9 @@ func (c *Core) arm(e *entry) {
 
 // rung does what the time has come for.
 func (c *Core) rung(e *entry) {
+	if c.isPurged(e) {
+		return
+	}
 	if e.phase == delayed && e.req.NotBefore <= c.now.Wall {
 		e.phase = queued
 		e.since = c.now.Mono
