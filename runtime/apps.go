@@ -152,11 +152,19 @@ func (c *Core) applyApp(seq uint64, b *appChanged) {
 
 // haunt and exorcise are the one account of zombies.
 func (c *Core) haunt(a *actorEntry, z zombie) {
+	if len(a.zombies) == 0 {
+		a.hauntAt = len(c.hauntedOn[z.host])
+		c.hauntedOn[z.host] = append(c.hauntedOn[z.host], a)
+	}
 	a.zombies = append(a.zombies, z)
 	c.haunted[a.actor], c.ghosts[z.id] = a, a
 }
 
 func (c *Core) exorcise(a *actorEntry, ended func(zombie) bool) {
+	if len(a.zombies) == 0 {
+		return
+	}
+	host := a.zombies[0].host
 	a.zombies = slices.DeleteFunc(a.zombies, func(z zombie) bool {
 		if !ended(z) {
 			return false
@@ -167,6 +175,15 @@ func (c *Core) exorcise(a *actorEntry, ended func(zombie) bool) {
 	if len(a.zombies) == 0 {
 		a.zombies = nil
 		delete(c.haunted, a.actor)
+		as := c.hauntedOn[host]
+		last := as[len(as)-1]
+		as[a.hauntAt], last.hauntAt = last, a.hauntAt
+		as[len(as)-1] = nil
+		if as = as[:len(as)-1]; len(as) == 0 {
+			delete(c.hauntedOn, host)
+		} else {
+			c.hauntedOn[host] = as
+		}
 	}
 }
 

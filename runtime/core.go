@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"slices"
 	"sort"
 )
@@ -51,15 +52,16 @@ type Core struct {
 	level   int    // of the records that may stand in this log; 0 means 1
 	owned   bool   // this core has applied the log up to its own valid claim
 
-	entries map[ID]*entry
-	homes   map[ID]*homeEntry
-	endings map[ID]*ending
-	ended   idWindow
-	keys    map[string]ID
-	flows   map[ID][]*entry
-	actors  map[Actor]*actorEntry
-	haunted map[Actor]*actorEntry // actors with zombies
-	ghosts  map[ID]*actorEntry    // the same by the request of a zombie
+	entries   map[ID]*entry
+	homes     map[ID]*homeEntry
+	endings   map[ID]*ending
+	ended     idWindow
+	keys      map[string]ID
+	flows     map[ID][]*entry
+	actors    map[Actor]*actorEntry
+	haunted   map[Actor]*actorEntry    // actors with zombies
+	hauntedOn map[string][]*actorEntry // the same by the boot of their zombies, which is one
+	ghosts    map[ID]*actorEntry       // the same by the request of a zombie
 	// The zombies of a keptActor that goes on, and its first record.
 	keptZombies []zombie
 	keptFrom    uint64
@@ -109,6 +111,7 @@ type Core struct {
 	purging     []*appEntry   // whose purges go on, oldest first
 	unkept      []*actorEntry // haunted since the last purges, see keepHaunted
 	budget      int           // what this step may still start
+	looks       int           // and look at
 	drains      []*drain
 	enrolled    uint64 // seats that were given
 	purges      []*purge
@@ -152,7 +155,7 @@ func New(cfg Config) *Core {
 	c := &Core{
 		cfg: cfg, me: hash64(cfg.Node),
 		entries: map[ID]*entry{}, homes: map[ID]*homeEntry{}, endings: map[ID]*ending{},
-		keys: map[string]ID{}, flows: map[ID][]*entry{}, actors: map[Actor]*actorEntry{}, haunted: map[Actor]*actorEntry{}, ghosts: map[ID]*actorEntry{}, cancels: map[string]map[ID]*entry{},
+		keys: map[string]ID{}, flows: map[ID][]*entry{}, actors: map[Actor]*actorEntry{}, haunted: map[Actor]*actorEntry{}, hauntedOn: map[string][]*actorEntry{}, ghosts: map[ID]*actorEntry{}, cancels: map[string]map[ID]*entry{},
 		parked: map[component]*parking{}, hosts: map[string]*hostEntry{},
 		offers: map[component][]*hostEntry{}, lost: map[string]*lostEntry{},
 		reminders: map[Actor]reminderList{}, subs: map[Actor]map[string]*subEntry{},
@@ -170,7 +173,7 @@ func New(cfg Config) *Core {
 
 // Step decides one input. What it decided is in Take.
 func (c *Core) Step(now Now, in Input) {
-	c.now, c.budget = now, stepBudget
+	c.now, c.budget, c.looks = now, stepBudget, stepLooks
 	in.decide(c)
 	c.settle()
 	c.easeEndings()
@@ -264,26 +267,29 @@ func (c *Core) refuse(waiter any, err *Error) {
 // stepBudget bounds what one step starts; the rest follows with the next input.
 const stepBudget = 500
 
+// stepLooks bounds what one step looks at to find what may start.
+const stepLooks = 4 * stepBudget
+
 // settle starts whatever the input made startable, until nothing changes or the
 // step has done its share.
 func (c *Core) settle() {
 	if !c.owned {
 		return
 	}
-	for c.budget > 0 && c.unsettled() {
-		for len(c.dirty) > 0 && c.budget > 0 {
+	for c.budget > 0 && c.looks > 0 && c.unsettled() {
+		for ; len(c.dirty) > 0 && c.budget > 0 && c.looks > 0; c.looks-- {
 			a := c.dirty[0]
 			c.dirty = c.dirty[1:]
 			a.dirty = false
 			c.pumpActor(a)
 		}
-		for len(c.woken) > 0 && c.budget > 0 {
+		for ; len(c.woken) > 0 && c.budget > 0 && c.looks > 0; c.looks-- {
 			e := c.woken[0]
 			c.woken[0] = nil
 			c.woken = c.woken[1:]
 			c.wake(e)
 		}
-		for len(c.dirtyParks) > 0 && c.budget > 0 {
+		for ; len(c.dirtyParks) > 0 && c.budget > 0 && c.looks > 0; c.looks-- {
 			comp := c.dirtyParks[0]
 			c.dirtyParks = c.dirtyParks[1:]
 			c.pumpParked(comp)
@@ -334,5 +340,5 @@ func sortedKeys[V any](m map[string]V) []string {
 }
 
 func sortEntries(es []*entry) {
-	sort.Slice(es, func(i, j int) bool { return es[i].order < es[j].order })
+	slices.SortFunc(es, func(a, b *entry) int { return cmp.Compare(a.order, b.order) })
 }

@@ -44,6 +44,7 @@ type entry struct {
 
 	// memory
 	seat     seat   // in the roll of its app
+	ready    bool   // it is in the line of its actor
 	bodyAt   uint64 // the record that holds the body
 	weight   int    // bytes beside the body
 	asked    bool   // the body is being read
@@ -111,6 +112,8 @@ type actorEntry struct {
 
 	// memory
 	unkept       bool // it is in Core.unkept
+	ready        line // of resting: for which something has changed since they were looked at, or which wait for no more than a host
+	hauntAt      int  // among the haunted of the host of its zombies
 	placeAt      int  // among the actors of its host
 	deactivating bool
 	dirty        bool
@@ -130,6 +133,21 @@ func (z *zombie) fields(c *codec) {
 	c.id(1, &z.id)
 	c.u32(2, &z.attempt)
 	c.str(3, &z.host)
+}
+
+// look has the actor look at a resting request.
+func (a *actorEntry) look(e *entry) {
+	if !e.ready {
+		e.ready = true
+		a.ready.add(e)
+	}
+}
+
+func (a *actorEntry) unready(e *entry) {
+	if e.ready {
+		e.ready = false
+		a.ready.remove(e)
+	}
 }
 
 // locked tells that a flow holds the actor.
@@ -208,6 +226,16 @@ func (h *hostEntry) take(e *entry) {
 		h.among = e.among
 	}
 	h.count(e, 1)
+}
+
+// byOrder are the requests that the host was given, by their place in mailboxes.
+func (h *hostEntry) byOrder() []*entry {
+	es := make([]*entry, 0, len(h.running))
+	for _, e := range h.running {
+		es = append(es, e)
+	}
+	sortEntries(es)
+	return es
 }
 
 func (h *hostEntry) release(e *entry) bool {

@@ -333,6 +333,7 @@ func (c *Core) leave(e *entry) {
 		a.running--
 	case held, stopped:
 		a.resting.remove(e)
+		a.unready(e)
 	}
 }
 
@@ -532,11 +533,11 @@ func (c *Core) applyHostLost(seq uint64, b *hostLost) {
 	if h == nil {
 		return
 	}
-	for _, e := range h.running {
+	for _, e := range h.byOrder() { // in which they come to rest
 		c.stop(e, b.beside)
 	}
-	for _, a := range sortedActors(c.haunted) {
-		c.exorcise(c.haunted[a], func(z zombie) bool { return z.host == b.boot })
+	for _, a := range slices.Clone(c.hauntedOn[b.boot]) {
+		c.exorcise(a, func(z zombie) bool { return z.host == b.boot })
 	}
 	c.removeOffers(h)
 	delete(c.hosts, b.boot)

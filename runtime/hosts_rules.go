@@ -65,11 +65,9 @@ func (in *HostJoined) decide(c *Core) {
 		}
 	}
 	if silent {
-		for _, a := range sortedActors(c.haunted) {
-			if x := c.haunted[a]; x.host == boot {
-				c.joinZombies(x, boot, runs)
-				c.touch(x)
-			}
+		for _, x := range slices.Clone(c.hauntedOn[boot]) {
+			c.joinZombies(x, boot, runs)
+			c.touch(x)
 		}
 	}
 	c.reviewJoin(&review{h: h, instances: in.Join.Instances, first: first})
@@ -225,19 +223,19 @@ func (c *Core) loseHost(boot, reason string, proven bool) {
 		c.withdrawCallsOf(boot)
 		return
 	}
-	ids := sortedIDs(h.running)
-	haunted := sortedActors(c.haunted)
+	es := h.byOrder()
+	haunted := slices.Clone(c.hauntedOn[boot])
 	c.emit(&hostLost{boot, reason, c.now.Wall, h.company(h.stops.since(c.now.Mono-hearsay, 0))})
 	c.effect(Effect{Kind: LostHost, Boot: boot, Value: HostEnd{h.info.App, h.info.Name, reason, proven}})
-	for _, id := range ids {
-		if e := c.entries[id]; e != nil && !c.isPurged(e) {
+	for _, e := range es {
+		if !c.isPurged(e) {
 			c.interrupted(e)
 		}
 	}
 	c.nextPiece()
 	for _, a := range haunted {
-		if x := c.actors[a]; x != nil {
-			c.touch(x)
+		if c.actors[a.actor] == a {
+			c.touch(a)
 		}
 	}
 	c.withdrawCallsOf(boot)

@@ -292,3 +292,86 @@ func TestManyInBackOff(t *testing.T) {
 		t.Errorf("%d are not due", p.resting)
 	}
 }
+
+// Calls of a flow that rest on an actor cost those that come and go nothing, and each
+// is looked at when something has changed for it.
+func TestManyRestOnOneActor(t *testing.T) {
+	const n = 5000
+	b := newBench(t, Config{})
+	b.host("h1")
+	root := b.submit(Request{Target: Target{App: "dp", Type: "A", ID: "root"}})
+	session := b.c.sessionOf(root)
+	call := func() *entry {
+		return b.submit(Request{Target: Target{App: "dp", Type: "B", ID: "one"}, Session: session, Boot: "h1"})
+	}
+	calls := func() time.Duration {
+		begin := time.Now()
+		for range 300 {
+			b.answer(call(), &Outcome{Status: 200})
+		}
+		return time.Since(begin)
+	}
+	alone := quickest(calls)
+	var resting []*entry
+	for range n {
+		e := call()
+		for range 3 {
+			b.answer(e, nil)
+		}
+		resting = append(resting, e)
+	}
+	if a := b.c.actors[Actor{"dp", "B", "one"}]; a.resting.len() != n || a.ready.len() > suspectMisses {
+		t.Fatalf("%d rest, %d of them are looked at", a.resting.len(), a.ready.len())
+	}
+	if beside := quickest(calls); beside > growth*alone { // 30 times as long when all are looked at
+		t.Errorf("300 calls took %v alone, and %v beside %d that rest", alone, beside, n)
+	}
+	for ended := 0; ended < n; {
+		if b.pass(200 * time.Millisecond); b.now.Mono > 10_000_000 {
+			t.Fatalf("%d of %d have ended", ended, n)
+		}
+		for _, e := range resting {
+			if e.phase == running {
+				b.answer(e, &Outcome{Status: 200})
+				ended++
+			}
+		}
+	}
+}
+
+// What hosts run that a purge has ended costs the joins and losses of others nothing.
+func TestManyHaunted(t *testing.T) {
+	const n = 20_000
+	b := newBench(t, Config{})
+	some := func() time.Duration {
+		begin := time.Now()
+		for i := range 100 {
+			boot := fmt.Sprint("other", b.n, i)
+			b.n++
+			b.host(boot)
+			b.step(&HostUnlinked{Boot: boot})
+			b.host(boot)
+			b.step(&HostDown{Boot: boot})
+		}
+		return time.Since(begin)
+	}
+	alone := quickest(some)
+	b.host("h1")
+	for i := range n {
+		b.submit(Request{Target: Target{App: "dp", Type: "A", ID: fmt.Sprint(i)}})
+	}
+	b.step(&Purge{App: "dp", Waiter: "p"})
+	for b.c.Due(b.now) == 0 {
+		b.step(&Tick{})
+	}
+	if beside := quickest(some); beside > growth*alone { // hundreds of times as long when all are sorted
+		t.Errorf("100 joins and losses took %v alone, and %v beside %d haunted actors", alone, beside, n)
+	}
+	if len(b.c.haunted) != n || len(b.c.hauntedOn["h1"]) != n {
+		t.Errorf("%d actors are haunted, %d on h1", len(b.c.haunted), len(b.c.hauntedOn["h1"]))
+	}
+	b.step(&HostDown{Boot: "h1"})
+	if len(b.c.haunted)+len(b.c.hauntedOn)+len(b.c.ghosts) != 0 {
+		t.Error("the lost host haunts")
+	}
+}

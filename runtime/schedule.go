@@ -44,15 +44,22 @@ func (c *Core) pumpActor(a *actorEntry) {
 		}
 		// Ready ones only: a retried caller waits for its children, so nested
 		// work comes first by itself.
-		for _, e := range slices.Clone(a.resting.es) {
-			if c.giveUp(e) {
-				continue
+		for i, misses := 0, 0; i < a.ready.len() && misses < suspectMisses && c.budget > 0; {
+			e := a.ready.es[i]
+			switch {
+			case c.giveUp(e):
+			case e.phase == stopped && !c.mayRetry(e):
+				a.unready(e) // until something changes
+			case c.startOnActor(e, a):
+			case !e.suspect() || a.deactivating:
+				return
+			default: // it is in line
+				i++
+				misses++
 			}
-			if e.phase == held || e.phase == stopped && c.mayRetry(e) {
-				if !c.startOnActor(e, a) && (!e.suspect() || a.deactivating) {
-					return
-				}
-			}
+		}
+		if c.budget <= 0 {
+			continue
 		}
 		if !a.locked() {
 			e := a.queue.first()
@@ -79,6 +86,9 @@ func (c *Core) pumpActor(a *actorEntry) {
 		entered := false
 		if a.locked() && a.queue.len() > 0 {
 			for _, e := range c.flowWaiting(a) {
+				if c.budget <= 0 {
+					break
+				}
 				if !c.startOnActor(e, a) {
 					return
 				}

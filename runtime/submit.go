@@ -156,7 +156,11 @@ func (c *Core) touchTarget(e *entry) {
 	}
 	switch {
 	case e.req.Target.IsActor():
-		c.touch(c.actorEntry(e.req.Target.Actor()))
+		a := c.actorEntry(e.req.Target.Actor())
+		if e.phase == held || e.phase == stopped {
+			a.look(e)
+		}
+		c.touch(a)
 	case e.phase == stopped:
 		c.woken = append(c.woken, e)
 	default:
