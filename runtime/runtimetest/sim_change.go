@@ -92,9 +92,13 @@ func (s *sim) changeSubscription(app string, next func()) {
 	if s.chance(50) {
 		life.from = len(s.topic)
 	}
-	sub := runtime.Subscription{Actor: a, ID: "c", Path: fmt.Sprint("/event?life=", n), Topic: "t", Oldest: life.from == 0, Next: int64(life.from)}
+	group := ""
+	if s.chance(50) {
+		group = "c" // as in every app
+	}
+	sub := runtime.Subscription{Actor: a, ID: "c", Path: fmt.Sprint("/event?life=", n), Topic: "t", Group: group, Oldest: life.from == 0, Next: int64(life.from)}
 	again := s.newID(targetOf(a), "")
-	s.trace("subscription %s is set, life %d from %d", name, n, life.from)
+	s.trace("subscription %s is set, life %d from %d group %q", name, n, life.from, group)
 	s.settled(runtime.ActorPartition(a, s.opt.Partitions), func(w any) runtime.Input {
 		return &runtime.Subscribe{Subscription: sub, ID: again, Waiter: w}
 	}, func() {

@@ -131,7 +131,7 @@ func (s *sim) startClients(app string) {
 		}
 	}
 	first := len(s.subs)
-	for i, group := range []string{"", "g" + app, "g" + app} {
+	for i, group := range []string{"", simGroup, simGroup} {
 		t := simActor(app, i+2).Actor()
 		s.subs = append(s.subs, runtime.Subscription{Actor: t, ID: fmt.Sprint("s", i), Path: "/event", Topic: "t", Group: group})
 	}

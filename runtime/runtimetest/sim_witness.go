@@ -56,6 +56,8 @@ type seen struct {
 	cancelled bool
 	outcome   string
 	over      bool // somebody was told the outcome
+	borrowed  bool // which was that of its key: without the key it may run
+	lent      simKeyed
 	starts    []*simAttempt
 	attempts  uint32 // the highest number of one that has begun
 	parent    *simAttempt
@@ -104,13 +106,16 @@ func (w *witness) operated(app string) bool {
 // purging: what is told of the app may be of two generations.
 func (w *witness) purging(app string) bool { return app == simApp && w.purges > 0 }
 
-// forgive: what is there may be withdrawn by a purge.
+// forgive: what is there may be withdrawn by a purge, which also frees keys and
+// ends groups.
 func (w *witness) forgive(app string) {
 	for _, r := range w.reqs {
 		if r.app == app {
 			r.cancelled = true
+			r.over = r.over && !r.borrowed
 		}
 	}
+	w.forgetEvents(app)
 	w.wasPurged = true
 }
 
@@ -262,6 +267,12 @@ func (w *witness) keyExpired(old simKeyed, x *seen) bool {
 	return w.s.opt.Short && (len(x.starts) == 0 || x.starts[0].began > old.ended+simRetention-2000)
 }
 
+// keyIsFree: all that was told of r was the outcome of its key, by another request
+// that the key names no longer. A purge that is over has been seen to by forgive.
+func (w *witness) keyIsFree(r *seen) bool {
+	return r.borrowed && (w.purging(r.app) || w.s.opt.Short && w.s.now > r.lent.ended+simRetention-2000)
+}
+
 func (r *seen) lastEnd() int64 {
 	at := int64(0)
 	for _, x := range r.starts {
@@ -320,6 +331,7 @@ func (w *witness) outcome(r *runtime.Request, e *runtime.Effect) {
 		if old := w.keyed[k]; old.outcome != got {
 			w.keyed[k] = simKeyed{got, x.lastEnd()}
 		}
+		x.borrowed, x.lent = len(x.starts) == 0, w.keyed[k]
 	}
 }
 
@@ -330,7 +342,7 @@ func (w *witness) began(x *simAttempt) {
 	r := w.req(at.ID)
 	r.app = x.h.name
 	w.s.trace("begin %s on %s session %s", x.token(), x.m.Target.ID+x.m.Target.Service, x.m.Session)
-	if r.over && x.h.running() {
+	if r.over && x.h.running() && !w.keyIsFree(r) {
 		w.fail("P2: %s runs again after its outcome was told", x.token())
 	}
 	for _, y := range r.starts {
@@ -359,8 +371,7 @@ func (w *witness) began(x *simAttempt) {
 	r.starts = append(r.starts, x)
 }
 
-// made notes what KAR itself has asked for: firings, and events, each of which
-// is one request for each group (P9).
+// made notes what KAR itself has asked for: firings, and events.
 func (w *witness) made(x *simAttempt) {
 	if due := x.m.Header.Get("Kar-Reminder-Due"); due != "" {
 		t, _ := time.Parse(time.RFC3339Nano, due)
@@ -375,29 +386,7 @@ func (w *witness) made(x *simAttempt) {
 			w.firings[x.m.Attempt.ID] = f
 		}
 	}
-	if l := w.lifeOf(x); l != nil && l.subscription && x.m.Attempt.Step == 0 {
-		w.eventOf(l, x)
-	}
-	if x.m.Path != "/event" || x.m.Attempt.Step > 0 {
-		return
-	}
-	k := w.groupOf(x.m.Target) + string(x.m.Body)
-	if w.events[k] == nil {
-		w.events[k] = map[runtime.ID]bool{}
-	}
-	w.events[k][x.m.Attempt.ID] = true
-	if len(w.events[k]) > 1 {
-		w.fail("P9: %s has more than one request", k)
-	}
-}
-
-func (w *witness) groupOf(t runtime.Target) string {
-	for _, s := range w.s.subs {
-		if s.Actor == t.Actor() {
-			return t.App + "/" + s.Group + "|"
-		}
-	}
-	return "?"
+	w.eventTold(x)
 }
 
 // happensBefore is P4, seen from both ends.
@@ -604,14 +593,7 @@ func (w *witness) atEnd() {
 			continue
 		}
 		w.reminders(app)
-		for i := range w.s.topic {
-			for _, g := range []string{app + "/|", app + "/g" + app + "|"} {
-				n := len(w.events[fmt.Sprintf("%s[%s]", g, w.s.topic[i])])
-				if n > 1 || n == 0 && !w.drainedSince(app, 0) {
-					w.fail("P9: event %d of group %q became %d requests", i, g, n)
-				}
-			}
-		}
+		w.eventsOf(app)
 	}
 }
 
