@@ -29,6 +29,8 @@ type Config struct {
 	Sender func(*http.Request) (app string)
 	// Node is the boot id of this gateway, Version its release, for people.
 	Node, Version string
+	// Mesh names the log, unlike all others that there are; "" when that is not known.
+	Mesh string
 	// Partitions of the mesh; 0 means 1.
 	Partitions int
 	// Lease of hosts; 0 means 6 s.

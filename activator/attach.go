@@ -64,7 +64,7 @@ func (a *Activator) greet(c *tunnel.Conn) (*link, runtime.JoinAnswer, error) {
 	err := c.Write(ctx, &tunnel.Welcome{
 		Protocol: tunnel.Protocol, Version: a.cfg.Version, Node: a.cfg.Node,
 		Partitions: a.cfg.Partitions, LeaseMillis: a.cfg.Lease.Milliseconds(),
-		BodyLimit: a.cfg.BodyLimit, Epochs: a.cfg.Owners.Epochs(), Gateways: a.cfg.Owners.Gateways(),
+		BodyLimit: a.cfg.BodyLimit, Epochs: a.cfg.Owners.Epochs(), Gateways: a.cfg.Owners.Gateways(), Mesh: a.cfg.Mesh,
 	})
 	if err != nil {
 		return nil, join, err
@@ -114,7 +114,7 @@ func (a *Activator) greet(c *tunnel.Conn) (*link, runtime.JoinAnswer, error) {
 			}
 			if ended {
 				all := joining.whole()
-				join.Epochs, join.Running, join.Instances = all.Epochs, all.Running, all.Instances
+				join.Epochs, join.Running, join.Instances, join.Later = all.Epochs, all.Running, all.Instances, all.Later
 				return l, join, nil
 			}
 		default:

@@ -15,6 +15,7 @@ type joining struct {
 	partitions int
 	size       int
 	epochs     map[uint16]uint64
+	later      map[uint16]runtime.TermSeen
 	running    map[runtime.Attempt]struct{}
 	instances  map[runtime.Actor]struct{}
 	join       runtime.JoinAnswer
@@ -22,7 +23,7 @@ type joining struct {
 
 // add tells whether m was the last piece.
 func (j *joining) add(m *tunnel.Joined) (ended bool, err error) {
-	j.size += 64 * (len(m.Running) + len(m.Instances) + len(m.Epochs))
+	j.size += 64 * (len(m.Running) + len(m.Instances) + len(m.Epochs) + len(m.Later))
 	for _, a := range m.Instances {
 		j.size += len(a.App) + len(a.Type) + len(a.ID)
 	}
@@ -37,6 +38,15 @@ func (j *joining) add(m *tunnel.Joined) (ended bool, err error) {
 			return false, fmt.Errorf("it joins partition %d of %d", e.Partition, j.partitions)
 		}
 		j.epochs[e.Partition] = max(e.Epoch, j.epochs[e.Partition])
+	}
+	for _, t := range m.Later {
+		if int(t.Partition) >= j.partitions {
+			return false, fmt.Errorf("it knows partition %d of %d", t.Partition, j.partitions)
+		}
+		if j.later == nil {
+			j.later = map[uint16]runtime.TermSeen{}
+		}
+		j.later[t.Partition] = t
 	}
 	for _, a := range m.Running {
 		if _, again := j.running[a]; !again && int(a.Partition) < j.partitions {
@@ -62,5 +72,9 @@ func (j *joining) whole() runtime.JoinAnswer {
 		join.Epochs = append(join.Epochs, runtime.PartitionEpoch{Partition: p, Epoch: e})
 	}
 	slices.SortFunc(join.Epochs, func(a, b runtime.PartitionEpoch) int { return int(a.Partition) - int(b.Partition) })
+	for _, t := range j.later {
+		join.Later = append(join.Later, t)
+	}
+	slices.SortFunc(join.Later, func(a, b runtime.TermSeen) int { return int(a.Partition) - int(b.Partition) })
 	return join
 }

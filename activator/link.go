@@ -26,7 +26,7 @@ type link struct {
 	joining joining  // the reader's
 	told    []string // gateways that the host was told of; of who beats
 
-	// asked is how many questions for a join have gone out: an answer to none is
+	// asked is for how many partitions a join was asked for: an answer to none is
 	// not looked at. changing runs while a change waits for its turn, and changed
 	// is when the last one was told.
 	asked    atomic.Int64
@@ -44,8 +44,11 @@ func (l *link) Send(m runtime.HostMessage) {
 	switch m := m.(type) {
 	case *runtime.Elsewhere:
 		l.conn.Send(&tunnel.BeatAnswer{Gateways: m.Gateways}) // of no beat
-	case *runtime.JoinAsk, *runtime.Taken:
-		if _, question := m.(*runtime.JoinAsk); question {
+	case *runtime.JoinAsk, *runtime.TermLost, *runtime.Taken:
+		switch m := m.(type) {
+		case *runtime.JoinAsk:
+			l.asked.Add(int64(max(1, len(m.Epochs))))
+		case *runtime.TermLost:
 			l.asked.Add(1)
 		}
 		// A large invocation that the question overtook would not be in the
@@ -89,7 +92,7 @@ func (l *link) handle(m tunnel.Message) {
 			join := l.joining.whole()
 			l.joining = joining{partitions: l.a.cfg.Partitions}
 			if l.asked.Load() > 0 {
-				l.asked.Add(-1)
+				l.asked.Add(-int64(max(1, len(join.Epochs)+len(join.Later))))
 				owners.Joined(boot, join.Epochs, join)
 			}
 		}

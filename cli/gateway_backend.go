@@ -22,10 +22,12 @@ import (
 // A backend is where a gateway keeps the log, the store and the topics: a
 // folder of this machine, or the mesh's Kafka and Redis.
 type backend struct {
-	mesh   string
-	logs   func(partition uint16) (runtime.Log, error)
-	store  runtime.Store
-	topics runtime.Topics
+	mesh string
+	// identity tells the log from all others but its copies, "" when it does not say.
+	identity string
+	logs     func(partition uint16) (runtime.Log, error)
+	store    runtime.Store
+	topics   runtime.Topics
 	// retention is after which time the log forgets by itself, 0 for never.
 	retention time.Duration
 	shared    *engine.Shared // nil for a folder
@@ -63,7 +65,7 @@ func openBackend(ctx context.Context, cfg nodeConfig, boot, address string) (*ba
 		return nil, err
 	}
 	return &backend{
-		mesh: "local", logs: disk.Log, store: disk.Store(), topics: disk.Topics(),
+		mesh: "local", identity: disk.Identity(), logs: disk.Log, store: disk.Store(), topics: disk.Topics(),
 		check: disk.Present, close: disk.Close,
 	}, nil
 }
@@ -112,7 +114,7 @@ func openShared(ctx context.Context, cfg nodeConfig, boot, address string) (_ *b
 	}
 	checked := time.Now()
 	return &backend{
-		mesh: s.Mesh, logs: cluster.Log, store: store, topics: cluster.Topics(), peers: peers, retention: cluster.Retention(),
+		mesh: s.Mesh, identity: cluster.Identity(), logs: cluster.Log, store: store, topics: cluster.Topics(), peers: peers, retention: cluster.Retention(),
 		shared: &engine.Shared{
 			Connect: func(h engine.PeerHandler) (engine.Peers, error) {
 				handler.Store(&h)

@@ -102,7 +102,7 @@ func (p *program) runNode(ctx context.Context, cfg nodeConfig) (err error) {
 	}
 	attach, err := activator.New(activator.Config{
 		Owners: mesh, API: api.Handler(), Release: mesh.Release, Sender: doors.SenderApp, Node: boot, Version: cfg.Version,
-		Partitions: cfg.Partitions, Lease: cfg.Lease, BodyLimit: cfg.BodyLimit, Logger: log,
+		Mesh: back.identity, Partitions: cfg.Partitions, Lease: cfg.Lease, BodyLimit: cfg.BodyLimit, Logger: log,
 	})
 	if err != nil {
 		return err

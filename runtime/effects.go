@@ -33,6 +33,9 @@ const (
 	AppError
 	// LostHost: Boot was counted lost or has ended (Value is a [HostEnd]); its link may be closed.
 	LostHost
+	// LostTerm: the log has lost a term of which host Boot has heard (Msg is the
+	// [TermLost] for it); for the host and for the log.
+	LostTerm
 	// GroupsChanged and ServicesChanged: lists that others follow have changed.
 	GroupsChanged
 	ServicesChanged

@@ -89,6 +89,8 @@ type JoinAnswer struct {
 	Running   []Attempt
 	Finished  []Answer
 	Instances []Actor
+	// Later are partitions that it does not answer for, as it has heard of later terms.
+	Later []TermSeen
 }
 
 // PartitionEpoch tells who may speak for a partition.
@@ -197,12 +199,13 @@ type Verdict struct{ Reason string }
 // JoinAsk raises the epoch that the host accepts for some partitions and asks
 // what it runs and holds there, for a new owner or after a stream between
 // gateways broke. The host reports what it has finished (Answered), then answers
-// (Joined). An ask below an epoch that it has seen is not answered.
+// (Joined). To an ask below an epoch that it has seen it answers that epoch alone.
 type JoinAsk struct{ Epochs []PartitionEpoch }
 
 // Elsewhere names the gateways at which the host may attach when this one goes.
 type Elsewhere struct{ Gateways []string }
 
+func (*TermLost) hostMessage()   {}
 func (*Elsewhere) hostMessage()  {}
 func (*Invoke) hostMessage()     {}
 func (*Deactivate) hostMessage() {}

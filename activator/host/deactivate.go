@@ -34,6 +34,11 @@ func (h *Host) deactivate(m *runtime.Deactivate) {
 	if h.exited || !h.parts.admit(m.Partition, m.Epoch) {
 		return
 	}
+	h.beginEnd(m)
+}
+
+// beginEnd is the same for a message that may be obeyed; h.mu is held.
+func (h *Host) beginEnd(m *runtime.Deactivate) {
 	if e := h.ending[m.Actor]; e != nil {
 		e.m = m // perhaps of a new owner
 		return

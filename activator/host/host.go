@@ -42,6 +42,8 @@ type Host struct {
 	exited     bool
 	asked      bool           // for a shutdown
 	lost       *runtime.Error // the verdict
+	mesh       string         // whose work this is, "" while not known
+	another    string         // the mesh that was met last, "" unless it is another
 	refusal    *runtime.Error // what the gateway said after the join
 	changed    chan struct{}  // closed when something that Drain waits for has changed
 

@@ -97,7 +97,7 @@ func (h *Host) remove(inst *instance) {
 	if h.instances[inst.actor] == inst {
 		delete(h.instances, inst.actor)
 		h.parts.remove(inst)
-		if h.draining && len(h.instances) == 0 {
+		if h.draining && len(h.instances) == 0 || h.parts.at(inst.partition).lower != nil {
 			h.notify()
 		}
 	}

@@ -101,7 +101,7 @@ func (h *Host) run(m *runtime.Invoke) {
 	h.attempts.end(answer)
 	h.parts.at(m.Attempt.Partition).running--
 	h.send(&tunnel.Answer{Answer: answer})
-	if h.draining {
+	if h.draining || h.parts.at(m.Attempt.Partition).lower != nil {
 		h.notify()
 	}
 }

@@ -28,8 +28,8 @@ func (h *Host) joinSome(list []runtime.PartitionEpoch) (rest []runtime.Partition
 		n++
 	}
 	list, rest = list[:n], list[n:]
-	fresh, _ := h.parts.fence(list)
-	if h.exited || h.conn == nil || len(fresh) == 0 {
+	fresh, later := h.parts.fence(list)
+	if h.exited || h.conn == nil || len(fresh)+len(later) == 0 {
 		return rest
 	}
 	asked := make(map[uint16]bool, len(fresh))
@@ -37,7 +37,7 @@ func (h *Host) joinSome(list []runtime.PartitionEpoch) (rest []runtime.Partition
 		asked[e.Partition] = true
 	}
 	finished, running := h.attempts.snapshot(func(p uint16) bool { return asked[p] })
-	joined := &tunnel.Joined{Epochs: fresh, Running: running}
+	joined := &tunnel.Joined{Epochs: fresh, Running: running, Later: later}
 	var large []*tunnel.Answer
 	for i := range finished {
 		a := &tunnel.Answer{Answer: finished[i]}

@@ -126,6 +126,9 @@ func (h *Host) checkLease() {
 	now := tunnel.BootTime()
 	over := slices.IndexFunc(h.parts, func(p *partition) bool { return p.held() && now-p.kept > h.lease })
 	switch {
+	case over >= 0 && h.another != "":
+		h.abandon()
+		return
 	case over >= 0 && !l.frozen:
 		l.frozen = true
 		h.cfg.Logger.Warn("the lease ran out, the app is frozen until the owners answer", "lease", h.lease, "partition", over)

@@ -10,9 +10,13 @@ import (
 // word holds, and what it has here. The host's mutex guards it.
 type partition struct {
 	epoch     uint64        // the highest seen
+	mark      uint64        // see [runtime.TermSeen]
 	kept      time.Duration // boot time at which the last beat that its owner answered was sent
 	running   int           // attempts that have started and not ended
 	instances []*instance   // in no order
+	// lower is the word of an owner that the log has lost this epoch; it is
+	// believed once nothing is held.
+	lower *runtime.TermLost
 }
 
 // held tells whether it has anything here that a lease is for.
@@ -39,20 +43,24 @@ func (ps *partitions) admit(n uint16, epoch uint64) bool {
 	return true
 }
 
+// seen is what this host knows of a partition's term.
+func (ps *partitions) seen(n uint16) runtime.TermSeen {
+	p := ps.at(n)
+	return runtime.TermSeen{Partition: n, Epoch: p.epoch, Mark: p.mark}
+}
+
 // fence raises the epochs. It returns the part of the list that may be
-// answered, and the partitions whose term in the list is over.
-func (ps *partitions) fence(list []runtime.PartitionEpoch) (fresh []runtime.PartitionEpoch, stale map[uint16]bool) {
+// answered, and what is known where the term in the list is over.
+func (ps *partitions) fence(list []runtime.PartitionEpoch) (fresh []runtime.PartitionEpoch, later []runtime.TermSeen) {
 	for _, e := range list {
 		if ps.admit(e.Partition, e.Epoch) {
 			fresh = append(fresh, e)
+			ps.at(e.Partition).mark++
 			continue
 		}
-		if stale == nil {
-			stale = map[uint16]bool{}
-		}
-		stale[e.Partition] = true
+		later = append(later, ps.seen(e.Partition))
 	}
-	return fresh, stale
+	return fresh, later
 }
 
 // add puts inst into its partition.

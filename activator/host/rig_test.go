@@ -68,7 +68,11 @@ func newOwners() *owners {
 	}
 }
 
-func (o *owners) Epochs() []runtime.PartitionEpoch { return o.epochs }
+func (o *owners) Epochs() []runtime.PartitionEpoch {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.epochs
+}
 
 func (o *owners) HostUp(h runtime.HostInfo, j runtime.JoinAnswer, l runtime.Link) error {
 	o.mu.Lock()
@@ -304,7 +308,10 @@ func (c *cutter) run() {
 		if err != nil {
 			return
 		}
-		out, err := net.Dial("tcp", c.to)
+		c.mu.Lock()
+		to := c.to
+		c.mu.Unlock()
+		out, err := net.Dial("tcp", to)
 		c.mu.Lock()
 		if err != nil || c.down {
 			c.mu.Unlock()

@@ -95,6 +95,9 @@ func (h *Host) join(ctx context.Context, c *tunnel.Conn, m tunnel.Message) (sent
 		return 0, told, runtime.Errorf(runtime.CodeGatewayTooOld,
 			"the running gateway (version %s) and this kar (version %s) speak different versions of the tunnel", w.Version, h.cfg.Version)
 	}
+	if err := h.meet(w.Mesh); err != nil {
+		return 0, told, err
+	}
 	info, finished, joined := h.snapshot(w)
 	if err := c.Write(ctx, &tunnel.Hello{Protocol: tunnel.Protocol, Version: h.cfg.Version, Info: info}); err != nil {
 		return 0, told, err
@@ -128,13 +131,17 @@ func (h *Host) snapshot(w *tunnel.Welcome) (runtime.HostInfo, []runtime.Answer, 
 	}
 	h.gateways.tell(w.Gateways)
 	h.parts.at(uint16(min(h.partitions, 1<<16) - 1))
-	fresh, stale := h.parts.fence(w.Epochs)
+	fresh, later := h.parts.fence(w.Epochs)
+	stale := make(map[uint16]bool, len(later))
+	for _, t := range later {
+		stale[t.Partition] = true
+	}
 	info := h.cfg.Info
 	info.Grace = w.LeaseMillis
 	now := h.condition()
 	info.Draining, info.Frozen = now.Draining, now.Frozen
 	finished, running := h.attempts.snapshot(func(p uint16) bool { return !stale[p] })
-	joined := &tunnel.Joined{Epochs: fresh, Running: running}
+	joined := &tunnel.Joined{Epochs: fresh, Running: running, Later: later}
 	for a, inst := range h.instances {
 		if !stale[inst.partition] {
 			joined.Instances = append(joined.Instances, a)
@@ -189,6 +196,8 @@ func (h *Host) handle(m tunnel.Message) {
 		h.deactivate(m)
 	case *runtime.JoinAsk:
 		h.joinAsk(m)
+	case *runtime.TermLost:
+		h.termLost(m)
 	case *tunnel.Up:
 		h.answered()
 	case *runtime.Verdict, *tunnel.Refused:

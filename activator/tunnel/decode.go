@@ -105,6 +105,18 @@ func decodeKind(kind byte, f *fields) Message {
 			}
 		})
 		return m
+	case kindTermLost:
+		m := &runtime.TermLost{}
+		each(f, func(x field) {
+			switch x.num {
+			case 1:
+				m.Epoch = x.v
+			case 2:
+				m.Seen = term(f, x.data)
+				m.Partition = m.Seen.Partition
+			}
+		})
+		return m
 	case kindVerdict:
 		m := &runtime.Verdict{}
 		each(f, func(x field) {
@@ -161,6 +173,8 @@ func decodeHandshake(kind byte, f *fields) Message {
 				m.Epochs = append(m.Epochs, epoch(f, x.data))
 			case 8:
 				m.Gateways = append(m.Gateways, string(x.data))
+			case 9:
+				m.Mesh = string(x.data)
 			}
 		})
 		return m
@@ -210,6 +224,8 @@ func decodeJoined(f *fields) *Joined {
 			m.Epochs = append(m.Epochs, epoch(f, x.data))
 		case 4:
 			m.More = x.v != 0
+		case 5:
+			m.Later = append(m.Later, term(f, x.data))
 		}
 	})
 	return m

@@ -52,6 +52,22 @@ func epoch(f *fields, data []byte) (e runtime.PartitionEpoch) {
 	return e
 }
 
+func term(f *fields, data []byte) (t runtime.TermSeen) {
+	in := fields{b: data}
+	for x, ok := in.next(); ok; x, ok = in.next() {
+		switch x.num {
+		case 1:
+			t.Partition = uint16(x.v)
+		case 2:
+			t.Epoch = x.v
+		case 3:
+			t.Mark = x.v
+		}
+	}
+	f.keep(in.err)
+	return t
+}
+
 func info(f *fields, data []byte) (i runtime.HostInfo) {
 	in := fields{b: data}
 	for x, ok := in.next(); ok; x, ok = in.next() {

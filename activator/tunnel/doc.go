@@ -26,7 +26,7 @@ type ExitReport struct {
 }
 
 // A Message is a pointer to one of the types of this file, or one of
-// *runtime.Invoke, Deactivate, Taken, Verdict and JoinAsk.
+// *runtime.Invoke, Deactivate, Taken, Verdict, JoinAsk and TermLost.
 type Message any
 
 // Welcome is the first message, from the gateway.
@@ -41,6 +41,8 @@ type Welcome struct {
 	Epochs []runtime.PartitionEpoch
 	// Gateways are further addresses of the mesh, for when this gateway goes.
 	Gateways []string
+	// Mesh tells apart the logs that gateways have, "" when that is not known.
+	Mesh string
 }
 
 // Hello is the host's answer to it.
@@ -59,6 +61,8 @@ type Joined struct {
 	Epochs    []runtime.PartitionEpoch
 	Running   []runtime.Attempt
 	Instances []runtime.Actor
+	// Later are the terms that the host has seen where the question's are older.
+	Later []runtime.TermSeen
 	// More says that the list goes on in the next message of this kind.
 	More bool
 }
@@ -71,8 +75,8 @@ type PartJoined struct{ Joined }
 // Pieces cuts a long list into messages that are small enough to keep their order.
 func (m *Joined) Pieces() []*Joined {
 	var out []*Joined
-	p := &Joined{Epochs: m.Epochs}
-	size := 8 * len(p.Epochs)
+	p := &Joined{Epochs: m.Epochs, Later: m.Later}
+	size := 8*len(p.Epochs) + 16*len(p.Later)
 	room := func(n int) {
 		if size > 0 && size+n > pieceSize/2 {
 			p.More = true

@@ -31,6 +31,7 @@ const (
 	kindVerdict     = 21
 	kindJoinAsk     = 22
 	kindPartJoined  = 23
+	kindTermLost    = 24
 )
 
 // encode appends the kind and all of m but its body to b. The body is the last
@@ -85,6 +86,9 @@ func encode(b []byte, m Message) (head, body []byte) {
 		b = appendUint(b, 2, uint64(m.Partition))
 	case *runtime.JoinAsk:
 		b = appendEpochs(append(b, kindJoinAsk), 1, m.Epochs)
+	case *runtime.TermLost:
+		b = appendUint(append(b, kindTermLost), 1, m.Epoch)
+		b = appendTerms(b, 2, []runtime.TermSeen{m.Seen})
 	case *runtime.Verdict:
 		b = appendString(append(b, kindVerdict), 1, m.Reason)
 	case *Exit:
@@ -113,6 +117,7 @@ func encodeHandshake(b []byte, m Message) (head, body []byte) {
 		for _, g := range m.Gateways {
 			b = append(appendLength(b, 8, len(g)), g...)
 		}
+		b = appendString(b, 9, m.Mesh)
 	case *Hello:
 		b = appendUint(append(b, kindHello), 1, m.Protocol)
 		b = appendString(b, 2, m.Version)
@@ -141,7 +146,19 @@ func appendJoined(b []byte, m *Joined) []byte {
 		b = appendActor(b, 2, a)
 	}
 	b = appendEpochs(b, 3, m.Epochs)
-	return appendBool(b, 4, m.More)
+	b = appendBool(b, 4, m.More)
+	return appendTerms(b, 5, m.Later)
+}
+
+func appendTerms(b []byte, num int, list []runtime.TermSeen) []byte {
+	for _, t := range list {
+		b = appendNested(b, num, func(b []byte) []byte {
+			b = appendUint(b, 1, uint64(t.Partition))
+			b = appendUint(b, 2, t.Epoch)
+			return appendUint(b, 3, t.Mark)
+		})
+	}
+	return b
 }
 
 func withBody(b []byte, num int, body []byte) ([]byte, []byte) {

@@ -22,6 +22,8 @@ type Disk struct {
 	store   *store
 	topics  *topics
 
+	identity string
+
 	here    os.FileInfo // of the logs' folder when it was opened; nil when not on a real disk
 	cancel  context.CancelFunc
 	sweeper sync.WaitGroup
@@ -53,6 +55,7 @@ func Open(dir string, options Options) (*Disk, error) {
 		_ = d.release() // the first error is the one to act on
 		return nil, err
 	}
+	d.identity = f.identity()
 	// Only a folder of the operating system can be taken away from under us.
 	d.here, _ = os.Stat(d.logDir())
 	d.startSweeper()
@@ -111,6 +114,9 @@ func (d *Disk) create() error {
 	d.view = view
 	return d.folder.writeFormat(d.options)
 }
+
+// Identity tells the folder from all others but its copies; "" when it does not say.
+func (d *Disk) Identity() string { return d.identity }
 
 // refuseOrphans finds logs with content in a folder without FORMAT: that file
 // was lost, since it is there before anything is accepted.

@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -110,9 +111,24 @@ func (f folder) checkFormat(o Options) (used bool, err error) {
 	return used, nil
 }
 
+// identity is the line that tells this folder from all others, "" in one of a kar
+// that wrote none. A copy has the same.
+func (f folder) identity() string {
+	b, err := f.readFile("FORMAT")
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(b)) {
+		if id, ok := strings.CutPrefix(strings.TrimSpace(line), "identity: "); ok {
+			return id
+		}
+	}
+	return ""
+}
+
 // writeFormat marks the folder as whole; it is the last step of its creation.
 func (f folder) writeFormat(o Options) error {
-	text := fmt.Sprintf("state of a KAR mesh\nformat: %d\nmesh: %q\npartitions: %d\n", formatVersion, o.Mesh, o.Partitions)
+	text := fmt.Sprintf("state of a KAR mesh\nformat: %d\nmesh: %q\npartitions: %d\nidentity: %s\n", formatVersion, o.Mesh, o.Partitions, rand.Text())
 	tmp := f.path("FORMAT.tmp")
 	err := f.writeFile("FORMAT.tmp", []byte(text))
 	if err == nil {

@@ -92,6 +92,8 @@ func (p *partition) carryOut(e *runtime.Effect) {
 			"app", e.Target.App, "component", e.Target.Component(), "actor", e.Target.ID, "status", e.Outcome.Status, "code", string(e.Outcome.Code))
 	case runtime.LostHost:
 		p.m.ended(e.Boot, e.Value.(runtime.HostEnd))
+	case runtime.LostTerm:
+		p.lostTerm(e.Boot, e.Msg.(*runtime.TermLost))
 	case runtime.NeedBody:
 		p.bodies.want(e.ID, e.N, p.places)
 	case runtime.GroupsChanged:
@@ -102,6 +104,19 @@ func (p *partition) carryOut(e *runtime.Effect) {
 		p.m.services.fire()
 		p.m.tellAll(&Note{Services: true})
 	}
+}
+
+// lostTerm says that a host knows of a term that the log does not hold any more,
+// once for each term of this owner, and lets the host go on.
+func (p *partition) lostTerm(boot string, lost *runtime.TermLost) {
+	p.m.tally.termsLost.Add(1)
+	if p.saidLost != lost.Epoch {
+		p.saidLost = lost.Epoch
+		p.logger.Error("components know a later term of this partition than its log holds: an older copy of the log was put back, or another one in its place. "+
+			"What had been decided later is lost; the components go on when what they still run of it has ended",
+			"boot", boot, "term", lost.Epoch, "later", lost.Seen.Epoch)
+	}
+	p.m.send(boot, lost)
 }
 
 // watchTurn is how long a watcher waits before it looks whether it is still needed.

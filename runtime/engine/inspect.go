@@ -85,6 +85,7 @@ type Stats struct {
 	// DeadLetters: tells that ended with an error, promises that ended with an error of the app.
 	DeadLetters                                                             uint64
 	LogsTorn                                                                uint64 // times that somebody else had deleted the front of a log
+	TermsLost                                                               uint64 // times that a host knew of a term that the log had lost
 	Appends, AppendedRecords, AppendedBytes, Trims                          uint64
 	Hosts, ActiveActors, Pending, Parked, Running, Reminders, Subscriptions int
 	WorkBytes, WorkLimit                                                    int64 // memory that open requests and waiting changes take, and may take; 0 for no limit
@@ -102,7 +103,7 @@ const statsPatience = time.Second
 func (m *Mesh) Stats() Stats {
 	ctx, cancel := context.WithTimeout(context.Background(), statsPatience)
 	defer cancel()
-	s := Stats{Hosts: len(m.Hosts("")), HostsLost: m.tally.hostsLost.Load(), HostsEnded: m.tally.hostsEnded.Load(), LogsTorn: m.tally.torn.Load(), WorkBytes: m.memory.held.Load() + m.memory.asking.Load() + m.memory.ahead.Load(), WorkLimit: m.memory.limit}
+	s := Stats{Hosts: len(m.Hosts("")), HostsLost: m.tally.hostsLost.Load(), HostsEnded: m.tally.hostsEnded.Load(), LogsTorn: m.tally.torn.Load(), TermsLost: m.tally.termsLost.Load(), WorkBytes: m.memory.held.Load() + m.memory.asking.Load() + m.memory.ahead.Load(), WorkLimit: m.memory.limit}
 	_ = m.queryMine(ctx, runtime.Query{Kind: runtime.QueryGauges}, func(_ *partition, v any) {
 		g := v.(runtime.Gauges)
 		s.ActiveActors += g.ActiveActors

@@ -38,6 +38,9 @@ func (m *Mesh) HostUp(h runtime.HostInfo, join runtime.JoinAnswer, link runtime.
 	for _, e := range epochs {
 		answered[e.Partition] = e.Epoch
 	}
+	for _, t := range join.Later {
+		answered[t.Partition] = t.Epoch // it was asked, and has answered
+	}
 	for _, now := range m.Epochs() {
 		if e, ok := answered[now.Partition]; !ok || now.Epoch > e {
 			since = append(since, now)
@@ -71,6 +74,7 @@ func (m *Mesh) Joined(boot string, epochs []runtime.PartitionEpoch, join runtime
 // than the host was asked for waits for a join of its own.
 func (m *Mesh) join(h runtime.HostInfo, epochs []runtime.PartitionEpoch, join runtime.JoinAnswer, link runtime.Link, wait bool) error {
 	parts := m.split(join)
+	m.later(h.Boot, join.Later)
 	remote := map[string][]runtime.PartitionEpoch{}
 	var waiters []*waiter
 	var asked sync.WaitGroup
@@ -146,6 +150,14 @@ func (m *Mesh) join(h runtime.HostInfo, epochs []runtime.PartitionEpoch, join ru
 	case <-ctx.Done():
 	}
 	return nil
+}
+
+// later brings what a host knows of later terms to the owners.
+func (m *Mesh) later(boot string, list []runtime.TermSeen) {
+	for _, t := range list {
+		m.toOwner(t.Partition, func(p *partition) { p.push(&runtime.HostKnowsLater{Boot: boot, Seen: t}) },
+			func() *HostNote { return &HostNote{Boot: boot, Later: &t} })
+	}
 }
 
 // joinHere is the join with one partition of this node.

@@ -48,11 +48,12 @@ type partition struct {
 	epoch atomic.Uint64
 	level atomic.Int64 // of the records in the log
 	// owning is set while there is a term, whether it is over or not.
-	owning atomic.Bool
-	gens   sync.Map // app → generation, a hint
-	stats  atomic.Pointer[partStats]
-	down   atomic.Pointer[runtime.Error] // why the partition does not work now
-	count  partStats
+	owning   atomic.Bool
+	gens     sync.Map // app → generation, a hint
+	stats    atomic.Pointer[partStats]
+	saidLost uint64                        // the term for which it was said that a later one was lost; the loop's
+	down     atomic.Pointer[runtime.Error] // why the partition does not work now
+	count    partStats
 	// oldest is since when everything is in the log, Unix ms; 0 when that is not known.
 	oldest    atomic.Int64
 	front     atomic.Uint64 // up to which offset this node knows the log to be cut

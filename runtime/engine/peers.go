@@ -157,6 +157,7 @@ type HostNote struct {
 	Down        *string // the reason: proof that the boot has stopped
 	Answered    *runtime.Answer
 	Deactivated *DeactivatedNote
+	Later       *runtime.TermSeen
 }
 
 // HostUpNote is a host's join with some partitions.
@@ -187,6 +188,7 @@ type ToHostNote struct {
 	Deactivate *runtime.Deactivate
 	Taken      *runtime.Taken
 	Verdict    *runtime.Verdict
+	TermLost   *runtime.TermLost
 }
 
 // BeatsNote are the hosts that were heard of.

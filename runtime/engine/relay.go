@@ -55,6 +55,8 @@ func (r *relay) Send(msg runtime.HostMessage) {
 		n.Taken = msg
 	case *runtime.Verdict:
 		n.Verdict = msg
+	case *runtime.TermLost:
+		n.TermLost = msg
 	default:
 		return
 	}
@@ -71,6 +73,8 @@ func (n *ToHostNote) message() runtime.HostMessage {
 		return n.Taken
 	case n.Verdict != nil:
 		return n.Verdict
+	case n.TermLost != nil:
+		return n.TermLost
 	}
 	return nil
 }
@@ -94,6 +98,10 @@ func (m *Mesh) heardHost(from string, n *HostNote) {
 	case n.Answered != nil:
 		if p := m.part(n.Answered.Attempt.Partition); p != nil {
 			p.push(&runtime.Answered{Boot: n.Boot, Answer: *n.Answered})
+		}
+	case n.Later != nil:
+		if p := m.part(n.Later.Partition); p != nil {
+			p.push(&runtime.HostKnowsLater{Boot: n.Boot, Seen: *n.Later})
 		}
 	case n.Deactivated != nil:
 		if p := m.part(n.Deactivated.Partition); p != nil {

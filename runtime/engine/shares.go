@@ -40,6 +40,7 @@ type tally struct {
 	forwarded, served, unknown   atomic.Uint64
 	takenOver, handedOver, given atomic.Uint64
 	hostsLost, hostsEnded, torn  atomic.Uint64
+	termsLost                    atomic.Uint64
 	takeNanos                    atomic.Int64
 }
 

@@ -87,6 +87,14 @@ func (c *Cluster) Retention() time.Duration {
 	return 0
 }
 
+// Identity tells the log topic from all others, "" on brokers that do not say.
+func (c *Cluster) Identity() string {
+	if c.id == (sarama.Uuid{}) {
+		return ""
+	}
+	return c.id.String()
+}
+
 // Log is the log of a partition.
 func (c *Cluster) Log(partition uint16) (runtime.Log, error) {
 	if int(partition) >= c.cfg.Partitions {
