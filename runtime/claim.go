@@ -143,7 +143,6 @@ func (c *Core) Own(now Now, storeSeq uint64) bool {
 	for _, name := range sortedKeys(c.apps) {
 		c.beginPurge(c.apps[name]) // the owner before has not come to the end
 	}
-	old := false
 	for _, e := range c.openEntries() {
 		if c.isPurged(e) {
 			continue
@@ -156,7 +155,7 @@ func (c *Core) Own(now Now, storeSeq uint64) bool {
 		c.arm(e)
 		c.touchTarget(e)
 		if e.attempt > 0 && e.epoch < c.epoch {
-			old = true
+			c.fenceHeld = append(c.fenceHeld, e)
 		}
 	}
 	for _, boot := range sortedKeys(c.cancels) {
@@ -164,14 +163,7 @@ func (c *Core) Own(now Now, storeSeq uint64) bool {
 			c.withdrawCallsOf(boot)
 		}
 	}
-	if old {
-		for p := range c.cfg.Partitions {
-			if uint16(p) != c.cfg.Partition {
-				c.fenceWait[uint16(p)] = true
-			}
-		}
-		c.askFences()
-	}
+	c.beginFences()
 	for _, id := range sortedIDs(c.homes) {
 		c.armAway(c.homes[id])
 	}

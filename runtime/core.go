@@ -113,9 +113,12 @@ type Core struct {
 	budget      int           // what this step may still start
 	looks       int           // and look at
 	drains      []*drain
-	enrolled    uint64 // seats that were given
+	enrolled    uint64            // seats that were given
+	abroad      map[uint16]*roll  // calls of which this is the home, by the partition of their callers
+	orphans     map[ID]*homeEntry // the same, when an old record does not tell the partition
 	purges      []*purge
-	fenceWait   map[uint16]bool // partitions that have not answered the fence question
+	fenceWait   map[uint16]*fenceQuestion // of partitions that have not answered all of it
+	fenceHeld   []*entry                  // whose retry waits for the answers
 	fenceAsked  int64
 	inquiries   map[string]*inquiry // by boot
 	lastTick    int64
@@ -162,7 +165,7 @@ func New(cfg Config) *Core {
 		firings: map[ID]*reminderEntry{},
 		groups:  map[string]*groupEntry{}, memberOf: map[memberKey]*groupEntry{}, tells: map[groupLife]*groupTells{}, wishes: map[ID]*wish{}, pasts: map[pastKey]*past{}, publishings: map[ID]*publishing{}, apps: map[string]*appEntry{},
 		out: map[uint16]*outbox{}, in: map[uint16]uint64{}, fences: map[uint16]uint64{},
-		fenceWait: map[uint16]bool{}, inquiries: map[string]*inquiry{}, blocked: map[string][]any{},
+		fenceWait: map[uint16]*fenceQuestion{}, abroad: map[uint16]*roll{}, orphans: map[ID]*homeEntry{}, inquiries: map[string]*inquiry{}, blocked: map[string][]any{},
 	}
 	c.strangers = map[string]bool{}
 	c.load.least = leastShed

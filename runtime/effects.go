@@ -18,15 +18,11 @@ const (
 	ToPartition
 	// AckPartition: tell Partition that its messages up to N are recorded (input Acked there).
 	AckPartition
-	// AskFence: ask Partition to fence this partition's children below Epoch, and
-	// what it knows of Apps (input FenceAsk there).
-	AskFence
-	// FenceAnswer: answer Partition's FenceAsk with Pending and Purged (input FenceAnswered there).
-	FenceAnswer
 	// ToOwner: hand Value, an Input, to Partition; nothing depends on its arrival.
 	ToOwner
 	// WatchChild: find out when the child ID at its home completes, and then what
-	// the generation of Target's app is there (input ChildClosed here).
+	// the generation of Target's app is there (input ChildClosed here, with the
+	// parents that are its Value, an []ID).
 	WatchChild
 	// AppError: a tell ended with an error, or a promise with one of the app
 	// (Outcome); for the log.
@@ -57,12 +53,8 @@ type Effect struct {
 	Boot      string
 	Msg       HostMessage
 	Partition uint16
-	Epoch     uint64
 	N         uint64
 	Payload   []byte
-	Pending   []PendingChild
-	Apps      []string
-	Purged    []AppGeneration
 	Target    Target
 }
 
@@ -73,9 +65,6 @@ type HostEnd struct {
 	// Proven: it was reported that the host has stopped, nobody lost it.
 	Proven bool
 }
-
-// A PendingChild is an open call whose parent lives in the partition that asked.
-type PendingChild struct{ Parent, Child ID }
 
 // An Input is one thing that happened.
 type Input interface{ decide(*Core) }

@@ -44,6 +44,7 @@ type entry struct {
 
 	// memory
 	seat     seat   // in the roll of its app
+	abroad   *seat  // among those with callers in the same other partition
 	ready    bool   // it is in the line of its actor
 	bodyAt   uint64 // the record that holds the body
 	weight   int    // bytes beside the body

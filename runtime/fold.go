@@ -250,6 +250,9 @@ func (c *Core) addEntry(seq uint64, e *entry) {
 	c.app(e.req.Target.App).open++
 	e.seat.e = e
 	c.enrol(e.req.Target.App, &e.seat)
+	if len(e.parents) > 0 && e.home == c.cfg.Partition && e.parentPart != c.cfg.Partition {
+		e.abroad = c.callAbroad(e.parentPart, &seat{e: e})
+	}
 	c.use(e.req.Target.App)
 	if boot := e.req.Boot; boot != "" && e.req.CancelWithCaller {
 		if c.cancels[boot] == nil {
@@ -359,6 +362,9 @@ func (c *Core) dropEntry(e *entry) {
 	a := c.app(e.req.Target.App)
 	a.open--
 	a.roll.remove(&e.seat)
+	if e.abroad != nil {
+		c.abroad[e.parentPart].remove(e.abroad)
+	}
 	a.links -= len(e.children)
 	c.dropApp(e.req.Target.App)
 	if m := c.cancels[e.req.Boot]; m != nil {
@@ -486,12 +492,15 @@ func (c *Core) applyContinued(seq uint64, b *continued) {
 	if b.away {
 		t := e.req.Target
 		waiters := e.waiters
-		h := &homeEntry{req: e.req, flow: e.flow, parents: e.parents, at: e.at, from: e.from, cancelled: e.cancelled, waiters: waiters, answered: e.answered}
+		h := &homeEntry{req: e.req, flow: e.flow, parents: e.parents, parentPart: e.parentPart, parentEpoch: e.parentEpoch, at: e.at, from: e.from, cancelled: e.cancelled, waiters: waiters, answered: e.answered}
 		isHome := e.home == c.cfg.Partition && c.homes[b.id] == nil
 		if isHome {
 			c.keep.replace(&e.node, &h.node, h) // the record of acceptance stays needed
 			h.seat.h = h
 			c.app(t.App).roll.replace(&e.seat, &h.seat)
+			if h.abroad, e.abroad = e.abroad, nil; h.abroad != nil {
+				h.abroad.e, h.abroad.h = nil, h
+			}
 			h.req.Body, h.req.Header = nil, nil
 			c.tellBegun(h.from) // before the entry ends: the work goes on
 		}

@@ -7,13 +7,17 @@ type homeEntry struct {
 	req     Request // without body
 	flow    ID
 	parents []ID
-	at      int64
-	from    groupLife // of the event that began it
+	// Where those run, and of which term; of level 1 nobody knows.
+	parentPart  uint16
+	parentEpoch uint64
+	at          int64
+	from        groupLife // of the event that began it
 	// Wherever the chain is, it is to end.
 	cancelled bool
 
 	// memory
-	seat     seat // in the roll of its app
+	seat     seat  // in the roll of its app
+	abroad   *seat // among those with callers in the same other partition
 	waiters  []any
 	timer    timer
 	answered bool // waiters were told a limit; later askers wait for the outcome
@@ -24,6 +28,13 @@ func (c *Core) addHome(h *homeEntry) {
 	if h.seat.n == 0 {
 		h.seat.h = h
 		c.enrol(h.req.Target.App, &h.seat)
+	}
+	switch {
+	case h.abroad != nil || len(h.parents) == 0:
+	case h.parentEpoch == 0:
+		c.orphans[h.req.ID] = h
+	case h.parentPart != c.cfg.Partition:
+		h.abroad = c.callAbroad(h.parentPart, &seat{h: h})
 	}
 	for _, p := range h.parents {
 		c.addChild(p, h.req.ID)
@@ -42,6 +53,10 @@ func (c *Core) dropHome(h *homeEntry) {
 	id := h.req.ID
 	delete(c.homes, id)
 	c.keep.remove(&h.node)
+	delete(c.orphans, id)
+	if h.abroad != nil {
+		c.abroad[h.parentPart].remove(h.abroad)
+	}
 	c.app(h.req.Target.App).roll.remove(&h.seat)
 	c.dropApp(h.req.Target.App)
 	c.walls.remove(&h.timer)

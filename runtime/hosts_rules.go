@@ -1,7 +1,6 @@
 package runtime
 
 import (
-	"cmp"
 	"slices"
 	"sort"
 )
@@ -85,12 +84,6 @@ func sortedIDs[V any](m map[ID]V) []ID {
 
 func sortIDs(ids []ID) {
 	slices.SortFunc(ids, compareIDs)
-}
-
-func sortChildren(p []PendingChild) {
-	slices.SortFunc(p, func(a, b PendingChild) int {
-		return cmp.Or(compareIDs(a.Child, b.Child), compareIDs(a.Parent, b.Parent))
-	})
 }
 
 func (c *Core) componentsOf(i HostInfo) []component {

@@ -180,7 +180,7 @@ func (c *Core) keepOne(n *node) {
 	case *entry:
 		c.emit(c.keptOf(o))
 	case *homeEntry:
-		c.emit(&keptRequest{accepted: accepted{req: o.req, flow: o.flow, home: c.cfg.Partition, parents: o.parents, at: o.at}.of(o.from, c.cfg.Partition), phase: uint64(gone), away: true, cancelled: o.cancelled})
+		c.emit(&keptRequest{accepted: accepted{req: o.req, flow: o.flow, home: c.cfg.Partition, parents: o.parents, parentPart: o.parentPart, parentEpoch: o.parentEpoch, at: o.at}.of(o.from, c.cfg.Partition), phase: uint64(gone), away: true, cancelled: o.cancelled})
 	case *ending:
 		if c.dead(n, o.app) {
 			c.dropEnding(o.id)
@@ -293,7 +293,7 @@ func (c *Core) applyKeptRequest(seq uint64, k *keptRequest) {
 		// first one, and has neither key nor parents.
 		before := h.from
 		h.req, h.flow, h.parents, h.at, h.from = k.req, k.flow, k.parents, k.at, k.life(c.cfg.Partition)
-		h.cancelled = k.cancelled
+		h.cancelled, h.parentPart, h.parentEpoch = k.cancelled, k.parentPart, k.parentEpoch
 		c.addHome(h)
 		c.tellEnded(before)
 		c.keep.place(&h.node, seq, h)

@@ -13,7 +13,7 @@ func TestPurgeComesWithTheAnswerAboutChildren(t *testing.T) {
 	a := actorIn(0, 2, "A").target()
 	e := b.submit(Request{Target: a})
 	b.restart()
-	b.step(&FenceAnswered{From: 1, Epoch: b.c.Epoch(), Purged: []AppGeneration{{"dp", 1}}})
+	b.step(&FenceAnswered{From: 1, Epoch: b.c.Epoch(), Part: 1, Purged: []AppGeneration{{"dp", 1}}})
 	if b.c.generation("dp") != 1 || b.c.entries[e.req.ID] != nil || len(b.c.fenceWait) != 0 {
 		t.Errorf("generation %d, the request is there: %v", b.c.generation("dp"), b.c.entries[e.req.ID] != nil)
 	}

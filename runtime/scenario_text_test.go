@@ -139,7 +139,11 @@ func (w *world) effectText(e *Effect) string {
 	case ToHost:
 		return "to " + e.Boot + ": " + w.messageText(e.Msg)
 	case WatchChild:
-		return "watch child " + w.name(e.ID) + " of " + w.name(e.Value.(ID))
+		s := "watch child " + w.name(e.ID) + " of"
+		for _, id := range e.Value.([]ID) {
+			s += " " + w.name(id)
+		}
+		return s
 	case AppError:
 		return "log error of " + w.name(e.ID) + ": " + outcomeText(e.Outcome)
 	case LostHost:

@@ -209,11 +209,15 @@ func (w *world) carry(p *worldPart, e *Effect, mark string) {
 			w.parts[e.Partition].core.Step(w.now, &Acked{Partition: p.n, N: e.N})
 			w.finish(w.parts[e.Partition], w.mark(e.Partition))
 		}
-	case AskFence:
-		w.queue = append(w.queue, posted{e.Partition, &FenceAsk{From: p.n, Epoch: e.Epoch, Apps: e.Apps}, fmt.Sprintf("p%d asks p%d for a fence below %d", p.n, e.Partition, e.Epoch)})
-	case FenceAnswer:
-		w.queue = append(w.queue, posted{e.Partition, &FenceAnswered{From: p.n, Epoch: e.Epoch, Pending: e.Pending, Purged: e.Purged}, fmt.Sprintf("p%d answers p%d, %d open", p.n, e.Partition, len(e.Pending))})
 	case ToOwner:
+		switch in := e.Value.(type) {
+		case *FenceAsk:
+			w.queue = append(w.queue, posted{e.Partition, in, fmt.Sprintf("p%d asks p%d for a fence below %d", p.n, e.Partition, in.Epoch)})
+			return
+		case *FenceAnswered:
+			w.queue = append(w.queue, posted{e.Partition, in, fmt.Sprintf("p%d answers p%d, %d open", p.n, e.Partition, len(in.Pending))})
+			return
+		}
 		if int(e.Partition) == w.deaf {
 			return
 		}

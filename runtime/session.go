@@ -190,9 +190,13 @@ func (in *ChildClosed) decide(c *Core) {
 // would have n²/2.
 const maxLinks = 1 << 18
 
+// maxCallers bounds the callers that one call counts for: they stand in one record,
+// and are told to another partition at once.
+const maxCallers = 4096
+
 // spareLinks refuses a call with many callers when there are too many already.
 func (c *Core) spareLinks(parents []ID) *Error {
-	if len(parents) > 1 && c.app(c.entries[parents[0]].req.Target.App).links+len(parents) > maxLinks {
+	if len(parents) > maxCallers || len(parents) > 1 && c.app(c.entries[parents[0]].req.Target.App).links+len(parents) > maxLinks {
 		return Errorf(CodeMailboxFull, "which of %d requests makes this call its session does not tell, and too many calls count for all of theirs", len(parents))
 	}
 	return nil
@@ -235,98 +239,6 @@ func (c *Core) childEnded(parents []ID, child ID) {
 			if e.phase == stopped {
 				c.touchTarget(e)
 			}
-		}
-	}
-}
-
-// FenceAsk: the new owner of From wants its children below Epoch closed to new
-// arrivals here, and the names of those that are open.
-type FenceAsk struct {
-	From  uint16
-	Epoch uint64
-	// Apps are those of the requests that wait for the answer.
-	Apps []string
-}
-
-// An AppGeneration is what one partition tells another about an app.
-type AppGeneration struct {
-	App        string
-	Generation uint64
-}
-
-func (in *FenceAsk) decide(c *Core) {
-	if in.Epoch > c.fences[in.From] {
-		c.emit(&fenced{in.From, in.Epoch})
-	}
-	var open []PendingChild
-	note := func(id ID, parents []ID) {
-		for _, p := range parents {
-			open = append(open, PendingChild{p, id})
-		}
-	}
-	for _, e := range c.entries {
-		if e.home == c.cfg.Partition && e.parentPart == in.From && e.parentEpoch < in.Epoch {
-			note(e.req.ID, e.parents)
-		}
-	}
-	for id, h := range c.homes {
-		note(id, h.parents)
-	}
-	sortChildren(open)
-	// Children that a purge has ended are not open, but may still run.
-	var purged []AppGeneration
-	for _, app := range in.Apps {
-		if g := c.generation(app); g != 0 {
-			purged = append(purged, AppGeneration{app, g})
-		}
-	}
-	c.effect(Effect{Kind: FenceAnswer, Partition: in.From, Epoch: in.Epoch, Pending: open, Purged: purged})
-}
-
-// FenceAnswered is the answer to this partition's FenceAsk.
-type FenceAnswered struct {
-	From    uint16
-	Epoch   uint64
-	Pending []PendingChild
-	Purged  []AppGeneration
-}
-
-func (in *FenceAnswered) decide(c *Core) {
-	if in.Epoch != c.epoch || !c.fenceWait[in.From] {
-		return
-	}
-	delete(c.fenceWait, in.From)
-	for _, x := range in.Purged {
-		c.changeApp(&appChanged{app: x.App, generation: x.Generation})
-	}
-	for _, p := range in.Pending {
-		if e := c.entries[p.Parent]; e != nil && !c.isPurged(e) {
-			c.addChild(p.Parent, p.Child)
-			c.effect(Effect{Kind: WatchChild, ID: p.Child, Value: p.Parent, Target: c.entries[p.Parent].req.Target})
-		}
-	}
-	if len(c.fenceWait) == 0 {
-		for _, e := range c.openEntries() {
-			if e.phase == stopped {
-				c.touchTarget(e)
-			}
-		}
-	}
-}
-
-// askFences starts (or repeats) the fence question; only asked when there is
-// interrupted work of an earlier term.
-func (c *Core) askFences() {
-	c.fenceAsked = c.now.Mono
-	var apps []string
-	for _, name := range sortedKeys(c.apps) {
-		if c.apps[name].open > 0 {
-			apps = append(apps, name)
-		}
-	}
-	for p := range c.cfg.Partitions {
-		if c.fenceWait[uint16(p)] {
-			c.effect(Effect{Kind: AskFence, Partition: uint16(p), Epoch: c.epoch, Apps: apps})
 		}
 	}
 }

@@ -68,13 +68,13 @@ func (p *partition) carryOut(e *runtime.Effect) {
 		p.m.tell(e.Partition, &InputNote{Deliver: &runtime.Deliver{From: p.n, N: e.N, Payload: e.Payload}})
 	case runtime.AckPartition:
 		p.m.tell(e.Partition, &InputNote{Acked: &runtime.Acked{Partition: p.n, N: e.N}})
-	case runtime.AskFence:
-		p.m.tell(e.Partition, &InputNote{FenceAsk: &runtime.FenceAsk{From: p.n, Epoch: e.Epoch, Apps: e.Apps}})
-	case runtime.FenceAnswer:
-		p.m.tell(e.Partition, &InputNote{FenceAnswered: &runtime.FenceAnswered{From: p.n, Epoch: e.Epoch, Pending: e.Pending, Purged: e.Purged}})
 	case runtime.ToOwner:
 		note := &InputNote{}
 		switch in := e.Value.(type) {
+		case *runtime.FenceAsk:
+			note.FenceAsk = in
+		case *runtime.FenceAnswered:
+			note.FenceAnswered = in
 		case *runtime.GroupAsk:
 			note.GroupAsk = in
 		case *runtime.GroupOpen:
@@ -86,7 +86,7 @@ func (p *partition) carryOut(e *runtime.Effect) {
 		}
 		p.m.tell(e.Partition, note)
 	case runtime.WatchChild:
-		p.watch(e.ID, e.Value.(runtime.ID), e.Target.App)
+		p.watch(e.ID, e.Value.([]runtime.ID), e.Target.App)
 	case runtime.AppError:
 		p.logger.Warn("a request that nobody waits for ended with an error; it is not repeated", "request", e.ID.String(),
 			"app", e.Target.App, "component", e.Target.Component(), "actor", e.Target.ID, "status", e.Outcome.Status, "code", string(e.Outcome.Code))
@@ -124,7 +124,7 @@ const watchTurn = 10 * time.Second
 
 // watch tells the partition when a child in another one has completed, or was
 // never accepted, and whether the app has been purged there.
-func (p *partition) watch(child, parent runtime.ID, app string) {
+func (p *partition) watch(child runtime.ID, parents []runtime.ID, app string) {
 	if p.m.part(child.Partition()) == nil {
 		return
 	}
@@ -159,7 +159,7 @@ func (p *partition) watch(child, parent runtime.ID, app string) {
 				continue
 			}
 			g, _ := rep.value.(uint64)
-			p.push(&runtime.ChildClosed{Parents: []runtime.ID{parent}, Child: child, App: app, Generation: g})
+			p.push(&runtime.ChildClosed{Parents: parents, Child: child, App: app, Generation: g})
 			return
 		}
 	})

@@ -372,8 +372,8 @@ func (n *nested) close(child *runtime.Request, ended bool) {
 		n.parent.push(&runtime.ChildClosed{Parents: n.parents, Child: child.ID})
 		return
 	}
-	for _, id := range n.parents {
-		n.parent.watch(child.ID, id, child.Target.App)
+	if len(n.parents) > 0 {
+		n.parent.watch(child.ID, n.parents, child.Target.App)
 	}
 }
 

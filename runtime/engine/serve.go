@@ -144,9 +144,32 @@ func (m *Mesh) heardOwns(from string, n *OwnsNote) {
 	o.nudge()
 }
 
+// from is the partition that sends the input; its own when it names none.
+func (n *InputNote) from() uint16 {
+	switch {
+	case n.Deliver != nil:
+		return n.Deliver.From
+	case n.Acked != nil:
+		return n.Acked.Partition
+	case n.FenceAsk != nil:
+		return n.FenceAsk.From
+	case n.FenceAnswered != nil:
+		return n.FenceAnswered.From
+	case n.GroupAsk != nil:
+		return n.GroupAsk.From
+	case n.GroupOpen != nil:
+		return n.GroupOpen.From
+	case n.BesideAsk != nil:
+		return n.BesideAsk.From
+	case n.BesideAnswered != nil:
+		return n.BesideAnswered.From
+	}
+	return n.Partition
+}
+
 func (m *Mesh) heardInput(n *InputNote) {
 	p := m.part(n.Partition)
-	if p == nil {
+	if p == nil || m.part(n.from()) == nil {
 		return
 	}
 	switch {

@@ -103,9 +103,7 @@ func (s *sim) vouch(q, p uint16, r runtime.Request, reply func(*runtime.Effect))
 					switch {
 					case v == nil:
 					case e.Err != nil || e.Outcome != nil && e.Outcome.Code == runtime.CodePurged:
-						for _, id := range v.Parents {
-							parent.watch(r.ID, id, r.Target.App)
-						}
+						parent.watch(r.ID, v.Parents, r.Target.App)
 					default:
 						parent.push(&runtime.ChildClosed{Parents: v.Parents, Child: r.ID})
 					}

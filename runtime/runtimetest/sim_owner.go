@@ -248,14 +248,10 @@ func (o *simOwner) carry(e *runtime.Effect) {
 		to(e.Partition, &runtime.Deliver{From: o.log.n, N: e.N, Payload: e.Payload})
 	case runtime.AckPartition:
 		to(e.Partition, &runtime.Acked{Partition: o.log.n, N: e.N})
-	case runtime.AskFence:
-		to(e.Partition, &runtime.FenceAsk{From: o.log.n, Epoch: e.Epoch, Apps: e.Apps})
-	case runtime.FenceAnswer:
-		to(e.Partition, &runtime.FenceAnswered{From: o.log.n, Epoch: e.Epoch, Pending: e.Pending, Purged: e.Purged})
 	case runtime.ToOwner:
 		to(e.Partition, e.Value.(runtime.Input))
 	case runtime.WatchChild:
-		o.watch(e.ID, e.Value.(runtime.ID), e.Target.App)
+		o.watch(e.ID, e.Value.([]runtime.ID), e.Target.App)
 	case runtime.LostHost:
 		s.trace("node %d counts %s lost: %s", o.n.n, e.Boot, e.Value.(runtime.HostEnd).Reason)
 		s.report.Losses++
@@ -263,7 +259,7 @@ func (o *simOwner) carry(e *runtime.Effect) {
 }
 
 // watch asks the child's home until it has ended.
-func (o *simOwner) watch(child, parent runtime.ID, app string) {
+func (o *simOwner) watch(child runtime.ID, parents []runtime.ID, app string) {
 	s := o.n.s
 	done := false
 	var again func()
@@ -283,7 +279,7 @@ func (o *simOwner) watch(child, parent runtime.ID, app string) {
 					}
 					done = true
 					o.at(s.between(0, 20), func() {
-						o.push(&runtime.ChildClosed{Parents: []runtime.ID{parent}, Child: child, App: app, Generation: g})
+						o.push(&runtime.ChildClosed{Parents: parents, Child: child, App: app, Generation: g})
 					})
 				})
 			})

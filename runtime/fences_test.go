@@ -1,0 +1,171 @@
+package runtime
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+)
+
+// asked is the answer to a part of a fence question.
+func (b *bench) asked(in *FenceAsk) *FenceAnswered {
+	for _, e := range b.step(in) {
+		if x, ok := e.Value.(*FenceAnswered); ok {
+			return x
+		}
+	}
+	return nil
+}
+
+// called submits a call that requests of partition 1 have made, and returns its id.
+func (b *bench) called(epoch uint64, parents ...ID) ID {
+	b.n++
+	a := actorIn(0, 2, "C").target()
+	id := NewID(b.now.Wall, 0, "dp", [6]byte{1, byte(b.n >> 16), byte(b.n >> 8), byte(b.n)})
+	b.step(&Submit{Request: Request{ID: id, Target: a, Method: "POST"}, Vouched: &Vouched{Flow: parents[0], Parents: parents, Partition: 1, Epoch: epoch}, Waiter: b.n})
+	return id
+}
+
+func someIDs(n int) (ids []ID) {
+	for i := range n {
+		ids = append(ids, NewID(1767225600000, 1, "dp", [6]byte{2, byte(i >> 16), byte(i >> 8), byte(i)}))
+	}
+	return ids
+}
+
+// However many calls of a partition are open, they are named in parts with a bound,
+// each pair in at least one, and calls of others are not looked at. Another owner
+// begins anew.
+func TestFenceIsAnsweredInParts(t *testing.T) {
+	const n, most = 2*fenceChildren + 10, 2 * fenceChildren
+	b := newBench(t, Config{Partitions: 2})
+	parents := someIDs(n)
+	want := map[PendingChild]bool{}
+	for i := range n {
+		want[PendingChild{parents[i], b.called(1, parents[i])}] = true
+	}
+	for range 3 {
+		child := b.called(1, parents[:3000]...)
+		for _, p := range parents[:3000] {
+			want[PendingChild{p, child}] = true
+		}
+	}
+	b.called(2, parents[0]) // of the term that asks
+	local := b.submit(Request{Target: actorIn(0, 2, "A").target()})
+	got := map[PendingChild]bool{}
+	parts := 0
+	ask := &FenceAsk{From: 1, Epoch: 2, Part: 1}
+	hear := func() bool {
+		x := b.asked(ask)
+		if x == nil || x.Part != ask.Part || len(x.Pending) > most {
+			t.Fatalf("part %d is answered by %d pairs", ask.Part, len(x.Pending))
+		}
+		if parts++; parts > 20 {
+			t.Fatal("the answer does not end")
+		}
+		for _, p := range x.Pending {
+			got[p] = true
+		}
+		ask.Part, ask.Term, ask.After = ask.Part+1, x.Term, x.Next
+		return x.Next != 0
+	}
+	if !hear() || b.c.fences[1] != 2 {
+		t.Fatal("all is in one part, or the door is open")
+	}
+	if e := b.c.entries[b.called(1, parents[0])]; e != nil {
+		t.Error("a call of an earlier term is accepted behind the fence")
+	}
+	b.restart()
+	for hear() {
+	}
+	for p := range want {
+		if !got[p] {
+			t.Fatalf("%d of %d pairs are named", len(got), len(want))
+		}
+	}
+	if len(got) != len(want) || b.c.entries[local.req.ID] == nil {
+		t.Errorf("%d pairs are named, %d are open", len(got), len(want))
+	}
+	old := b.asked(&FenceAsk{From: 1, Epoch: 2})
+	if len(old.Pending) != len(want) || old.Next != 0 {
+		t.Errorf("an owner of level 1 hears of %d pairs", len(old.Pending))
+	}
+	for _, from := range []uint16{0, 2, 65535} {
+		if b.asked(&FenceAsk{From: from, Epoch: 9, Part: 1}) != nil || b.c.fences[from] != 0 {
+			t.Errorf("partition %d is answered", from)
+		}
+	}
+}
+
+// Who asks hears the parts one after the other, each once; a child is watched once,
+// and nothing is retried before the last part has come. Apps are asked about in
+// parts, too.
+func TestFenceIsAskedInParts(t *testing.T) {
+	const apps = 2*fenceApps + 1
+	b := newBench(t, Config{Partitions: 2})
+	b.host("h1")
+	e := b.submit(Request{Target: actorIn(0, 2, "A").target()})
+	for i := range apps - 1 {
+		b.n++
+		app := fmt.Sprint("app", i)
+		id := NewID(b.now.Wall, 0, app, [6]byte{3, byte(i >> 8), byte(i)})
+		b.step(&Submit{Request: Request{ID: id, Target: Target{App: app, Service: "s"}, Method: "POST"}, Waiter: b.n})
+	}
+	b.restart()
+	b.step(&HostDown{Boot: "h1"})
+	b.host("h2")
+	e = b.c.entries[e.req.ID]
+	var last *FenceAsk
+	named, watched := 0, map[ID]int{}
+	look := func(effects []Effect) {
+		for _, x := range effects {
+			if ask, ok := x.Value.(*FenceAsk); ok {
+				last = ask
+			}
+			if x.Kind == WatchChild {
+				watched[x.ID]++
+				if !slices.Equal(x.Value.([]ID), []ID{e.req.ID}) {
+					t.Errorf("%v is watched for %v", x.ID, x.Value)
+				}
+			}
+		}
+	}
+	again := func() {
+		b.now.Mono += 1000 - b.now.Mono%200
+		look(b.step(&Tick{}))
+		b.now.Mono += 1200
+		look(b.step(&HostsBeat{Boots: []string{"h2"}}))
+		look(b.step(&Tick{}))
+	}
+	again()
+	children := someIDs(2)
+	for part := uint32(1); part <= 3; part++ {
+		if last == nil || last.Part != part || len(last.Apps) > fenceApps {
+			t.Fatalf("part %d: %+v", part, last)
+		}
+		named += len(last.Apps)
+		ask := *last
+		x := &FenceAnswered{From: 1, Epoch: ask.Epoch, Part: part, Term: 7}
+		if part == 1 {
+			x.Next, x.Pending = 5, []PendingChild{{e.req.ID, children[0]}, {someIDs(9)[8], children[0]}, {e.req.ID, children[1]}}
+		} else if part == 2 { // another owner names it anew
+			x.Pending = []PendingChild{{e.req.ID, children[1]}}
+		}
+		look(b.step(x))
+		look(b.step(x))
+		if part == 1 && (last.Term != 7 || last.After != 5) || part == 2 && last.After != allChildren {
+			t.Errorf("behind part %d: %+v", part, last)
+		}
+		if part < 3 && (len(b.c.fenceWait) != 1 || e.phase != stopped) {
+			t.Errorf("after part %d the request is %v", part, e.phase)
+		}
+	}
+	if named != apps || len(b.c.fenceWait) != 0 || len(watched) != 2 || watched[children[0]] != 1 || watched[children[1]] != 1 {
+		t.Errorf("%d apps are named, %d partitions waited for, watched %v", named, len(b.c.fenceWait), watched)
+	}
+	for _, id := range children {
+		look(b.step(&ChildClosed{Parents: []ID{e.req.ID}, Child: id}))
+	}
+	if e.phase != running || e.attempt != 2 {
+		t.Errorf("the request is %v, attempt %d", e.phase, e.attempt)
+	}
+}
