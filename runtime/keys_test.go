@@ -64,13 +64,14 @@ func TestIDOfAnotherApp(t *testing.T) {
 	if got := codeOf(s.answer(&Cancel{App: "other", ID: id, Waiter: "foreign"})); got != CodeUnknownRequest {
 		t.Errorf("another app cancels: %q", got)
 	}
-	s.c.homes[id] = &homeEntry{req: s.c.entries[id].req} // as after a step elsewhere
+	s.c.addHome(&homeEntry{req: s.c.entries[id].req}) // as after a step elsewhere
+	s.c.keep.place(&s.c.homes[id].node, s.c.Seq(), s.c.homes[id])
 	for _, in := range []Input{submit, &Await{App: "other", ID: id, Waiter: "foreign", View: &View{}}, &Cancel{App: "other", ID: id, Waiter: "foreign"}} {
 		if got := codeOf(s.answer(in)); got != CodeBadID && got != CodeUnknownRequest {
 			t.Errorf("%T of another app about a chain that is away: %q", in, got)
 		}
 	}
-	delete(s.c.homes, id)
+	s.c.dropHome(s.c.homes[id])
 	s.host("h1")
 	s.do(&Answered{Boot: "h1", Answer: Answer{Attempt: Attempt{ID: id, Number: 1}, Outcome: &Outcome{Status: 200, Body: []byte("1")}}})
 	s.do(&Release{App: "other", IDs: []ID{id}})

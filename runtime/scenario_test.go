@@ -60,7 +60,8 @@ func TestScenariosWithoutMemory(t *testing.T) {
 func playFile(t *testing.T, text string, lean bool) string {
 	var out strings.Builder
 	w := newWorld(t)
-	w.lean = lean
+	w.lean, w.count = lean, true
+	w.setPartitions(1)
 	for line := range strings.SplitSeq(strings.TrimRight(text, "\n"), "\n") {
 		switch {
 		case strings.HasPrefix(line, ">"):

@@ -12,24 +12,27 @@ import (
 // A world is what a scenario plays in: the partitions of a mesh with their
 // logs, a clock, and names for requests.
 type world struct {
-	t      *testing.T
-	cfg    Config
-	parts  []*worldPart
-	now    Now
-	ids    map[string]ID
-	names  map[ID]string
-	made   int
-	infos  map[string]HostInfo
-	silent map[string]bool
-	held   bool     // messages between partitions wait
-	deaf   int      // messages to this partition are lost; -1 for none
-	queue  []posted // messages between partitions
-	keep   int      // records of the next round that survive, -1 for all and no crash
-	out    strings.Builder
-	quiet  bool
-	kill   int // the owner dies when the logs of the mesh hold this many records; 0 for never
-	kinds  []uint64
-	lean   bool // no body stays in memory
+	t       *testing.T
+	cfg     Config
+	parts   []*worldPart
+	now     Now
+	ids     map[string]ID
+	names   map[ID]string
+	made    int
+	infos   map[string]HostInfo
+	silent  map[string]bool
+	held    bool     // messages between partitions wait
+	deaf    int      // messages to this partition are lost; -1 for none
+	queue   []posted // messages between partitions
+	keep    int      // records of the next round that survive, -1 for all and no crash
+	out     strings.Builder
+	quiet   bool
+	kill    int // the owner dies when the logs of the mesh hold this many records; 0 for never
+	kinds   []uint64
+	lean    bool             // no body stays in memory
+	count   bool             // each step is followed by a recount
+	whole   *strings.Builder // all that is decided, see TestWhole
+	effects []string
 }
 
 type worldPart struct {
@@ -74,6 +77,9 @@ func (w *world) open(p *worldPart, term int) {
 	cfg := w.cfg
 	cfg.Partition, cfg.Node = p.n, fmt.Sprintf("g%d", term)
 	c := New(cfg)
+	if w.lean {
+		c.load.least = 1
+	}
 	fold := func(b []byte) {
 		if _, err := c.Fold(b); err != nil {
 			w.t.Fatal(err)
@@ -141,6 +147,10 @@ func (w *world) mark(n uint16) string {
 }
 
 func (w *world) finish(p *worldPart, mark string) {
+	if !w.count {
+	} else if bad := recounted(p.core); bad != nil {
+		w.t.Fatalf("p%d does not agree with itself:\n%s\nafter\n%s", p.n, w.withNames(strings.Join(bad, "\n")), w.out.String())
+	}
 	w.shed(p.core)
 	records, effects := p.core.Take()
 	crash := w.keep >= 0
@@ -159,6 +169,7 @@ func (w *world) finish(p *worldPart, mark string) {
 			w.t.Fatal(err)
 		}
 		w.kinds = append(w.kinds, kindOf(r.Body))
+		w.wholly(mark, r, nil)
 		if !w.quiet {
 			w.say("+ %s%s", mark, w.recordText(r))
 		}
@@ -172,13 +183,15 @@ func (w *world) finish(p *worldPart, mark string) {
 		p.change(ch)
 	}
 	for i := range effects {
+		w.wholly(mark, nil, &effects[i])
+	}
+	for i := range effects {
 		w.carry(p, &effects[i], mark)
 	}
 }
 
 func (w *world) shed(c *Core) {
 	if w.lean {
-		c.load.least = 1
 		c.Shed(1 << 40)
 	}
 }

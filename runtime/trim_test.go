@@ -35,7 +35,8 @@ var onlyPurged = regexp.MustCompile(`(?m)^\+ (p\d+ )?purged .*\n`)
 
 func playTrimmed(t *testing.T, text string, lag int, lean bool) {
 	w := newWorld(t)
-	w.lean = lean // bodies are read to be kept
+	w.lean, w.count = lean, lag == 1 // lean: bodies are read to be kept
+	w.setPartitions(1)
 	want := strings.Split(text, "\n")
 	marks := map[*worldPart][]trimMark{}
 	for i, line := range want {
