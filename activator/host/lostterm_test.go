@@ -1,6 +1,7 @@
 package host_test
 
 import (
+	"errors"
 	"net/http/httptest"
 	"testing"
 	"time"
@@ -132,7 +133,8 @@ func TestAnotherMeshMeanwhile(t *testing.T) {
 	}
 	none(t, "join", other.ups, 0)
 	err := wait(t, "end of the host", r.ran)
-	if e, ok := err.(*runtime.Error); !ok || e.Code != runtime.CodeHostLost {
+	var e *runtime.Error
+	if !errors.As(err, &e) || e.Code != runtime.CodeHostLost {
 		t.Errorf("the host ended with %v", err)
 	}
 	r.ran <- nil // for the rig

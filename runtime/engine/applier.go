@@ -301,7 +301,7 @@ func (a *applier) locate(ctx context.Context) bool {
 		}
 		t := a.p.newTerm()
 		defer t.drop()
-		if err := t.heal(ctx, got); err == errBehind {
+		if err := t.heal(ctx, got); errors.Is(err, errBehind) {
 			a.lose(got, t.needs)
 			return true
 		} else if err != nil {

@@ -21,7 +21,6 @@ type simLife struct {
 	loose         bool  // it has replaced one whose cursor it took over
 	subscription  bool
 	published     int // how many events there were when its end was asked for
-	requests      map[runtime.ID]bool
 	eventRequests map[string]map[runtime.ID]bool
 }
 
