@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/textproto"
 	"net/url"
 	"strconv"
 	"strings"
@@ -516,6 +517,9 @@ func (h *urlHost) call(m *runtime.Invoke, limit time.Duration) (*runtime.Outcome
 	r.Header.Del("X-Idempotency-Key")
 	runtime.Header(r.Header).DropHopByHop()
 	res, err := h.set.client.Do(r)
+	if err != nil && !h.proxied && unreadable(err) {
+		return runtime.Errorf(runtime.CodeBadAnswer, "the answer of %s cannot be read: %s", h.info.URL, err).Outcome(), nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -539,6 +543,22 @@ func (h *urlHost) call(m *runtime.Invoke, limit time.Duration) (*runtime.Outcome
 		return runtime.Errorf(runtime.CodeResultTooLarge, "the answer of %s is larger than %d bytes", h.info.URL, h.set.limit).Outcome(), nil
 	}
 	return o, nil
+}
+
+// unreadable tells errors about the head of an answer that has come: the method has
+// run. Most of them have no type.
+func unreadable(err error) bool {
+	var protocol textproto.ProtocolError
+	if errors.As(err, &protocol) {
+		return true
+	}
+	text := err.Error()
+	for _, of := range []string{"malformed HTTP", "bad Content-Length", "unsupported transfer encoding", "too many transfer encodings", "unsupported HTTP", "response headers exceeded"} {
+		if strings.Contains(text, of) {
+			return true
+		}
+	}
+	return false
 }
 
 // neverSent tells errors before the first byte of the request left.

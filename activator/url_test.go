@@ -476,3 +476,40 @@ func TestShortLimitsBeatSeldom(t *testing.T) {
 		}
 	}
 }
+
+// TestOddAnswersOfServices: the answer of a service came and cannot be read. The
+// service is not called again for it.
+func TestOddAnswersOfServices(t *testing.T) {
+	for name, raw := range map[string]string{
+		"two lengths":           "HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nok",
+		"a line without colon":  "HTTP/1.1 200 OK\r\nX-A\r\nContent-Length: 2\r\n\r\nok",
+		"a control character":   "HTTP/1.1 200 OK\r\nX-A: a\x01b\r\nContent-Length: 2\r\n\r\nok",
+		"identity":              "HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\nContent-Length: 2\r\n\r\nok",
+		"several encodings":     "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\n\r\n",
+		"another version":       "HTTP/2 200\r\nContent-Length: 2\r\n\r\nok",
+		"another protocol":      "ICY 200 OK\r\nContent-Length: 2\r\n\r\nok",
+		"no status":             "HTTP/1.1 OK\r\n\r\n",
+		"more than anybody has": "HTTP/1.1 200 OK\r\n" + strings.Repeat("X-A: "+strings.Repeat("x", 1000)+"\r\n", 11_000) + "\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				c, _, err := w.(http.Hijacker).Hijack()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_, _ = c.Write([]byte(raw))
+				_ = c.Close()
+			}))
+			defer app.Close()
+			o := newOwners()
+			u := NewURLHosts(o, "node", 10_000, nil)
+			defer func() { _ = u.Close() }()
+			u.Set([]URLService{{App: "a", Name: "s", URL: app.URL, Timeout: time.Hour}})
+			o.send(wait(t, "attached", o.ups).Boot, invoke(1, "GET", "/", ""))
+			if a := wait(t, "answer", o.answers); a.Outcome == nil || a.Outcome.Code != runtime.CodeBadAnswer {
+				t.Errorf("%+v", a.Outcome)
+			}
+		})
+	}
+}

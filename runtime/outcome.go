@@ -204,7 +204,7 @@ func (o *Outcome) ofHost() *Outcome {
 	case o == nil:
 	case o.Status < 200 || o.Status > 599:
 		return Errorf(CodeBadAnswer, "the component answered with status %d", o.Status).Outcome()
-	case o.Code != "" && o.Code != CodeResultTooLarge && o.Code != CodeBadRequest:
+	case o.Code != "" && o.Code != CodeResultTooLarge && o.Code != CodeBadRequest && o.Code != CodeBadAnswer:
 		return Errorf(CodeBadAnswer, "the host answered with the code %q, which is not its to give", clip(string(o.Code), 40)).Outcome()
 	}
 	return o

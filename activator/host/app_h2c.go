@@ -60,6 +60,9 @@ func (c *h2c) do(ctx context.Context, r *appRequest) (*runtime.Outcome, error) {
 
 func (c *h2c) close() { c.client.CloseIdleConnections() }
 
+// furtherBytes is up to where an answer over its limit is read to its end.
+const furtherBytes = 64 << 20
+
 // outcomeOf reads an answer to its end. One over the limit is complete, too:
 // the method has run.
 func outcomeOf(res *http.Response, r *appRequest) (*runtime.Outcome, error) {
@@ -89,8 +92,11 @@ func outcomeOf(res *http.Response, r *appRequest) (*runtime.Outcome, error) {
 		o.Body = body
 		return o, nil
 	}
-	if _, err := io.Copy(io.Discard, res.Body); err != nil {
+	// The method runs until it has answered, but an answer need not have an end.
+	n, err := io.Copy(io.Discard, io.LimitReader(res.Body, furtherBytes))
+	if err != nil {
 		return nil, err
 	}
+	res.Close = n == furtherBytes
 	return runtime.Errorf(runtime.CodeResultTooLarge, "the app answered with more than %d bytes", r.limit).Outcome(), nil
 }

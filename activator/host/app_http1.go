@@ -2,7 +2,6 @@ package host
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -255,13 +254,18 @@ func (conn *appConn) exchange(host string, r *appRequest) (o *runtime.Outcome, r
 
 func (conn *appConn) answer(r *appRequest) (*runtime.Outcome, bool, error) {
 	for {
-		conn.blankControls()
-		res, err := http.ReadResponse(conn.in, &http.Request{Method: r.method}) //nolint:bodyclose // outcomeOf reads the body to its end or the connection is dropped
-		if err != nil {
+		switch err := conn.head(); {
+		case errors.Is(err, errHead) || errors.Is(err, errLongHead):
+			return unreadable(err), false, nil
+		case err != nil:
 			return nil, false, err
 		}
+		res, err := http.ReadResponse(conn.in, &http.Request{Method: r.method}) //nolint:bodyclose // outcomeOf reads the body to its end or the connection is dropped
+		if err != nil {                                                         // all of it has come, so it is what it says
+			return unreadable(err), false, nil
+		}
 		if res.StatusCode == http.StatusSwitchingProtocols {
-			return nil, false, errors.New("the app switched protocols, which nobody asked for")
+			return unreadable(errors.New("the app switched protocols, which nobody asked for")), false, nil
 		}
 		if res.StatusCode < 200 {
 			continue
@@ -276,6 +280,7 @@ func (conn *appConn) answer(r *appRequest) (*runtime.Outcome, bool, error) {
 			reuse = false // it announces what HTTP does not allow it to send
 		}
 		o, err := outcomeOf(res, r)
+		reuse = reuse && !res.Close
 		if err == nil && open {
 			o.Header[untilClose] = []string{"1"}
 		}
@@ -283,33 +288,9 @@ func (conn *appConn) answer(r *appRequest) (*runtime.Outcome, bool, error) {
 	}
 }
 
-// blankControls puts blanks for the control characters in the head of the answer
-// that comes, as RFC 9110, 5.5 has it. Servers let them pass in what they take from
-// callers, a file name for example, and the parser of answers does not: one
-// caller's name would end the whole component. A head that is longer than the
-// buffer is left as it is.
-func (conn *appConn) blankControls() {
-	in := conn.in
-	for n := 1; ; {
-		if _, err := in.Peek(n); err != nil {
-			return // the parser will meet the same
-		}
-		b, _ := in.Peek(in.Buffered())
-		end := bytes.Index(b, []byte("\n\r\n"))
-		if i := bytes.Index(b, []byte("\n\n")); end < 0 || i >= 0 && i < end {
-			end = i
-		}
-		if end >= 0 {
-			for i, c := range b[:end] {
-				if c < ' ' && c != '\t' && c != '\r' && c != '\n' || c == 0x7f {
-					b[i] = ' '
-				}
-			}
-			return
-		}
-		n = len(b) + 1
-		quickAck(conn.Conn) // the app may wait with the rest
-	}
+// unreadable is the outcome of a request whose answer came and makes no sense.
+func unreadable(why error) *runtime.Outcome {
+	return runtime.Errorf(runtime.CodeBadAnswer, "the component's answer cannot be read: %s", why).Outcome()
 }
 
 // idleOf is half of the timeout in a Keep-Alive field such as "timeout=5, max=100".

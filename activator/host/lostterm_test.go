@@ -43,7 +43,6 @@ func TestOlderCopyOfTheLog(t *testing.T) {
 	if a := wait(t, "end", r.owners.answers); a.Attempt != slow.Attempt {
 		t.Errorf("ended %v", a.Attempt)
 	}
-	r.owners.send(&runtime.Taken{Attempts: []runtime.Attempt{slow.Attempt}})
 	wait(t, "deactivation", app.ending)
 	if a := wait(t, "deactivated", r.owners.inactive); a != slow.Target.Actor() {
 		t.Errorf("deactivated %v", a)
@@ -52,22 +51,34 @@ func TestOlderCopyOfTheLog(t *testing.T) {
 	if len(j.epochs) != 1 || j.epochs[0] != (runtime.PartitionEpoch{Partition: 1, Epoch: 6}) || len(j.answer.Instances) != 0 {
 		t.Fatalf("answered %v %+v", j.epochs, j.answer)
 	}
-	r.owners.send(inTerm(6, callIn(1, 3, "/m", "[3]")))
-	if a := wait(t, "answer", r.owners.answers); body(a.Outcome) != "200 [3]" {
-		t.Errorf("got %s", body(a.Outcome))
+	// Answers come again with each join, as long as they are not taken.
+	answerOf := func(m *runtime.Invoke, want string, but runtime.Attempt) {
+		t.Helper()
+		for {
+			a := wait(t, "answer", r.owners.answers)
+			if a.Attempt == but {
+				t.Fatal("an owner of before is obeyed")
+			}
+			if a.Attempt == m.Attempt {
+				if body(a.Outcome) != want {
+					t.Errorf("got %s", body(a.Outcome))
+				}
+				return
+			}
+		}
 	}
-
-	r.owners.send(&runtime.Taken{Attempts: []runtime.Attempt{callIn(1, 3, "", "").Attempt}})
+	third := inTerm(6, callIn(1, 3, "/m", "[3]"))
+	r.owners.send(third)
+	answerOf(third, "200 [3]", runtime.Attempt{})
 
 	// The log grows to the same term again; a word of before has no weight then.
 	r.owners.send(ask(1, 9))
 	wait(t, "join", r.owners.joins)
 	r.owners.send(&runtime.TermLost{Partition: 1, Epoch: 6, Seen: seen})
-	r.owners.send(inTerm(6, callIn(1, 4, "/m", "[4]")))
-	r.owners.send(inTerm(9, callIn(1, 5, "/m", "[5]")))
-	if a := wait(t, "answer", r.owners.answers); body(a.Outcome) != "200 [5]" {
-		t.Errorf("an owner of before is obeyed: %s", body(a.Outcome))
-	}
+	before, fifth := inTerm(6, callIn(1, 4, "/m", "[4]")), inTerm(9, callIn(1, 5, "/m", "[5]"))
+	r.owners.send(before)
+	r.owners.send(fifth)
+	answerOf(fifth, "200 [5]", before.Attempt)
 }
 
 // anotherMesh starts a gateway of it, which the host meets from now on.
