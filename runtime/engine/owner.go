@@ -31,8 +31,10 @@ type ownerLoop struct {
 	taking      map[uint16]string    // partitions that others are about to own
 	since       map[string]time.Time // when a member was first listed
 	leaving     bool
-	away        time.Time // when a log was last found to be out of reach, zero when one answered since
-	unfit       error     // why this gateway should own nothing now, nil when it may
+	away        map[uint16]time.Time // logs that were out of reach when they were tried last
+	inRow       int                  // so many more have been, since one answered
+	tried       time.Time            // while none answers: when one was tried for all
+	unfit       error                // why this gateway should own nothing now, nil when it may
 
 	settled atomic.Bool
 	doubts  map[uint16]doubt
@@ -54,7 +56,7 @@ const takeAtOnce = 8
 func newOwnerLoop(m *Mesh) *ownerLoop {
 	return &ownerLoop{
 		m: m, wake: make(chan struct{}, 1), relist: make(chan struct{}, 1), up: map[string]bool{}, dead: map[string]time.Time{}, told: map[string]bool{},
-		taking: map[uint16]string{}, since: map[string]time.Time{}, busy: map[uint16]bool{}, doubts: map[uint16]doubt{}, slots: make(chan struct{}, takeAtOnce),
+		taking: map[uint16]string{}, since: map[string]time.Time{}, busy: map[uint16]bool{}, doubts: map[uint16]doubt{}, away: map[uint16]time.Time{}, slots: make(chan struct{}, takeAtOnce),
 	}
 }
 
@@ -116,13 +118,19 @@ func (o *ownerLoop) run(ctx context.Context) {
 	}
 }
 
-// decide begins what the rule says about each partition. While the logs are out
-// of reach one partition is tried each second, for all of them.
+// awayPause is how long a log that is out of reach is left alone.
+const awayPause = time.Second
+
+// noneAnswers tells that it is not some logs that are out of reach; o.mu is held.
+func (o *ownerLoop) noneAnswers() bool { return o.inRow >= min(3, len(o.m.parts)) }
+
+// decide begins what the rule says about each partition. A log that is out of reach
+// is tried each second; while none answers one is, for all of them.
 func (o *ownerLoop) decide(ctx context.Context) {
 	o.mu.Lock()
-	away, soon := !o.away.IsZero(), time.Since(o.away) < time.Second
+	away, soon := o.noneAnswers(), time.Since(o.tried) < awayPause
 	if away && !soon {
-		o.away = time.Now()
+		o.tried = time.Now()
 	}
 	o.mu.Unlock()
 	if away && soon {
@@ -143,6 +151,7 @@ func (o *ownerLoop) decide(ctx context.Context) {
 		}
 		o.mu.Lock()
 		_, busy := o.busy[p]
+		busy = busy || !away && time.Since(o.away[p]) < awayPause
 		if !busy {
 			o.busy[p] = false
 		}

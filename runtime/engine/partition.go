@@ -507,8 +507,13 @@ func (p *partition) fail(ins []runtime.Input, effects []runtime.Effect, cause er
 		}
 	case errors.As(cause, &surrender):
 		refusal = runtime.CodeAskAgain // the next owner knows
-	case p.m.life.Err() == nil: // else this gateway ends, and nothing is wrong with the partition
-		p.down.Store(asError(cause))
+	default:
+		if p.unsure {
+			refusal = runtime.CodeUnknownOutcome // an earlier try may have landed
+		}
+		if p.m.life.Err() == nil { // else this gateway ends, and nothing is wrong with the partition
+			p.down.Store(asError(cause))
+		}
 	}
 	var unknown *runtime.UnknownError
 	if errors.As(cause, &unknown) {

@@ -67,7 +67,7 @@ func (o *ownerLoop) try(ctx context.Context, p uint16) {
 		}
 		err = o.take(ctx, p, x, free)
 	}
-	o.reached(err)
+	o.reached(p, err)
 	if err != nil && ctx.Err() == nil {
 		o.m.cfg.Logger.Debug("a partition was not taken", "partition", p, "error", err)
 		if is(err, runtime.CodeNewerFormat) {
@@ -82,16 +82,23 @@ func (o *ownerLoop) try(ctx context.Context, p uint16) {
 	}
 }
 
-// reached notes whether a log answered.
-func (o *ownerLoop) reached(err error) {
+// reached notes whether the log of a partition answered.
+func (o *ownerLoop) reached(p uint16, err error) {
 	var unknown *runtime.UnknownError
 	away := is(err, runtime.CodeKafkaUnreachable) || errors.As(err, &unknown)
 	o.mu.Lock()
-	was := !o.away.IsZero()
+	was := o.noneAnswers()
 	if away {
-		o.away = time.Now()
+		if o.away[p].IsZero() {
+			o.inRow++
+		}
+		o.away[p] = time.Now()
+		if !was {
+			o.tried = o.away[p]
+		}
 	} else {
-		o.away = time.Time{}
+		o.inRow = 0
+		delete(o.away, p)
 	}
 	o.mu.Unlock()
 	if was && !away {

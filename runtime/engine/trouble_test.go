@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -181,5 +182,30 @@ func TestLossIsSeenOnASlowLog(t *testing.T) {
 		if _, err := m.Call(within(t), tellTo(strconv.Itoa(i))); err != nil { // an append is always under way
 			t.Fatal(err)
 		}
+	}
+}
+
+// An append has no answer, then the log is found to be damaged: the first try may
+// have landed, so nobody is told that nothing happened.
+func TestDamageBehindAnUnknownAppend(t *testing.T) {
+	r := newMeshRig(t, 1)
+	m := r.open("a")
+	l := r.logs[0]
+	var tries atomic.Int64
+	l.mu.Lock()
+	l.fault = func(_ string, before bool) error {
+		switch {
+		case before && tries.Add(1) > 1:
+			return runtime.Errorf(runtime.CodeDamaged, "the log has lost records")
+		case !before:
+			return &runtime.UnknownError{Cause: errors.New("no answer")}
+		}
+		return nil
+	}
+	l.mu.Unlock()
+	_, err := m.Accept(within(t), tellTo("1"))
+	var e *runtime.Error
+	if !errors.As(err, &e) || e.Code != runtime.CodeUnknownOutcome {
+		t.Fatalf("the caller is told %v", err)
 	}
 }
