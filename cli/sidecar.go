@@ -34,13 +34,14 @@ type sidecar struct {
 	gateway string
 	access  host.Access
 
-	listener net.Listener
-	server   *http.Server
-	signals  *signals
-	prefix   *prefixer
-	waiting  *waitingLog
-	portLock io.Closer     // keeps the component's port from other `kar run`; nil without
-	shutdown chan struct{} // closed when the component asked for the end
+	listener  net.Listener
+	server    *http.Server
+	signals   *signals
+	prefix    *prefixer
+	waiting   *waitingLog
+	portLock  io.Closer     // keeps the component's port from other `kar run`; nil without
+	portTaken sync.Once     // it was said
+	shutdown  chan struct{} // closed when the component asked for the end
 
 	mu    sync.Mutex
 	child *guard.Child // nil before the start, and without a command
@@ -97,7 +98,7 @@ func (p *program) newSidecar(ctx context.Context, c *config, s runSpec) (*sideca
 		DefaultHeader: header, Version: p.version, Logger: side.log,
 	}
 	if len(s.command) > 0 {
-		config.Guard = side
+		config.Guard, config.Foreign = side, side.foreign
 	}
 	if side.host, err = host.New(config); err != nil {
 		return nil, errors.Join(err, side.close())
@@ -253,6 +254,23 @@ func (s *sidecar) Kill(reason string) {
 		s.log.Error("the component is killed", "reason", reason)
 		c.Kill(reason)
 	}
+}
+
+// foreign tells that the component's port is another's: a command that survives
+// not to get its port, as those that reload do, must not have its calls answered there.
+func (s *sidecar) foreign() bool {
+	c := s.running()
+	if c == nil {
+		return false
+	}
+	pid := c.ForeignListener(s.spec.appPort)
+	if pid != 0 {
+		s.portTaken.Do(func() {
+			e := runtime.Errorf(runtime.CodePortInUse, "the process %d listens on port %d, which is not of the component; it gets no calls", pid, s.spec.appPort)
+			s.log.Error(e.Detail, "code", string(e.Code), "hint", e.Code.Hint())
+		})
+	}
+	return pid != 0
 }
 
 func (s *sidecar) running() *guard.Child {

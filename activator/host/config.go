@@ -41,6 +41,9 @@ type Config struct {
 	H2C bool
 	// Guard holds the app's processes; nil when this process did not start the app.
 	Guard Guard
+	// Foreign, when set, tells that who listens at AppURL is certainly not the app:
+	// it gets no calls then, as if nobody listened.
+	Foreign func() bool
 	// NoApp is for clients that only ask (kar invoke, kar rest, kar get): there
 	// is no app to wait for.
 	NoApp bool

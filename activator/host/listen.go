@@ -74,7 +74,7 @@ func (h *Host) probe() bool {
 		return false
 	}
 	_ = c.Close() // it was only a question
-	return true
+	return h.cfg.Foreign == nil || !h.cfg.Foreign()
 }
 
 // refusals paces the attempts to reach an app that does not listen, and says
