@@ -35,12 +35,20 @@ func segments(path string) []string {
 // hosts reach actors.
 func checkPath(t Target, path string, code Code) *Error {
 	switch {
+	case t.IsActor() && (dotsIn(t.Type) || dotsIn(t.ID)):
+		return Errorf(code, "%s has a dot segment in its type or id, which some servers take for a way to another actor", describe(t))
 	case t.IsActor() && HasDotSegments(path):
 		return Errorf(code, "the path %q of a method of %s has a dot segment", clip(path, 80), describe(t))
 	case !t.IsActor() && LeadsToActors(path):
 		return Errorf(code, "the path %q of %s leads to /kar/impl, where only KAR itself calls", clip(path, 80), describe(t))
 	}
 	return nil
+}
+
+// dotsIn tells a type or an id that some server would read as a step in the path,
+// also when its dots and slashes are escaped there.
+func dotsIn(name string) bool {
+	return strings.Contains(name, ".") && HasDotSegments(url.PathEscape(name))
 }
 
 // LeadsToActors tells paths that some server would read as one of the routes by
