@@ -71,7 +71,7 @@ func (r *recount) requests() {
 				r.say("%s runs on %q, which does not know", id, e.host)
 			}
 		}
-		if c.owned {
+		if c.owned && e.parentPart == c.cfg.Partition {
 			for _, p := range e.parents {
 				if x := c.entries[p]; x != nil {
 					if _, ok := x.children[id]; !ok {
@@ -705,7 +705,7 @@ func (r *recount) timers() {
 		case e.phase == stopped && e.lined != nil && e.turnAt > c.now.Mono:
 			by("patience", id, &e.timer, e.turnAt)
 		}
-		if d := e.req.Deadline; d > c.now.Wall && !e.answered {
+		if d := e.req.Deadline; d > c.now.Wall && !e.answered && (len(e.waiters) > 0 || !e.hasStarted()) {
 			by("deadline", id, &e.wall, d)
 		}
 		if e.phase == queued && !e.hasStarted() && !e.answered {
@@ -717,7 +717,7 @@ func (r *recount) timers() {
 		}
 	}
 	for id, h := range c.homes {
-		if d := h.req.Deadline; d > c.now.Wall && !h.answered {
+		if d := h.req.Deadline; d > c.now.Wall && !h.answered && len(h.waiters) > 0 {
 			by("deadline away", id, &h.timer, d)
 		}
 	}

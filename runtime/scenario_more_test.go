@@ -98,6 +98,9 @@ func (w *world) stateCommand(ws words) {
 	a := target(ws.at(2)).Actor()
 	p := w.parts[ActorPartition(a, len(w.parts))]
 	op := StateOp{Actor: a, Key: ws.at(3), Boot: ws.opts["from"]}
+	if key, sub, ok := strings.Cut(op.Key, "."); ok {
+		op.Key, op.Sub, op.InMap = key, sub, true
+	}
 	switch ws.at(1) {
 	case "set":
 		op.Verb, op.Value = StateSet, []byte(ws.at(4))
@@ -107,6 +110,12 @@ func (w *world) stateCommand(ws words) {
 		op.Verb = StateAll
 	case "clear":
 		op.Verb = StateClear
+	case "delete":
+		op.Verb = StateDelete
+	case "map":
+		op.Verb = StateMap
+	case "mapclear":
+		op.Verb = StateMapClear
 	}
 	w.step(p.n, &StateInput{Op: op, View: p.view(p.core.generation(a.App)), Waiter: "state"})
 }
