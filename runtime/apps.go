@@ -89,7 +89,7 @@ func (c *Core) keepHaunted(n int) (left int) {
 		c.unkept[0] = nil
 		c.unkept = c.unkept[1:]
 		a.unkept = false
-		if c.haunted[a.actor] != a {
+		if c.actors[a.actor] != a {
 			continue
 		}
 		if c.dead(&a.node, a.actor.App) {

@@ -39,6 +39,41 @@ func TestPurgedBeforeItLeft(t *testing.T) {
 	}
 }
 
+// What such an invocation has left in the log tells the same with and without
+// the records in front of it.
+func TestPurgedBeforeItLeftAndTrimmed(t *testing.T) {
+	b := newBench(t, Config{})
+	b.submit(Request{Target: Target{App: "dp", Type: "A", ID: "1"}})
+	b.step(&Mark{})
+	header := b.c.Seq()
+	at := len(b.log) - 1
+	b.c.Step(b.now, &HostJoined{Info: HostInfo{Boot: "h1", App: "dp", Actors: []string{"A"}, Grace: 6000}})
+	b.c.Step(b.now, &Purge{App: "dp", Waiter: "purge"})
+	b.take()
+	for n := 0; b.c.OldestLive() < header; n++ {
+		if n > 10 {
+			t.Fatal("the log cannot be cut")
+		}
+		b.step(&Keep{Before: header, Limit: 10})
+	}
+	fold := func(log [][]byte) map[string]string {
+		c := New(b.c.cfg)
+		for _, r := range log {
+			if _, err := c.Fold(r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return durable(c)
+	}
+	full, cut := fold(b.log), fold(b.log[at:])
+	if d := differences(full, cut, isForgettable); d != "" {
+		t.Error(d)
+	}
+	if d := differences(cut, full, func(string) bool { return false }); d != "" {
+		t.Error(d)
+	}
+}
+
 // One that has left, and was sent again in the round of the purge, is waited for.
 func TestPurgedAfterItLeft(t *testing.T) {
 	w := newWorld(t)

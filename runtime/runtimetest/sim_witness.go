@@ -661,8 +661,16 @@ func (w *witness) reminders(app string) {
 		}
 		last = f.due
 	}
+	due := last
+	for id, f := range w.firings { // what is due meanwhile counts into one that goes on
+		for _, x := range w.req(id).starts {
+			if f.app == app && f.life == 0 && f.due == due {
+				last = max(last, simStart+x.ended)
+			}
+		}
+	}
 	if end := w.s.now + simStart - simRest; end-last > 60_000+w.skew() && !w.s.opt.Burst {
-		w.fail("P8: the last firing was due %d ms before the end", end-last)
+		w.fail("P8: the last firing was due, or ended, %d ms before the end", end-last)
 	}
 }
 
