@@ -131,8 +131,15 @@ func (c *Core) endNow(a *appEntry, ids []ID) {
 	}
 	var unsent []*entry
 	for _, id := range ids {
-		if e := c.entries[id]; e != nil && e.phase == running && (e.inside || e.leaves > a.left) {
+		e := c.entries[id]
+		if e == nil {
+			continue
+		}
+		if e.phase == running && (e.inside || e.leaves > a.left) {
 			unsent = append(unsent, e)
+		}
+		if n := e.replacedOf(); n > 0 { // may still live, and call what the app does anew
+			c.emit(&keptPast{id, e.step, n})
 		}
 	}
 	c.emit(&purged{ids})

@@ -425,7 +425,8 @@ func (r *recount) kept() {
 		}
 		swept = swept || x == c.keep.sweep
 		n, base, last = n+1, x.base, x
-		ok, own := true, (*node)(nil)
+		var ok bool
+		var own *node
 		switch o := x.owner.(type) {
 		case *entry:
 			ok, own = c.entries[o.req.ID] == o, &o.node
