@@ -103,7 +103,9 @@ const purgePiece = 500
 
 // purgeSome ends up to n requests of the oldest purge; it returns what is left of n.
 func (c *Core) purgeSome(n int) (left int) {
-	n = min(n, purgePiece)
+	if len(c.purging) > 0 {
+		n = min(n, purgePiece)
+	}
 	for len(c.purging) > 0 && n > 0 {
 		a := c.purging[0]
 		var ids []ID
