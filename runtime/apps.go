@@ -48,6 +48,7 @@ func (c *Core) changeApp(b *appChanged) {
 // raise begins a new generation of an app.
 func (c *Core) raise(b *appChanged, out ...OutMessage) {
 	b.from = c.generation(b.app) + 1
+	first := max(pieceSize-c.app(b.app).members, 0) // the record ends those at once
 	if c.LogLevel() >= 2 {
 		c.emit(b, out...)
 	} else {
@@ -59,12 +60,13 @@ func (c *Core) raise(b *appChanged, out ...OutMessage) {
 		return ok && m.Target.App == b.app
 	})
 	c.beginPurge(c.app(b.app))
-	c.afterPurge(b.app)
+	c.afterPurge(b.app, first)
 }
 
-// afterPurge lets hosts let go of what was active, in pieces.
-func (c *Core) afterPurge(app string) {
-	c.keepHaunted(c.purgeSome(pieceSize))
+// afterPurge lets hosts let go of what was active, in pieces, of which first is the
+// size of the first one.
+func (c *Core) afterPurge(app string, first int) {
+	c.keepHaunted(c.purgeSome(first))
 	if c.app(app).holds > 0 {
 		c.beginSweep()
 	}
