@@ -203,7 +203,8 @@ func (w *witness) ofReminder(n int, l *simLife, fs []simFiring) {
 		}
 		last = f.due
 	}
-	if len(fs) == 0 && l.ending == 0 && !w.drainedSince(l.app, 0) {
+	id, _, _ := strings.Cut(l.name, "/")
+	if len(fs) == 0 && l.ending == 0 && !w.drainedSince(l.app, 0) && !w.occupied(runtime.Actor{App: l.app, Type: "A", ID: id}, l.due) {
 		w.fail("P8: life %d of %s, due at %d, never fired", n, l.name, l.due-simStart)
 	}
 }
