@@ -37,7 +37,7 @@ func f(a int) bool {
 	return false
 }
 `
-	ms, err := mutantsIn("p.go", []byte(src))
+	ms, err := mutantsIn(map[string][]byte{"p.go": []byte(src)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,14 +65,45 @@ func f(a int) bool {
 	}
 }
 
-// TestChoiceIsStable: a change elsewhere plants the same bugs.
-func TestChoiceIsStable(t *testing.T) {
-	src := "package p\nfunc f(a int) { a++; a--; a = a + 2; g(a) }\n"
-	one, err := mutantsIn("p.go", []byte(src))
+// TestNoBugs: changes after which a program does the same are not planted.
+func TestNoBugs(t *testing.T) {
+	src := `package p
+const none = 0
+type q struct{ list []*int; at, max int }
+func (x *q) f(a int) {
+	x.list[0] = nil
+	x.list = x.list[1:]
+	h(make([]byte, a, 80), make(map[int]int, 4), q{at: none})
+	if a > x.max {
+		x.max = a
+	}
+	if a == x.at {
+		return
+	}
+}
+func sizeHint() int { return 160 }
+`
+	ms, err := mutantsIn(map[string][]byte{"p.go": []byte(src)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	two, err := mutantsIn("p.go", []byte(strings.Replace(src, "func f", "// more\nfunc g(int) { g(1) }\nfunc f", 1)))
+	for _, m := range ms {
+		switch got := m.op + " " + m.summary(); {
+		case strings.HasPrefix(got, "condition "), got == "operator == → !=", strings.HasPrefix(got, "left out x.list = "), strings.HasPrefix(got, "left out h("), strings.HasPrefix(got, "left out x.max"), got == "number 0 → 1", got == "number 1 → 2":
+		default:
+			t.Errorf("planted %s", got)
+		}
+	}
+}
+
+// TestChoiceIsStable: a change elsewhere plants the same bugs.
+func TestChoiceIsStable(t *testing.T) {
+	src := "package p\nfunc f(a int) { a++; a--; a = a + 2; g(a) }\n"
+	one, err := mutantsIn(map[string][]byte{"p.go": []byte(src)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	two, err := mutantsIn(map[string][]byte{"p.go": []byte(strings.Replace(src, "func f", "// more\nfunc g(int) { g(1) }\nfunc f", 1))})
 	if err != nil {
 		t.Fatal(err)
 	}

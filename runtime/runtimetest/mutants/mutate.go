@@ -5,8 +5,10 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"go/ast"
+	"go/constant"
 	"go/parser"
 	"go/token"
+	"go/types"
 	"os"
 	"path/filepath"
 	"sort"
@@ -60,9 +62,9 @@ func mutantsOf(root, folder string) ([]mutant, error) {
 	if err != nil {
 		return nil, err
 	}
-	var all []mutant
+	sources := map[string][]byte{}
 	for _, name := range names {
-		if isPassive(name) {
+		if strings.HasSuffix(name, "_test.go") {
 			continue
 		}
 		src, err := os.ReadFile(name)
@@ -73,13 +75,9 @@ func mutantsOf(root, folder string) ([]mutant, error) {
 		if err != nil {
 			return nil, err
 		}
-		found, err := mutantsIn(filepath.ToSlash(rel), src)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, found...)
+		sources[filepath.ToSlash(rel)] = src
 	}
-	return all, nil
+	return mutantsIn(sources)
 }
 
 func isPassive(name string) bool {
@@ -96,25 +94,57 @@ type planter struct {
 	file  string
 	src   []byte
 	set   *token.FileSet
+	info  *types.Info
 	fn    string
 	count int
 	out   []mutant
+	same  map[ast.Node]bool // what makes no difference when it is changed
 }
 
-func mutantsIn(file string, src []byte) ([]mutant, error) {
+// mutantsIn finds every bug in the files of one package.
+func mutantsIn(sources map[string][]byte) ([]mutant, error) {
 	set := token.NewFileSet()
-	f, err := parser.ParseFile(set, file, src, 0)
-	if err != nil {
-		return nil, err
+	var names []string
+	for name := range sources {
+		names = append(names, name)
 	}
-	p := &planter{file: file, src: src, set: set}
-	for _, d := range f.Decls {
-		if fn, ok := d.(*ast.FuncDecl); ok && fn.Body != nil && fn.Name.Name != "String" && fn.Name.Name != "Error" {
+	sort.Strings(names)
+	var files []*ast.File
+	for _, name := range names {
+		f, err := parser.ParseFile(set, name, sources[name], 0)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, f)
+	}
+	// Of types only constants matter; without its imports a package has errors.
+	info := &types.Info{Types: map[ast.Expr]types.TypeAndValue{}}
+	conf := types.Config{Importer: nothingImported{}, Error: func(error) {}}
+	_, _ = conf.Check("p", set, files, info)
+	var all []mutant
+	for i, f := range files {
+		if isPassive(names[i]) {
+			continue
+		}
+		p := &planter{file: names[i], src: sources[names[i]], set: set, info: info, same: map[ast.Node]bool{}}
+		for _, d := range f.Decls {
+			fn, ok := d.(*ast.FuncDecl)
+			if !ok || fn.Body == nil || fn.Name.Name == "String" || fn.Name.Name == "Error" || strings.HasSuffix(fn.Name.Name, "Hint") {
+				continue // text for people; how large a buffer begins
+			}
 			p.fn, p.count = fn.Name.Name, 0
+			p.last(fn.Body.List)
 			ast.Inspect(fn.Body, p.visit)
 		}
+		all = append(all, p.out...)
 	}
-	return p.out, nil
+	return all, nil
+}
+
+type nothingImported struct{}
+
+func (nothingImported) Import(path string) (*types.Package, error) {
+	return nil, fmt.Errorf("%s is not looked at", path)
 }
 
 func (p *planter) plant(op string, from, to token.Pos, text string) {
@@ -133,8 +163,14 @@ var swapped = map[token.Token]token.Token{
 }
 
 func (p *planter) visit(n ast.Node) bool {
+	if n == nil || p.same[n] {
+		return false
+	}
 	switch n := n.(type) {
 	case *ast.IfStmt:
+		if c, ok := n.Cond.(*ast.BinaryExpr); ok && p.isMaximum(n, c) {
+			p.same[c] = true
+		}
 		p.plant("condition false", n.Cond.Pos(), n.Cond.End(), "false && ("+p.source(n.Cond)+")")
 		p.plant("condition true", n.Cond.Pos(), n.Cond.End(), "true || ("+p.source(n.Cond)+")")
 	case *ast.BinaryExpr:
@@ -147,22 +183,144 @@ func (p *planter) visit(n ast.Node) bool {
 		}
 	case *ast.CompositeLit:
 		for _, e := range n.Elts {
-			if kv, ok := e.(*ast.KeyValueExpr); ok && isName(kv.Key) && !isMessage(kv.Value) {
+			if kv, ok := e.(*ast.KeyValueExpr); ok && isName(kv.Key) && !isMessage(kv.Value) && !p.isZero(kv.Value) {
 				p.plant("field forgotten", kv.Pos(), p.afterComma(kv.End()), "")
 			}
 		}
 	case *ast.BlockStmt:
-		for _, s := range n.List {
-			p.statement(s)
-		}
+		p.statements(n.List)
 	case *ast.CaseClause:
-		for _, s := range n.Body {
-			p.statement(s)
-		}
+		p.statements(n.Body)
 	case *ast.CallExpr:
+		if id, ok := n.Fun.(*ast.Ident); ok && id.Name == "make" {
+			p.sizes(n)
+		}
 		return !isLog(n)
 	}
 	return true
+}
+
+func (p *planter) statements(list []ast.Stmt) {
+	for i, s := range list {
+		if !p.same[s] && !(i+1 < len(list) && p.forgets(s, list[i+1])) {
+			p.statement(s)
+		}
+	}
+}
+
+// sizes: how much a slice or a map makes room for changes nothing.
+func (p *planter) sizes(n *ast.CallExpr) {
+	_, isMap := n.Args[0].(*ast.MapType)
+	if id, ok := n.Args[0].(*ast.Ident); ok && !isMap {
+		t := p.info.Types[id].Type
+		isMap = t != nil
+		if isMap {
+			_, isMap = t.Underlying().(*types.Map)
+		}
+	}
+	for i, a := range n.Args {
+		if i == 2 || i == 1 && isMap {
+			p.same[a] = true
+		}
+	}
+}
+
+// last notes returns behind which nothing comes.
+func (p *planter) last(list []ast.Stmt) {
+	if len(list) == 0 {
+		return
+	}
+	switch s := list[len(list)-1].(type) {
+	case *ast.ReturnStmt:
+		if len(s.Results) == 0 {
+			p.same[s] = true
+		}
+	case *ast.IfStmt:
+		p.last(s.Body.List)
+		switch e := s.Else.(type) {
+		case *ast.BlockStmt:
+			p.last(e.List)
+		case *ast.IfStmt:
+			p.last([]ast.Stmt{e})
+		}
+	case *ast.SwitchStmt:
+		for _, c := range s.Body.List {
+			p.last(c.(*ast.CaseClause).Body)
+		}
+	case *ast.TypeSwitchStmt:
+		for _, c := range s.Body.List {
+			p.last(c.(*ast.CaseClause).Body)
+		}
+	}
+}
+
+// forgets tells a statement that lets go of an element which the next one cuts
+// off its slice: only the collector of garbage sees it.
+func (p *planter) forgets(s, next ast.Stmt) bool {
+	a, ok := s.(*ast.AssignStmt)
+	if !ok || len(a.Lhs) != 1 || a.Tok != token.ASSIGN {
+		return false
+	}
+	to := a.Lhs[0]
+	if sel, ok := to.(*ast.SelectorExpr); ok {
+		to = sel.X
+	}
+	at, ok := to.(*ast.IndexExpr)
+	if !ok || !p.isNothing(a.Rhs[0]) {
+		return false
+	}
+	if i, ok := next.(*ast.IfStmt); ok && i.Init != nil {
+		next = i.Init
+	}
+	b, ok := next.(*ast.AssignStmt)
+	if !ok || len(b.Lhs) != 1 || p.source(b.Lhs[0]) != p.source(at.X) {
+		return false
+	}
+	cut, ok := b.Rhs[0].(*ast.SliceExpr)
+	if !ok || p.source(cut.X) != p.source(at.X) {
+		return false
+	}
+	if cut.Low != nil {
+		return p.source(at.Index) == "0" && p.source(cut.Low) == "1" && cut.High == nil
+	}
+	high := p.source(cut.High)
+	return p.source(at.Index) == high || p.source(at.Index) == "0" && high == "0"
+}
+
+func (p *planter) isNothing(e ast.Expr) bool {
+	if id, ok := e.(*ast.Ident); ok {
+		return id.Name == "nil"
+	}
+	l, ok := e.(*ast.CompositeLit)
+	return ok && len(l.Elts) == 0
+}
+
+// isMaximum tells `if a > b { b = a }`, where equals change nothing.
+func (p *planter) isMaximum(n *ast.IfStmt, c *ast.BinaryExpr) bool {
+	if c.Op != token.GTR && c.Op != token.LSS || n.Else != nil || len(n.Body.List) != 1 {
+		return false
+	}
+	a, ok := n.Body.List[0].(*ast.AssignStmt)
+	if !ok || len(a.Lhs) != 1 || a.Tok != token.ASSIGN {
+		return false
+	}
+	x, y, to, from := p.source(c.X), p.source(c.Y), p.source(a.Lhs[0]), p.source(a.Rhs[0])
+	return x == to && y == from || x == from && y == to
+}
+
+// isZero tells a constant that the field would have without it.
+func (p *planter) isZero(e ast.Expr) bool {
+	v := p.info.Types[e].Value
+	if v == nil {
+		return false
+	}
+	switch v.Kind() {
+	case constant.Bool:
+		return !constant.BoolVal(v)
+	case constant.String:
+		return constant.StringVal(v) == ""
+	}
+	return constant.Sign(v) == 0
 }
 
 // statement leaves one out.
