@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"fmt"
+	"reflect"
 	"sort"
 	"strconv"
 	"strings"
@@ -181,6 +182,9 @@ func (w *world) finish(p *worldPart, mark string) {
 	}
 	for _, ch := range p.core.TakeChanges() {
 		p.change(ch)
+		if w.whole != nil && !w.quiet {
+			fmt.Fprintf(w.whole, "* %s%s\n", mark, whole(reflect.ValueOf(ch)))
+		}
 	}
 	for i := range effects {
 		w.wholly(mark, nil, &effects[i])

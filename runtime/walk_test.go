@@ -37,7 +37,7 @@ func TestWalk(t *testing.T) {
 }
 
 const (
-	walks    = 6
+	walks    = 8
 	walkLen  = 400
 	walkPart = 50 // commands for each hash
 )
@@ -56,12 +56,25 @@ func walk(t *testing.T, seed uint64, hashes *strings.Builder) {
 	w.whole, w.effects = &strings.Builder{}, effectNames(t)
 	w.count = true
 	x := &walker{world: w, rnd: rand.New(rand.NewPCG(seed, 1))}
+	switch seed {
+	case 5: // bodies are in the log only
+		w.lean = true
+	case 6: // a log that older gateways read, for a while
+		w.cfg.Level = 1
+	case 7:
+		w.cfg.WorkBytes, w.cfg.HostBytes, w.cfg.OutcomeBytes, w.cfg.RecordLimit = 60_000, 3000, 2000, 6000
+	}
 	x.play(fmt.Sprintf("partitions %d", 1+seed%3))
 	if seed%2 == 1 {
 		x.play("config attempts=6 body=3000 mailbox=5 host=3")
 	}
 	known := map[string]string{}
 	for n := range walkLen {
+		if seed == 6 && n == walkLen/2 {
+			w.cfg.Level = 0
+			x.play("restart")
+			x.play("raise")
+		}
 		x.play(x.next(n))
 		for _, p := range w.parts {
 			for _, l := range w.known(p) {
@@ -88,7 +101,92 @@ func (x *walker) play(command string) {
 		fmt.Println(">", command)
 	}
 	fmt.Fprintf(x.whole, "> %s\n", command)
-	x.command(command)
+	if !x.input(parseWords(command)) {
+		x.command(command)
+	}
+}
+
+// input plays what scenarios have no word for.
+func (x *walker) input(ws words) bool {
+	a := target(ws.at(1)).Actor()
+	n := ActorPartition(a, len(x.parts))
+	p := x.parts[n]
+	id := x.ids[ws.at(1)]
+	repeat := NewID(x.now.Wall/100_000*100_000, n, a.App, [6]byte{byte(len(ws.at(2)))}) // the same for a while
+	switch ws.at(0) {
+	case "applied":
+		for _, p := range x.parts {
+			x.step(p.n, &StoreApplied{Seq: p.core.Seq() - min(p.core.Seq(), uint64(x.num(ws.at(1))))})
+		}
+	case "leave":
+		x.step(id.Partition(), &Leave{ID: id, Waiter: ws.at(1)})
+	case "publish":
+		id := NewID(x.now.Wall/10_000*10_000, 0, "dp", [6]byte{byte(x.num(ws.at(1)))})
+		x.step(0, &Publish{App: "dp", ID: id, Boot: ws.opts["from"], Waiter: "publish"})
+	case "published":
+		id := NewID(x.now.Wall/10_000*10_000, 0, "dp", [6]byte{byte(x.num(ws.at(1)))})
+		in := &Published{ID: id}
+		if ws.has("not") {
+			in.Err = Errorf(CodeTopicMissing, "there is none")
+		}
+		x.step(0, in)
+	case "update":
+		op := StateOp{Actor: a, Verb: StateUpdate, Sets: []Field{{Key: "k", Value: []byte(ws.at(2))}, {Key: "m", Sub: "a", InMap: true}}, Removes: []Field{{Key: "l"}, {Key: "m", Sub: "b", InMap: true}}, ID: repeat}
+		x.step(n, &StateInput{Op: op, View: p.view(p.core.generation(a.App)), Waiter: "state"})
+	case "old-view":
+		v := p.view(p.core.generation(a.App))
+		v.Applied = uint64(x.num(ws.at(2)))
+		x.step(n, &StateInput{Op: StateOp{Actor: a, Verb: StateGet, Key: "k"}, View: v, Waiter: "state"})
+		x.step(n, &StateInput{Op: StateOp{Actor: a, Verb: StateGet, Key: "k"}, Waiter: "state"})
+	case "remind-again":
+		x.step(n, &SetReminder{Reminder: Reminder{Actor: a, ID: "z", Path: "/z", Due: x.now.Wall + 700}, ID: repeat, Waiter: "reminder"})
+	case "unremind-again":
+		x.step(n, &CancelReminders{Actor: a, ID: "z", Request: repeat, Waiter: "unremind"})
+	case "subscribe-again":
+		x.step(n, &Subscribe{Subscription: Subscription{Actor: a, ID: "w", Path: "/w", Topic: "t", Group: ws.opts["group"]}, ID: repeat, Waiter: "subscribe"})
+	case "unsubscribe-again":
+		x.step(n, &Unsubscribe{Actor: a, ID: "w", Request: repeat, Waiter: "unsubscribe"})
+	case "copies": // an event that is in its topic twice, and one of an earlier life
+		from := NewID(x.now.Wall/50_000*50_000, 0, "dp", [6]byte{3})
+		for _, p := range x.parts {
+			for _, g := range p.core.groupCursors() {
+				var events []Event
+				for i := range int64(3) {
+					events = append(events, Event{Offset: g.Next - 1 + i, Header: Header{PublishID: {from.String()}}, Body: []byte("copy")})
+				}
+				x.step(p.n, &DeliverEvents{Group: g.Key, Events: events, Waiter: "pump"})
+				x.step(p.n, &DeliverEvents{Group: g.Key, From: g.Next + 9, Events: events, Waiter: "pump"})
+			}
+			x.step(p.n, &DeliverEvents{Group: "none", Events: []Event{{}}, Waiter: "pump"})
+		}
+	case "beat":
+		x.step(n, &HostsBeat{Boots: append([]string{"nobody"}, x.boots...), Waiter: "beat"})
+	default:
+		return false
+	}
+	return true
+}
+
+func (x *walker) more(n int) string {
+	switch c := x.rnd.IntN(15); {
+	case c < 1:
+		return "applied " + x.one("0", "3", "20")
+	case c < 3:
+		return "leave " + x.any()
+	case c < 5:
+		return x.one("publish 1", "publish 1", "publish 2", "published 1", "published 1 not", "published 2", "publish 1 from="+x.boot())
+	case c < 7:
+		return fmt.Sprintf("update %s v%d", x.actor(), n)
+	case c < 8:
+		return fmt.Sprintf("old-view %s %d", x.actor(), x.rnd.IntN(200))
+	case c < 9:
+		return x.one("remind-again ", "remind-again ", "unremind-again ") + x.actor()
+	case c < 12:
+		return x.one("subscribe-again ", "subscribe-again ", "unsubscribe-again ") + x.actor() + x.one("", " group=g")
+	case c < 14:
+		return "copies"
+	}
+	return "beat"
 }
 
 func (x *walker) one(of ...string) string { return of[x.rnd.IntN(len(of))] }
@@ -295,6 +393,8 @@ func (x *walker) host(n int) string {
 
 func (x *walker) next(n int) string {
 	switch c := x.rnd.IntN(100); {
+	case x.may(12):
+		return x.more(n)
 	case c < 24:
 		return x.submit()
 	case c < 46:
