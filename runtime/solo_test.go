@@ -55,7 +55,7 @@ func (s *solo) reown() {
 }
 
 func (s *solo) take() []Effect {
-	if len(s.c.entries)+len(s.c.actors)+len(s.c.endings)+s.c.remCount+len(s.c.memberOf)+len(s.c.view.recent) < 50 {
+	if len(s.c.publishings)+len(s.c.strangers)+len(s.c.entries)+len(s.c.actors)+len(s.c.endings)+s.c.remCount+len(s.c.memberOf)+len(s.c.view.recent) < 50 {
 		if bad := recounted(s.c); bad != nil {
 			s.t.Fatalf("the partition does not agree with itself:\n%s", strings.Join(bad, "\n"))
 		}
