@@ -105,6 +105,7 @@ type Core struct {
 	dirtyParks  []component
 	woken       []*entry     // interrupted requests of services to look at
 	turns       uint64       // of suspects
+	waking      parkedActor  // of which a parked actor tries again
 	losing      []*hostEntry // lost, and still to be gone through
 	reviews     []*review
 	withdrawals []*withdrawal

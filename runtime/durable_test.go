@@ -27,6 +27,7 @@ var memoryOnly = map[string]bool{
 	"ending.node":     true,
 	"actorEntry.node": true, "actorEntry.flow": true, "actorEntry.nested": true, "actorEntry.fired": true, "actorEntry.placeAt": true, "actorEntry.deactivating": true, "actorEntry.dirty": true,
 	"actorEntry.idleSince": true, "actorEntry.idleTurn": true, "actorEntry.idle": true, "actorEntry.parked": true,
+	"actorEntry.urgent": true, "actorEntry.parkTurn": true,
 	"hostEntry.info": true, "hostEntry.known": true, "hostEntry.linked": true, "hostEntry.contact": true,
 	"hostEntry.grace": true, "hostEntry.stops": true, "hostEntry.joined": true, "hostEntry.begun": true, "hostEntry.among": true, "hostEntry.full": true, "hostEntry.idle": true,
 	"reminderEntry.node": true, "reminderEntry.index": true,

@@ -122,6 +122,8 @@ type actorEntry struct {
 	idleTurn     uint64
 	idle         bool
 	parked       bool
+	urgent       bool   // running work waits for it, while parked
+	parkTurn     uint64 // of its last parking
 }
 
 type zombie struct {

@@ -386,7 +386,8 @@ func (in *Deactivated) decide(c *Core) {
 }
 
 // hostForActor chooses by rendezvous hashing with bounded load: the host that
-// ranks first for this actor unless it holds a quarter more than its share.
+// ranks first for this actor unless it holds a quarter more than its share. When
+// all others are full, the one with the fewest actors of those that hold more.
 func (c *Core) hostForActor(comp component, e *entry, nested bool) *hostEntry {
 	hs := c.takers(comp)
 	if len(hs) <= 1 {
@@ -401,15 +402,22 @@ func (c *Core) hostForActor(comp component, e *entry, nested bool) *hostEntry {
 	}
 	limit := (total+1)*5/(4*len(hs)) + 1
 	t := e.req.Target
-	var best *hostEntry
+	var best, over *hostEntry
 	var score uint64
 	for _, h := range hs {
-		if len(h.placed) >= limit && !e.suspect() || !c.takes(h, e, nested) {
+		if !c.takes(h, e, nested) {
 			continue
 		}
-		if s := hash64(h.boot, t.Type, t.ID); best == nil || s > score {
+		if len(h.placed) >= limit && !e.suspect() {
+			if over == nil || len(h.placed) < len(over.placed) {
+				over = h
+			}
+		} else if s := hash64(h.boot, t.Type, t.ID); best == nil || s > score {
 			best, score = h, s
 		}
+	}
+	if best == nil {
+		return over
 	}
 	return best
 }

@@ -10,9 +10,20 @@ type parking struct {
 	suspects line                  // due for their next attempt, which waits for its turn among suspects
 	resting  int                   // interrupted requests of a service that are not due
 	actors   map[Actor]*actorEntry // that have work and no host that takes it
-	order    []*actorEntry         // the same in order of parking; those that left are not in actors
+	urgent   []parkedActor         // of those the ones that running work waits for, in order: no host is too full for them
+	order    []parkedActor         // the others
 	dirty    bool
 	since    int64 // monotonic ms
+}
+
+// A parkedActor is void once the actor has been woken, or became urgent.
+type parkedActor struct {
+	a    *actorEntry
+	turn uint64
+}
+
+func (p *parking) waits(x parkedActor) bool {
+	return p.actors[x.a.actor] == x.a && x.a.parked && x.a.parkTurn == x.turn
 }
 
 func (c *Core) parking(comp component) *parking {
@@ -129,26 +140,34 @@ func (c *Core) pumpParked(comp component) {
 // wakeMisses bounds how many parked actors one wake-up finds still without a host.
 const wakeMisses = 64
 
-// wakeParked lets parked actors try again, the longest waiting first. One that
-// has no place and has to park again ends it: all hosts are full. One whose own
-// host is full does not hold up the others.
+// wakeParked lets parked actors try again, the urgent ones first, then the longest
+// waiting. Of the others one that has no place and has to park again ends it: all
+// hosts are full. One whose own host is full does not hold up the others.
 func (c *Core) wakeParked(p *parking) {
+	c.wakeSome(p, &p.urgent, false)
+	c.wakeSome(p, &p.order, true)
+}
+
+func (c *Core) wakeSome(p *parking, list *[]parkedActor, room bool) {
 	misses := 0
-	for n := len(p.order); n > 0 && len(p.order) > 0 && misses < wakeMisses && c.budget > 0; n-- {
-		a := p.order[0]
-		p.order[0] = nil
-		p.order = p.order[1:]
-		if p.actors[a.actor] != a || !a.parked {
-			continue
+	for n := len(*list); n > 0 && len(*list) > 0 && misses < wakeMisses && c.budget > 0; n-- {
+		x := (*list)[0]
+		if p.waits(x) {
+			x.a.parked = false
+			delete(p.actors, x.a.actor)
+			c.waking = x
+			c.pumpActor(x.a)
+			c.waking = parkedActor{}
 		}
-		a.parked = false
-		delete(p.actors, a.actor)
-		c.pumpActor(a)
-		if a.parked {
+		again := p.waits(x)
+		if again && room && x.a.host == "" {
+			return // it stays the first
+		}
+		(*list)[0] = parkedActor{}
+		*list = (*list)[1:]
+		if again {
 			misses++
-			if a.host == "" {
-				return
-			}
+			*list = append(*list, x)
 		}
 	}
 }
@@ -166,16 +185,26 @@ func (c *Core) room(h *hostEntry) bool {
 
 // parkActor lets an actor wait for a host that takes its work.
 func (c *Core) parkActor(comp component, a *actorEntry) {
-	if a.parked {
+	urgent := a.awaited > 0 || a.locked()
+	if a.parked && (a.urgent || !urgent) {
 		return
 	}
-	a.parked = true
 	p := c.parking(comp)
 	p.actors[a.actor] = a
-	if len(p.order) > 2*len(p.actors)+64 {
-		p.order = slices.DeleteFunc(p.order, func(a *actorEntry) bool { return p.actors[a.actor] != a })
+	if c.waking.a == a && a.urgent == urgent {
+		a.parked = true // in its old place
+		return
 	}
-	p.order = append(p.order, a)
+	c.turns++
+	a.parked, a.urgent, a.parkTurn = true, urgent, c.turns
+	list := &p.order
+	if urgent {
+		list = &p.urgent
+	}
+	if len(*list) > 2*len(p.actors)+64 {
+		*list = slices.DeleteFunc(*list, func(x parkedActor) bool { return !p.waits(x) })
+	}
+	*list = append(*list, parkedActor{a, c.turns})
 }
 
 func (c *Core) unparkActor(t Target) {

@@ -364,12 +364,17 @@ func (r *recount) waiting() {
 			r.say("nobody waits for %v", comp)
 		}
 		parked := 0
-		for _, a := range p.order {
-			if a != nil && p.actors[a.actor] == a {
-				parked++
+		for i, list := range [][]parkedActor{p.order, p.urgent} {
+			for _, x := range list {
+				if p.waits(x) && x.a.urgent == (i == 1) {
+					parked++
+				}
+			}
+			if len(list) > 2*len(p.actors)+65 {
+				r.say("%d places in a line of %d actors that wait for %v", len(list), len(p.actors), comp)
 			}
 		}
-		if parked < len(p.actors) || len(p.order) > 2*len(p.actors)+65 {
+		if parked != len(p.actors) {
 			r.say("%d wait in order for %v, of %d", parked, comp, len(p.actors))
 		}
 		for name, a := range p.actors {

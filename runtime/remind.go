@@ -173,7 +173,7 @@ func (in *CancelReminders) decide(c *Core) {
 	var ids []string
 	var away []*homeEntry
 	for _, r := range c.reminders[in.Actor] {
-		if in.ID != "" && r.ID != in.ID {
+		if in.ID != "" && r.ID != in.ID || c.dead(&r.node, r.Actor.App) {
 			continue
 		}
 		ids = append(ids, r.ID)

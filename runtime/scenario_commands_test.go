@@ -296,7 +296,10 @@ func (w *world) joinAnswer(n uint16, ws words) (j JoinAnswer) {
 	return j
 }
 
-func (w *world) executes(n uint16, id ID) bool { return w.parts[n].core.entries[id] != nil }
+func (w *world) executes(n uint16, id ID) bool {
+	c := w.parts[n].core
+	return c.entries[id] != nil || c.ghosts[id] != nil
+}
 
 // answer r1 STATUS BODY | tailcall TARGET PATH [release] | lost | refused STATUS
 func (w *world) answer(ws words) {

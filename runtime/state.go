@@ -1,5 +1,7 @@
 package runtime
 
+import "slices"
+
 // StateInput is one operation on an actor's state, with what the store said
 // about the keys that it touches (see StateKeys).
 type StateInput struct {
@@ -39,15 +41,16 @@ func (c *Core) refuseLost(boot string, a Actor, waiter any) bool {
 		c.refuse(waiter, err)
 		return true
 	}
-	if x := c.actors[a]; x != nil {
-		for _, z := range x.zombies {
-			if z.host == boot {
-				c.refuse(waiter, Errorf(CodePurged, "the app was purged while this method ran"))
-				return true
-			}
-		}
+	x := c.actors[a]
+	if x == nil {
+		return false
 	}
-	return false
+	old := slices.ContainsFunc(x.zombies, func(z zombie) bool { return z.host == boot }) ||
+		x.running > 0 && x.host == boot && c.purgingOf(a.App) != nil // nothing new starts meanwhile
+	if old {
+		c.refuse(waiter, Errorf(CodePurged, "the app was purged while this method ran"))
+	}
+	return old
 }
 
 func (in *StateInput) decide(c *Core) {

@@ -211,10 +211,10 @@ func (c *Core) wait(id ID, kind Kind, waiters *[]any, waiter any) {
 // armOpen lets the deadline answer whoever asks again after it has passed, while
 // there was no owner to say so.
 func (c *Core) armOpen(id ID) {
-	if e := c.entries[id]; e != nil && e.home == c.cfg.Partition {
-		c.arm(e)
-	} else if h := c.homes[id]; h != nil {
+	if h := c.homes[id]; h != nil { // of a chain that has come home again, too
 		c.armAway(h)
+	} else if e := c.entries[id]; e != nil && e.home == c.cfg.Partition {
+		c.arm(e)
 	}
 }
 

@@ -71,16 +71,17 @@ func (in *Subscribe) decide(c *Core) {
 		return
 	}
 	old, found := c.subs[s.Actor][s.ID]
+	var out []OutMessage
+	send := func(kind uint64, s Subscription) {
+		if to := GroupPartition(&s, c.cfg.Partitions); to != c.cfg.Partition {
+			out = append(out, OutMessage{To: to, Payload: encode(nil, &parcel{kind: kind, gen: c.generation(s.Actor.App), sub: s})})
+		}
+	}
 	if found && c.groupKey(&old.Subscription) != c.groupKey(&s) {
-		c.unsubscribe(s.Actor, []string{s.ID}, done{})
+		send(msgLeave, old.Subscription)
 	}
-	b := &subscribed{s, c.doneAs(in.ID, done{yes: found})}
-	to := GroupPartition(&s, c.cfg.Partitions)
-	if to == c.cfg.Partition {
-		c.emit(b)
-	} else {
-		c.emit(b, OutMessage{To: to, Payload: encode(nil, &parcel{kind: msgJoin, gen: c.generation(s.Actor.App), sub: s})})
-	}
+	send(msgJoin, s)
+	c.emit(&subscribed{s, c.doneAs(in.ID, done{yes: found})}, out...)
 	c.effect(Effect{Kind: GroupsChanged})
 	c.replyValue(in.Waiter, found)
 }

@@ -31,7 +31,7 @@ func TestTrimAfterEveryCommand(t *testing.T) {
 	}
 }
 
-var onlyPurged = regexp.MustCompile(`(?m)^\+ (p\d+ )?purged .*\n`)
+var onlyPurged = regexp.MustCompile(`(?m)^\+ (p\d+ )?(purged .*|keptActor)\n`)
 
 func playTrimmed(t *testing.T, text string, lag int, lean bool) {
 	w := newWorld(t)
