@@ -98,7 +98,7 @@ func (p *program) newSidecar(ctx context.Context, c *config, s runSpec) (*sideca
 		DefaultHeader: header, Version: p.version, Logger: side.log,
 	}
 	if len(s.command) > 0 {
-		config.Guard, config.Foreign = side, side.foreign
+		config.Guard, config.Witness, config.Foreign = side, side, side.foreign
 	}
 	if side.host, err = host.New(config); err != nil {
 		return nil, errors.Join(err, side.close())
@@ -271,6 +271,20 @@ func (s *sidecar) foreign() bool {
 		})
 	}
 	return pid != 0
+}
+
+// Meet and Answers are what the host asks of a witness.
+func (s *sidecar) Meet() {
+	if c := s.running(); c != nil {
+		c.Meet(s.spec.appPort)
+	}
+}
+
+func (s *sidecar) Answers(port int) (lived func() (yes, known bool)) {
+	if c := s.running(); c != nil {
+		return c.Answers(s.spec.appPort, port)
+	}
+	return func() (yes, known bool) { return false, false }
 }
 
 func (s *sidecar) running() *guard.Child {

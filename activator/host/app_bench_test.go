@@ -66,7 +66,7 @@ func BenchmarkAppClient(b *testing.B) {
 		name string
 		app  app
 	}{
-		{"lean", newHTTP1(base, func(string) {})},
+		{"lean", newHTTP1(base, nil, func(string) {})},
 		{"net-http", &plainHTTP{s.URL, &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 200}}},
 	} {
 		for _, clients := range []int{1, 64} {

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/karmesh/kar/runtime"
@@ -36,6 +37,9 @@ type http1 struct {
 	warn   func(string)
 	reaper *time.Timer // nil while nothing is idle
 	closed bool
+
+	witness Witness     // nil without
+	endless atomic.Bool // an answer has ended with its connection
 }
 
 // appConn is one connection to the app.
@@ -45,6 +49,9 @@ type appConn struct {
 	out   []byte
 	since time.Time     // idle since
 	most  time.Duration // longest idle time as the app said, 0 for not said
+	of    *http1
+	open  bool // the answer ends with the connection
+	lived func() (yes, known bool)
 }
 
 const (
@@ -55,14 +62,15 @@ const (
 	keepBuffer = 128 << 10
 )
 
-func newHTTP1(base *url.URL, warn func(string)) *http1 {
-	return &http1{address: base.Host, warn: warn, open: map[*appConn]struct{}{}, most: longestIdle, left: leftovers{clean: map[string]int{}}}
+func newHTTP1(base *url.URL, witness Witness, warn func(string)) *http1 {
+	return &http1{address: base.Host, witness: witness, warn: warn, open: map[*appConn]struct{}{}, most: longestIdle, left: leftovers{clean: map[string]int{}}}
 }
 
 func (c *http1) do(ctx context.Context, r *appRequest) (*runtime.Outcome, error) {
 	if e := r.badRequest(); e != nil {
 		return e.Outcome(), nil
 	}
+	c.lookBefore()
 	conn, err := c.get(ctx)
 	if err != nil {
 		return nil, err
@@ -71,29 +79,11 @@ func (c *http1) do(ctx context.Context, r *appRequest) (*runtime.Outcome, error)
 	if err != nil || !reuse || !c.mayHaveMore(conn, r, o.Status) {
 		c.put(conn, reuse && err == nil)
 	}
-	if err == nil && conn.endless(ctx, o, reuse) {
-		return nil, errors.New("the connection ended without saying how long the answer is")
+	if err == nil && conn.open && !conn.whole(ctx) {
+		return nil, errCut
 	}
 	return o, err
 }
-
-// endless is for use after an answer whose end was the end of the connection:
-// a dying process ends like that, too. It is complete when the app still listens.
-func (conn *appConn) endless(ctx context.Context, o *runtime.Outcome, reuse bool) bool {
-	if reuse || o.Header.Get(untilClose) == "" {
-		return false
-	}
-	delete(o.Header, untilClose)
-	probe, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", conn.RemoteAddr().String())
-	if err != nil {
-		return true
-	}
-	_ = probe.Close() // it was only a question
-	return false
-}
-
-// untilClose marks an answer without a length; no HTTP field has such a name.
-const untilClose = "\x00until-close"
 
 // get takes the most recently used connection that may be used, or dials.
 func (c *http1) get(ctx context.Context) (*appConn, error) {
@@ -122,7 +112,7 @@ func (c *http1) get(ctx context.Context) (*appConn, error) {
 		}
 		return nil, errNotSent
 	}
-	conn := &appConn{Conn: raw, in: bufio.NewReaderSize(raw, 4<<10)}
+	conn := &appConn{of: c, Conn: raw, in: bufio.NewReaderSize(raw, 4<<10)}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
@@ -279,12 +269,11 @@ func (conn *appConn) answer(r *appRequest) (*runtime.Outcome, bool, error) {
 		if res.StatusCode == http.StatusNoContent && (res.Header.Get("Content-Length") > "0" || len(res.TransferEncoding) > 0) {
 			reuse = false // it announces what HTTP does not allow it to send
 		}
-		o, err := outcomeOf(res, r)
-		reuse = reuse && !res.Close
-		if err == nil && open {
-			o.Header[untilClose] = []string{"1"}
+		if open {
+			conn.of.lookAt(conn)
 		}
-		return o, reuse, err
+		o, err := outcomeOf(res, r)
+		return o, reuse && !res.Close, err
 	}
 }
 

@@ -90,7 +90,7 @@ func New(cfg Config) (*Host, error) {
 		if cfg.H2C {
 			h.app = newH2C(h.base)
 		} else {
-			h.app = newHTTP1(h.base, func(s string) { cfg.Logger.Warn(s) })
+			h.app = newHTTP1(h.base, cfg.Witness, func(s string) { cfg.Logger.Warn(s) })
 		}
 	}
 	return h, nil

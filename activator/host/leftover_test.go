@@ -57,7 +57,7 @@ func sloppyApp(t *testing.T, raw string, late string) *http1 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := newHTTP1(base, func(string) {})
+	a := newHTTP1(base, nil, func(string) {})
 	t.Cleanup(func() { a.close(); _ = l.Close() })
 	return a
 }

@@ -24,6 +24,9 @@ func (h *Host) awaitApp() {
 			return
 		}
 	}
+	if h.cfg.Witness != nil {
+		h.cfg.Witness.Meet()
+	}
 	for _, t := range h.cfg.Info.Actors {
 		o, err := h.app.do(h.ctx, &appRequest{method: http.MethodHead, path: "/kar/impl/v1/actor/" + segment(t), limit: 1 << 20})
 		if err == nil && o.Status != http.StatusOK {

@@ -44,7 +44,7 @@ func TestTwoWritesAreNotSlow(t *testing.T) {
 		}
 	}()
 	base, _ := url.Parse("http://" + l.Addr().String())
-	a := newHTTP1(base, func(string) {})
+	a := newHTTP1(base, nil, func(string) {})
 	defer a.close()
 	var took []time.Duration
 	for range 30 {

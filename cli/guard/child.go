@@ -42,6 +42,7 @@ type Child struct {
 	foregr int
 	frozen chan struct{} // one token for each evFrozen
 	done   chan struct{}
+	seen   witness
 	mu     sync.Mutex
 	why    string // reason given to Kill
 	exit   Exit

@@ -81,15 +81,22 @@ func holders(sockets []string) (pids []int) {
 		if err != nil {
 			continue
 		}
-		dir := "/proc/" + name + "/fd/"
-		for _, fd := range namesIn(dir) {
-			if to, err := os.Readlink(dir + fd); err == nil && wanted[to] {
-				pids = append(pids, pid)
-				break
-			}
+		if holds(pid, wanted) {
+			pids = append(pids, pid)
 		}
 	}
 	return pids
+}
+
+// holds tells whether a process has one of the sockets open.
+func holds(pid int, sockets map[string]bool) bool {
+	dir := "/proc/" + strconv.Itoa(pid) + "/fd/"
+	for _, fd := range namesIn(dir) {
+		if to, err := os.Readlink(dir + fd); err == nil && sockets[to] {
+			return true
+		}
+	}
+	return false
 }
 
 func namesIn(path string) []string {

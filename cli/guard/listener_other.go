@@ -4,3 +4,14 @@ package guard
 
 // ForeignListener is not known here.
 func (c *Child) ForeignListener(int) (pid int) { return 0 }
+
+// witness sees nothing here.
+type witness struct{}
+
+// Meet is not possible here.
+func (c *Child) Meet(int) {}
+
+// Answers is not known here.
+func (c *Child) Answers(int, int) (lived func() (yes, known bool)) {
+	return func() (yes, known bool) { return false, false }
+}
