@@ -109,6 +109,14 @@ func MayHandOver(partition uint16, to string, live []Member) bool {
 	return Preferred(partition, live) == to
 }
 
+// AnswersAtOnce tells whether who has claimed a term may answer at once: nobody was
+// before it, or the owner of the term before has handed it over and believes in
+// itself no more. That an owner cannot be reached, or that its address refuses or is
+// another's now, proves nothing about its process.
+func AnswersAtOnce(step OwnershipStep, from, claimed uint64) bool {
+	return claimed <= 1 || step == OwnershipAsk && claimed == from+1
+}
+
 // ClaimEpoch tells whether an encoded record is a claim, and of which term.
 func ClaimEpoch(b []byte) (epoch uint64, ok bool) {
 	var e envelope

@@ -154,3 +154,22 @@ func TestStrangeRecordsAreVoid(t *testing.T) {
 		t.Errorf("the owner's: %v", err)
 	}
 }
+
+func TestAnswersAtOnce(t *testing.T) {
+	for _, x := range []struct {
+		what          string
+		step          OwnershipStep
+		from, claimed uint64
+		want          bool
+	}{
+		{"the first owner", OwnershipClaim, 0, 1, true},
+		{"handed over", OwnershipAsk, 4, 5, true},
+		{"handed over by one that had another term", OwnershipAsk, 4, 6, false},
+		{"claimed from one that does not answer", OwnershipClaim, 4, 5, false},
+		{"claimed from one that is not known", OwnershipClaim, 0, 5, false},
+	} {
+		if got := AnswersAtOnce(x.step, x.from, x.claimed); got != x.want {
+			t.Errorf("%s: %v", x.what, got)
+		}
+	}
+}

@@ -36,8 +36,9 @@ type PeerHandler interface {
 	// PeerUp says that the stream to node stands: what is told from now on
 	// arrives, in order, as long as no PeerDown comes.
 	PeerUp(node string)
-	// PeerDown says that the stream broke. Dead is true when the process at the
-	// other end is certainly gone (nothing listens at its address any more).
+	// PeerDown says that the stream broke. Dead is true when nothing of the
+	// other end listens at its address any more, which is a reason to try what it
+	// owned, and no proof that its process has ended.
 	PeerDown(node string, dead bool)
 	// PeerKnocked says that a gateway dials this one that Connect was not told of.
 	PeerKnocked(node string)

@@ -13,7 +13,6 @@ import (
 type plan struct {
 	step runtime.OwnershipStep
 	own  ownership // of whom it is to be taken
-	dead bool      // that owner is certainly gone
 }
 
 // plan asks the rule.
@@ -26,7 +25,7 @@ func (o *ownerLoop) plan(p uint16) plan {
 		own.node = by
 	}
 	v := runtime.OwnershipView{Partition: p, Me: o.m.cfg.Node, Live: live, Owner: own.node, Complete: complete}
-	x := plan{own: own, dead: o.isDead(own.node)}
+	x := plan{own: own}
 	if len(live) > 0 && !o.paused && !o.leaving && o.unfit == nil {
 		x.step = runtime.NextOwnershipStep(&v)
 	}
@@ -144,8 +143,6 @@ func (o *ownerLoop) take(ctx context.Context, n uint16, x plan, free func()) err
 	if x.step == runtime.OwnershipClaim && o.doubt(n, x.own.epoch, t.core.Epoch()) {
 		return errDeposed
 	}
-	// Only who is certain that nobody answers for the last owner may answer at once.
-	certain := x.dead
 	if x.step == runtime.OwnershipAsk {
 		ask := &Op{Partition: n, Epoch: x.own.epoch, HandOver: &HandOverOp{}}
 		if res, err := o.m.peers.Ask(ctx, x.own.node, ask); err != nil {
@@ -153,16 +150,12 @@ func (o *ownerLoop) take(ctx context.Context, n uint16, x plan, free func()) err
 		} else if res.Err != nil {
 			return res.Err
 		}
-		certain = true
 	}
 	free() // a claim that has no answer is repeated for as long as it takes
 	if err := t.claim(ctx); err != nil {
 		return err
 	}
-	if t.core.Epoch() > x.own.epoch+1 { // another has owned it since, who may live
-		certain = false
-	}
-	if !certain && t.core.Epoch() > 1 {
+	if !runtime.AnswersAtOnce(x.step, x.own.epoch, t.core.Epoch()) {
 		pauseFor(ctx, o.m.afterClaim())
 	}
 	var begun error
