@@ -95,10 +95,11 @@ func (p *program) newSidecar(ctx context.Context, c *config, s runSpec) (*sideca
 		AppURL: "http://127.0.0.1:" + strconv.Itoa(side.spec.appPort), H2C: s.h2c,
 		OnShutdown:    func() { close(side.shutdown) },
 		OnWaiting:     func(runtime.ID, runtime.Target, time.Duration) { side.waiting.note() },
+		Witness:       side,
 		DefaultHeader: header, Version: p.version, Logger: side.log,
 	}
 	if len(s.command) > 0 {
-		config.Guard, config.Witness, config.Foreign = side, side, side.foreign
+		config.Guard, config.Foreign = side, side.foreign
 	}
 	if side.host, err = host.New(config); err != nil {
 		return nil, errors.Join(err, side.close())
@@ -273,7 +274,7 @@ func (s *sidecar) foreign() bool {
 	return pid != 0
 }
 
-// Meet and Answers are what the host asks of a witness.
+// Meet, Answers and Restarted are what the host asks of a witness.
 func (s *sidecar) Meet() {
 	if c := s.running(); c != nil {
 		c.Meet(s.spec.appPort)
@@ -285,6 +286,11 @@ func (s *sidecar) Answers(port int) (lived func() (yes, known bool)) {
 		return c.Answers(s.spec.appPort, port)
 	}
 	return func() (yes, known bool) { return false, false }
+}
+
+func (s *sidecar) Restarted(since time.Duration) (yes, known bool) {
+	began, known := s.running().YoungestListener(s.spec.appPort)
+	return known && began > since, known
 }
 
 func (s *sidecar) running() *guard.Child {

@@ -23,6 +23,9 @@ type Witness interface {
 	// local port. Lived tells, once that connection has ended, whether it was ended
 	// by who lives; known is false when that cannot be seen.
 	Answers(port int) (lived func() (yes, known bool))
+	// Restarted tells whether a process that listens has begun after a point of
+	// [tunnel.BootTime]; known is false when none can be seen.
+	Restarted(since time.Duration) (yes, known bool)
 }
 
 var errCut = errors.New("the connection ended without saying how long the answer is, and whoever answered may have died")

@@ -257,6 +257,46 @@ func TestAlwaysCreated(t *testing.T) {
 	}
 }
 
+// sees is a witness of restarts only.
+type sees struct{ restarted, known bool }
+
+func (s sees) Meet() {}
+func (s sees) Answers(int) func() (bool, bool) {
+	return func() (bool, bool) { return false, false }
+}
+func (s sees) Restarted(time.Duration) (yes, known bool) { return s.restarted, s.known }
+
+// TestMethodThatForgetsItsActor: its 404 comes after effects. Only a restart of the
+// app would be a reason to run it again, and none is one to do so without end.
+func TestMethodThatForgetsItsActor(t *testing.T) {
+	for witness, most := range map[sees]int64{{false, true}: 1, {true, true}: 2, {false, false}: 2} {
+		var runs atomic.Int64
+		var app *scriptApp
+		app = newScriptApp(func(w http.ResponseWriter, r *http.Request) {
+			if strings.HasSuffix(r.URL.Path, "/close") {
+				runs.Add(1)
+				app.forgetAll()
+				http.Error(w, "no such account", 404)
+				return
+			}
+			ok(w, r)
+		})
+		r := start(t, app, func(_ *rig, _ *activator.Config, c *host.Config) { c.Witness = witness })
+		wait(t, "join", r.owners.ups)
+		r.owners.send(actorCall(1, "x", "/close", "[]"))
+		if a := wait(t, "answer", r.owners.answers); body(a.Outcome) != "404 no such account" {
+			t.Fatalf("%v: %s", witness, body(a.Outcome))
+		}
+		if runs.Load() > most {
+			t.Errorf("%v: %d runs", witness, runs.Load())
+		}
+		r.owners.send(actorCall(2, "x", "/m", "[2]"))
+		if a := wait(t, "answer", r.owners.answers); body(a.Outcome) != "200 [2]" {
+			t.Errorf("%v: %s", witness, body(a.Outcome))
+		}
+	}
+}
+
 func TestDeactivate(t *testing.T) {
 	app := newScriptApp(ok)
 	r := start(t, app)

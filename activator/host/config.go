@@ -41,7 +41,7 @@ type Config struct {
 	H2C bool
 	// Guard holds the app's processes; nil when this process did not start the app.
 	Guard Guard
-	// Witness, when set, sees the app's processes.
+	// Witness, when set, sees the processes that listen at AppURL.
 	Witness Witness
 	// Foreign, when set, tells that who listens at AppURL is certainly not the app:
 	// it gets no calls then, as if nobody listened.

@@ -118,7 +118,7 @@ func (h *Host) actorCall(m *runtime.Invoke) (o *runtime.Outcome, failed bool, er
 	if r.method == "" {
 		r.method = http.MethodPost
 	}
-	for {
+	for sent := 1; ; sent++ {
 		made := inst.made.Load()
 		o, err = h.request(r, inst)
 		if err != nil || o.Status != http.StatusNotFound {
@@ -128,19 +128,20 @@ func (h *Host) actorCall(m *runtime.Invoke) (o *runtime.Outcome, failed bool, er
 		switch {
 		case err != nil || refused != nil:
 			return refused, refused != nil, err
-		case !again:
+		case !again || sent == 2:
 			return o, false, nil
 		}
 	}
 }
 
-// unknown decides what a 404 for an active actor means. Either there is no such
-// method, or the app has restarted and knows no such actor: then activating
-// answers "created", nothing has run, and the call is to be sent again. Asked once
-// more the app then says that the actor exists. One that answers "created" again
-// says so always, which means nothing: its 404 is believed, since it may have come
-// after effects. Made is inst.made from before the call: another call may have
-// found out meanwhile.
+// unknown decides what a 404 for an active actor means. Either it is an answer, or
+// the app has restarted and knows no such actor: then activating answers "created",
+// nothing has run, and the call is to be sent again. "Created" alone does not prove
+// that: a method that ends its actor has run and may answer 404, too. So whoever
+// listens must have begun after the actor was activated. Where that cannot be seen
+// the app is asked once more: one that answers "created" again says so always, which
+// means nothing. Made is inst.made from before the call: another call may have found
+// out meanwhile.
 func (h *Host) unknown(inst *instance, made uint32, session string) (again bool, refused *runtime.Outcome, err error) {
 	inst.finding.Lock()
 	defer inst.finding.Unlock()
@@ -154,6 +155,7 @@ func (h *Host) unknown(inst *instance, made uint32, session string) (again bool,
 		return false, nil, nil
 	}
 	for asked := range 2 {
+		now := tunnel.BootTime()
 		o, err := h.request(&appRequest{method: http.MethodGet, path: actorPath(inst.actor) + withSession("", session)}, inst)
 		switch {
 		case err != nil:
@@ -164,12 +166,27 @@ func (h *Host) unknown(inst *instance, made uint32, session string) (again bool,
 		case o.Status != http.StatusCreated:
 			inst.made.Add(uint32(asked))
 			return asked == 1, nil, nil
+		case asked == 0:
+			restarted := h.restarted(inst.since)
+			inst.since = now
+			if !restarted {
+				return false, nil, nil
+			}
 		}
 	}
 	h.mu.Lock()
 	h.created[inst.actor.Type] = true
 	h.mu.Unlock()
 	return false, nil, nil
+}
+
+// restarted tells whether the app may be another process than at a time.
+func (h *Host) restarted(since time.Duration) bool {
+	if h.cfg.Witness == nil {
+		return true
+	}
+	yes, known := h.cfg.Witness.Restarted(since)
+	return yes || !known
 }
 
 // request sends r to the app and waits for a complete answer. Without one it

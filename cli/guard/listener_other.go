@@ -2,6 +2,8 @@
 
 package guard
 
+import "time"
+
 // ForeignListener is not known here.
 func (c *Child) ForeignListener(int) (pid int) { return 0 }
 
@@ -15,3 +17,6 @@ func (c *Child) Meet(int) {}
 func (c *Child) Answers(int, int) (lived func() (yes, known bool)) {
 	return func() (yes, known bool) { return false, false }
 }
+
+// YoungestListener is not known here.
+func (c *Child) YoungestListener(int) (began time.Duration, known bool) { return 0, false }

@@ -82,6 +82,29 @@ func (c *Child) Answers(port, from int) (lived func() (yes, known bool)) {
 	}
 }
 
+// YoungestListener is the point of [BootTime] at which the youngest process that
+// listens on the port has begun, at the latest; of any tree when c is nil or nothing
+// of the command's listens.
+func (c *Child) YoungestListener(port int) (began time.Duration, known bool) {
+	sockets := listeners(port)
+	var pids []int
+	if c != nil {
+		for _, p := range c.holding(sockets) {
+			pids = append(pids, p.pid)
+		}
+	}
+	if len(pids) == 0 {
+		pids = holders(sockets)
+	}
+	for _, pid := range pids {
+		if ticks, ok := startOf(pid); ok {
+			// The kernel gives ticks of 10 ms, rounded down.
+			began, known = max(began, time.Duration(ticks+1)*10*time.Millisecond), true
+		}
+	}
+	return began, known
+}
+
 // holding are the processes of the tree that have one of the sockets.
 func (c *Child) holding(sockets []string) (out []listener) {
 	if len(sockets) == 0 {
