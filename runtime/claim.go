@@ -217,6 +217,9 @@ func (c *Core) StepDown() {
 	for _, l := range c.leaving {
 		c.refuse(l.waiter, again)
 	}
+	for _, x := range c.forgettings {
+		c.refuse(x.in.Waiter, again)
+	}
 	for _, key := range sortedKeys(c.blocked) {
 		for _, w := range c.blocked[key] {
 			c.refuse(w, again)

@@ -125,6 +125,7 @@ type Core struct {
 	lastTick    int64
 	blocked     map[string][]any // waiters of full groups
 	leaving     []*leaving       // subscriptions that are removed in pieces
+	forgettings []*forgetting    // reminders, likewise
 
 	publishings map[ID]*publishing // as far as published goes back
 	published   []ID

@@ -17,11 +17,11 @@ var memoryOnly = map[string]bool{
 	"Core.seq": true, "Core.ghosts": true, "Core.unkept": true, "Core.withdrawals": true, "Core.purging": true, "appEntry.purging": true, "appEntry.left": true, "entry.ready": true, "actorEntry.ready": true, "actorEntry.hauntAt": true, "Core.hauntedOn": true, "Core.looks": true, "appEntry.heldActors": true, "appEntry.heldWoken": true, "appEntry.heldParks": true, "Core.keptZombies": true, "Core.keptFrom": true, "Core.parked": true, "Core.offers": true, "Core.remCount": true, "Core.due": true, "Core.view": true,
 	"Core.keep": true, "Core.load": true, "Core.endSize": true, "Core.timers": true, "Core.walls": true, "Core.dirty": true, "Core.woken": true, "Core.budget": true, "Core.turns": true, "Core.losing": true, "Core.reviews": true, "Core.dirtyParks": true,
 	"Core.drains": true, "Core.purges": true, "Core.fenceWait": true, "Core.fenceHeld": true, "Core.abroad": true, "Core.orphans": true, "entry.abroad": true, "homeEntry.abroad": true, "Core.fenceAsked": true, "Core.inquiries": true, "Core.lastTick": true,
-	"Core.blocked": true, "Core.leaving": true, "Core.publishings": true, "Core.published": true, "Core.tables": true, "Core.released": true, "Core.via": true, "Core.records": true,
+	"Core.blocked": true, "Core.leaving": true, "Core.forgettings": true, "Core.publishings": true, "Core.published": true, "Core.tables": true, "Core.released": true, "Core.via": true, "Core.records": true,
 	"Core.effects": true, "Core.rounds": true, "Core.changes": true, "Core.Counts": true,
 
 	"entry.node": true, "entry.leaves": true, "entry.began": true, "entry.waiters": true, "entry.children": true, "entry.retryAt": true, "entry.timer": true, "entry.wall": true,
-	"entry.since": true, "entry.answered": true, "entry.flowAt": true, "entry.bodyAt": true, "entry.asked": true, "entry.keeping": true, "entry.unsent": true, "entry.inside": true, "entry.summed": true, "entry.lined": true, "entry.turn": true, "entry.turnAt": true, "entry.void": true, "entry.blamed": true, "entry.apart": true,
+	"entry.since": true, "entry.answered": true, "entry.flowAt": true, "entry.firedAt": true, "entry.bodyAt": true, "entry.asked": true, "entry.keeping": true, "entry.unsent": true, "entry.inside": true, "entry.summed": true, "entry.lined": true, "entry.turn": true, "entry.turnAt": true, "entry.void": true, "entry.blamed": true, "entry.apart": true,
 	"homeEntry.node": true, "homeEntry.waiters": true, "homeEntry.timer": true, "homeEntry.answered": true, "wish.node": true, "wish.at": true,
 	"past.node": true, "past.at": true,
 	"ending.node":     true,
@@ -50,6 +50,8 @@ func (l *lister) durable(c *Core) map[string]string {
 	lines := map[string]string{}
 	for _, a := range c.actors { // what a purge has ended may still have to be let go of
 		a.stale = c.isStale(a)
+		a.queue.settle()
+		a.resting.settle()
 	}
 	for _, list := range c.reminders {
 		for _, r := range slices.Clone(list) {

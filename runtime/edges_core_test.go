@@ -449,6 +449,7 @@ func TestStepDownTellsEverybody(t *testing.T) {
 	}
 	s.c.blocked["g"] = []any{"pump"}
 	s.c.leaving = append(s.c.leaving, &leaving{waiter: "leaving"})
+	s.c.forgettings = append(s.c.forgettings, &forgetting{in: &CancelReminders{Waiter: "forgetting"}})
 	s.c.withdrawals = append(s.c.withdrawals, &withdrawal{waiter: "cancelall"}, &withdrawal{})
 	s.c.purges = append(s.c.purges, &purge{waiter: "purge"})
 	s.c.StepDown()
@@ -459,7 +460,7 @@ func TestStepDownTellsEverybody(t *testing.T) {
 		}
 	}
 	slices.Sort(heard)
-	if want := []string{"call", "cancelall", "drain", "leaving", "publish", "pump", "purge", "service"}; !slices.Equal(heard, want) || s.c.Owned() {
+	if want := []string{"call", "cancelall", "drain", "forgetting", "leaving", "publish", "pump", "purge", "service"}; !slices.Equal(heard, want) || s.c.Owned() {
 		t.Errorf("%v hear of it", heard)
 	}
 }

@@ -62,6 +62,7 @@ type entry struct {
 	leaves   uint64 // nothing of the last attempt is at its host before this round
 	began    uint64 // record that started the last attempt, in this term
 	flowAt   int    // its place among those of its flow
+	firedAt  int    // and among the firings of its actor
 	waiters  []any
 	children map[ID]struct{}
 	retryAt  int64 // monotonic ms before which no retry starts
@@ -107,7 +108,7 @@ type actorEntry struct {
 	queue   line         // waiting for the lock
 	nested  map[ID]*line // nested calls in queue, by flow
 	awaited int          // how many in queue are awaited by running work
-	fired   []*entry     // memory: unfinished firings of its reminders, in their first step
+	fired   []*entry     // memory: unfinished firings of its reminders, in their first step, in no order
 	zombies []zombie     // attempts of an earlier generation that may still run
 	stale   bool         // must be deactivated before new work (purge)
 

@@ -39,7 +39,7 @@ func (c *Core) onlyAttemptOn(e *entry) bool {
 	if a == nil || a.running > 1 {
 		return a == nil
 	}
-	return !slices.ContainsFunc(a.resting.es, func(x *entry) bool { return x.attempt > 0 })
+	return !slices.ContainsFunc(a.resting.all(), func(x *entry) bool { return x.attempt > 0 })
 }
 
 // wrap makes an actor's result of a service's answer at the end of a chain, as KAR 1.x did.

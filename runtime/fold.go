@@ -272,6 +272,7 @@ func (c *Core) addEntry(seq uint64, e *entry) {
 	}
 	if e.reminder != "" && e.step == 0 {
 		a := c.actorEntry(e.req.Target.Actor())
+		e.firedAt = len(a.fired)
 		a.fired = append(a.fired, e)
 	}
 }
@@ -282,7 +283,13 @@ func (c *Core) firedNoMore(e *entry) {
 		return
 	}
 	if a := c.actorOf(e); a != nil {
-		a.fired = slices.DeleteFunc(a.fired, func(x *entry) bool { return x == e })
+		if i := e.firedAt; i < len(a.fired) && a.fired[i] == e {
+			end := len(a.fired) - 1
+			a.fired[i] = a.fired[end]
+			a.fired[i].firedAt = i
+			a.fired[end] = nil
+			a.fired = a.fired[:end]
+		}
 	}
 }
 

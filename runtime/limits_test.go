@@ -87,12 +87,12 @@ func TestNoRecordIsTooLarge(t *testing.T) {
 	play("data", "refused too_large", func(_ uint16, x any) Input {
 		return &SetReminder{Reminder: Reminder{Actor: a.Actor(), ID: "r", Path: "/p", Due: w.now.Wall + 1000, Data: []byte(large)}, Waiter: x}
 	})
-	for i := range 3000 {
+	for i := range forgetPiece {
 		play("reminder", "false", func(_ uint16, x any) Input {
-			return &SetReminder{Reminder: Reminder{Actor: a.Actor(), ID: fmt.Sprintf("%0100d", i), Path: "/p", Due: w.now.Wall + 1_000_000}, Waiter: x}
+			return &SetReminder{Reminder: Reminder{Actor: a.Actor(), ID: fmt.Sprintf("%01000d", i), Path: "/p", Due: w.now.Wall + 1_000_000}, Waiter: x}
 		})
 	}
-	play("reminders", "3000", func(_ uint16, x any) Input { return &CancelReminders{Actor: a.Actor(), Waiter: x} })
+	play("reminders", fmt.Sprint(forgetPiece), func(_ uint16, x any) Input { return &CancelReminders{Actor: a.Actor(), Waiter: x} })
 	play("subscription", "refused too_large", func(_ uint16, x any) Input {
 		return &Subscribe{Subscription: Subscription{Actor: a.Actor(), ID: "s", Path: "/" + large[:limit/2], Topic: "t"}, Waiter: x}
 	})

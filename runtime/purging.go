@@ -175,7 +175,8 @@ func (c *Core) alive(l *line, app string) int {
 	if a == nil {
 		return l.len()
 	}
-	return l.len() - sort.Search(l.len(), func(i int) bool { return l.es[i].order >= a.purged })
+	es := l.all()
+	return len(es) - sort.Search(len(es), func(i int) bool { return es[i].order >= a.purged })
 }
 
 // endAll ends everything that is open of an app: what the record of a purge does in

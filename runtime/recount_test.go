@@ -218,14 +218,14 @@ func (r *recount) actors() {
 		}
 		r.same(fmt.Sprintf("what runs on %v", name), a.running, w.running)
 		r.same(fmt.Sprintf("what is awaited on %v", name), a.awaited, w.awaited)
-		r.line(fmt.Sprintf("queue of %v", name), a.queue, w.queue.es)
-		r.line(fmt.Sprintf("rest of %v", name), a.resting, w.resting.es)
+		r.line(fmt.Sprintf("queue of %v", name), &a.queue, w.queue.es)
+		r.line(fmt.Sprintf("rest of %v", name), &a.resting, w.resting.es)
 		r.same(fmt.Sprintf("flows that wait for %v", name), len(a.nested), len(w.nested))
 		for f, l := range a.nested {
 			if w.nested[f] == nil {
 				r.say("nobody of flow %s waits for %v", f, name)
 			} else {
-				r.line(fmt.Sprintf("nested calls of %v", name), *l, w.nested[f].es)
+				r.line(fmt.Sprintf("nested calls of %v", name), l, w.nested[f].es)
 			}
 		}
 		for _, e := range a.fired {
@@ -246,12 +246,12 @@ func (r *recount) actors() {
 		if c.owned && !a.dirty && a.empty() {
 			r.say("actor %v is there for nothing", name)
 		}
-		for _, e := range a.resting.es {
-			if e.ready != slices.Contains(a.ready.es, e) {
+		for _, e := range a.resting.all() {
+			if e.ready != slices.Contains(a.ready.all(), e) {
 				r.say("%s is to be looked at, or not, and %v does not know", e.req.ID, name)
 			}
 		}
-		for _, e := range a.ready.es {
+		for _, e := range a.ready.all() {
 			if !slices.Contains(a.resting.es, e) {
 				r.say("%s is to be looked at and does not rest on %v", e.req.ID, name)
 			}
@@ -294,11 +294,12 @@ func (r *recount) actors() {
 	}
 }
 
-func (r *recount) line(what string, l line, es []*entry) {
+func (r *recount) line(what string, l *line, es []*entry) {
 	place := func(a, b *entry) int {
 		return int(int64(l.place(a)) - int64(l.place(b)))
 	}
 	es = slices.SortedFunc(slices.Values(es), place)
+	l.settle()
 	if !slices.Equal(l.es, es) && (len(es) != len(l.es) || !slices.IsSortedFunc(l.es, place)) {
 		r.say("%s has %d in line, counted %d", what, l.len(), len(es))
 	}
@@ -413,9 +414,9 @@ func (r *recount) waiting() {
 	for comp, p := range c.parked {
 		w := want[p]
 		r.same(fmt.Sprintf("resting requests of %v", comp), p.resting, w.resting)
-		r.line(fmt.Sprintf("requests of %v", comp), p.requests, w.requests)
-		r.line(fmt.Sprintf("awaited requests of %v", comp), p.awaited, w.awaited)
-		r.line(fmt.Sprintf("suspects of %v", comp), p.suspects, w.suspects)
+		r.line(fmt.Sprintf("requests of %v", comp), &p.requests, w.requests)
+		r.line(fmt.Sprintf("awaited requests of %v", comp), &p.awaited, w.awaited)
+		r.line(fmt.Sprintf("suspects of %v", comp), &p.suspects, w.suspects)
 	}
 }
 

@@ -116,6 +116,11 @@ func (in *SetReminder) decide(c *Core) {
 	}
 	found := c.reminder(r.Actor, r.ID) != nil
 	c.emit(&reminderSet{*r, c.doneAs(in.ID, done{yes: found})})
+	for _, x := range c.forgettings {
+		if x.in.Actor == r.Actor {
+			x.spared[r.ID] = true
+		}
+	}
 	c.replyValue(in.Waiter, found)
 	c.fireReminders(fireBatch)
 }
@@ -163,6 +168,20 @@ type CancelReminders struct {
 	Waiter  any
 }
 
+// forgetPiece is how many reminders, or firings of them, one step ends.
+const forgetPiece = 500
+
+// forgetting are reminders of an actor that are deleted in pieces, with their
+// unfinished firings.
+type forgetting struct {
+	in      *CancelReminders
+	rs      []*reminderEntry
+	firings map[string][]*entry
+	orphans []*entry        // firings of reminders that have fired for the last time
+	spared  map[string]bool // made anew meanwhile
+	n       int
+}
+
 func (in *CancelReminders) decide(c *Core) {
 	if c.refuseLost(in.Boot, in.Actor, in.Waiter) {
 		return
@@ -170,10 +189,48 @@ func (in *CancelReminders) decide(c *Core) {
 	if c.repeated(in.Request, in.Actor.App, in.Waiter, counted) {
 		return
 	}
-	var ids []string
-	var away []*homeEntry
+	x := &forgetting{in: in, firings: map[string][]*entry{}, spared: map[string]bool{}}
+	known := map[string]bool{}
 	for _, r := range c.reminders[in.Actor] {
 		if in.ID != "" && r.ID != in.ID || c.dead(&r.node, r.Actor.App) {
+			continue
+		}
+		x.rs = append(x.rs, r)
+		known[r.ID] = true
+	}
+	for _, e := range c.firingsOf(in.Actor, in.ID) {
+		if known[e.reminder] {
+			x.firings[e.reminder] = append(x.firings[e.reminder], e)
+		} else {
+			x.orphans = append(x.orphans, e)
+		}
+	}
+	x.n = len(x.rs) + len(x.orphans)
+	c.forgettings = append(c.forgettings, x)
+	if len(c.forgettings) == 1 {
+		c.forgetSome()
+	}
+}
+
+// forgetSome goes on with the oldest deletion of reminders.
+func (c *Core) forgetSome() {
+	if len(c.forgettings) == 0 {
+		return
+	}
+	x := c.forgettings[0]
+	if len(x.orphans) > forgetPiece {
+		c.withdrawFirings(x.in, x.orphans[:forgetPiece])
+		x.orphans = x.orphans[forgetPiece:]
+		return
+	}
+	rs := x.rs[max(0, len(x.rs)-forgetPiece):] // from the end, where nothing has to move up
+	x.rs = x.rs[:len(x.rs)-len(rs)]
+	var ids []string
+	var away []*homeEntry
+	var firings []*entry
+	for _, r := range rs {
+		firings = append(firings, x.firings[r.ID]...)
+		if c.reminders[r.Actor].find(r.ID) != r || x.spared[r.ID] {
 			continue
 		}
 		ids = append(ids, r.ID)
@@ -181,34 +238,43 @@ func (in *CancelReminders) decide(c *Core) {
 			away = append(away, h)
 		}
 	}
-	firings := c.firingsOf(in.Actor, in.ID)
-	n := len(ids)
-	for _, e := range firings {
-		if !slices.Contains(ids, e.reminder) {
-			n++ // fired for the last time: only this was left of it
-		}
-	}
+	last := len(x.rs) == 0
 	parts := pieces(ids, func(id string) int { return len(id) })
-	if len(parts) == 0 && n > 0 && !in.Request.IsZero() {
+	if len(parts) == 0 && last && x.n > 0 && !x.in.Request.IsZero() {
 		parts = [][]string{nil}
 	}
 	for i, part := range parts {
 		var d done
-		if i == len(parts)-1 { // the last record says that all is done
-			d = c.doneAs(in.Request, done{n: n})
+		if last && i == len(parts)-1 { // the last record says that all is done
+			d = c.doneAs(x.in.Request, done{n: x.n})
 		}
-		c.emit(&reminderGone{in.Actor, part, d})
+		c.emit(&reminderGone{x.in.Actor, part, d})
 	}
 	for _, h := range away {
 		c.withdrawAway(h)
 	}
-	for _, e := range firings {
+	if last {
+		firings = append(firings, x.orphans...)
+		sortEntries(firings)
+	}
+	c.withdrawFirings(x.in, firings)
+	if last {
+		c.replyValue(x.in.Waiter, x.n)
+		c.forgettings[0] = nil
+		c.forgettings = c.forgettings[1:]
+	}
+}
+
+func (c *Core) withdrawFirings(in *CancelReminders, es []*entry) {
+	for _, e := range es {
+		if c.entries[e.req.ID] != e || c.isPurged(e) {
+			continue
+		}
 		if e.phase == running && in.Boot != "" && in.Boot == e.host {
 			continue // the firing itself may have asked, and goes on
 		}
 		c.withdraw(e, &Error{CodeCancelled, "the reminder was deleted", e.req.ID})
 	}
-	c.replyValue(in.Waiter, n)
 }
 
 // firingsOf are the unfinished firings of an actor's reminder (or of all, id "").

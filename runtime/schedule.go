@@ -45,7 +45,7 @@ func (c *Core) pumpActor(a *actorEntry) {
 		// Ready ones only: a retried caller waits for its children, so nested
 		// work comes first by itself.
 		for i, misses := 0, 0; i < a.ready.len() && misses < suspectMisses && c.budget > 0; {
-			e := a.ready.es[i]
+			e := a.ready.all()[i]
 			switch {
 			case c.giveUp(e):
 			case e.phase == stopped && !c.mayRetry(e):
@@ -116,7 +116,7 @@ func (c *Core) pumpActor(a *actorEntry) {
 func (c *Core) flowWaiting(a *actorEntry) []*entry {
 	var es []*entry
 	if l := a.nested[a.flow]; l != nil {
-		es = slices.Clone(l.es)
+		es = slices.Clone(l.all())
 	}
 	if root := c.entries[a.flow]; root != nil && root.phase == queued && root.req.Target.IsActor() && root.req.Target.Actor() == a.actor {
 		es = append(es, root)

@@ -115,6 +115,9 @@ func (c *Core) session(r *Request) (flow ID, parents []ID, err *Error) {
 		// the session of a request that has ended: the call is a child of all
 		// open requests of its flow there.
 		for _, e := range c.flows[p.flow] {
+			if len(parents) > maxCallers {
+				break // spareLinks refuses them
+			}
 			if e.phase == running && !c.isPurged(e) && e.req.Target.App == r.Target.App && (r.Boot == "" || e.host == r.Boot) {
 				parents = append(parents, e.req.ID)
 			}

@@ -205,7 +205,7 @@ func (c *Core) holdsUp(e *entry) bool {
 		return false
 	}
 	var es []*entry
-	for i, x := range a.queue.es {
+	for i, x := range a.queue.all() {
 		if i == searchLimit {
 			return true
 		}
@@ -255,7 +255,7 @@ const suspectMisses = 64
 // old one that ends its host again and again would starve the young.
 func (c *Core) pumpSuspects(p *parking) {
 	for i := 0; i < p.suspects.len() && i < suspectMisses && c.budget > 0; {
-		if e := p.suspects.es[i]; !c.startSuspect(e) {
+		if e := p.suspects.all()[i]; !c.startSuspect(e) {
 			i++
 		}
 	}

@@ -194,6 +194,7 @@ func (in *Tick) decide(c *Core) {
 	c.ring()
 	c.fireReminders(fireBatch)
 	c.unsubscribeSome()
+	c.forgetSome()
 	c.sweepSome(sweepBatch)
 	c.nextPiece()
 	if slow {
