@@ -71,6 +71,8 @@ func openView(fs vfs.FS, dir string, fresh bool, logger *slog.Logger, failed fun
 	opts := viewOptions(fs, logger, failed)
 	opts.FS = orderedFS{fs, func() bool { return v.flushFault.Load() != nil }}
 	opts.ErrorIfNotExists = !fresh
+	later := newCompactions()
+	opts.Experimental.CompactionScheduler = later
 	opts.EventListener = &pebble.EventListener{
 		BackgroundError: func(err error) {
 			if v.flushFault.Swap(&err) == nil {
@@ -89,6 +91,7 @@ func openView(fs vfs.FS, dir string, fresh bool, logger *slog.Logger, failed fun
 	if err := v.open(dir, opts); err != nil {
 		return nil, fault("open the view in "+dir, err)
 	}
+	later.open()
 	return v, nil
 }
 
@@ -129,8 +132,14 @@ func (v *view) open(dir string, opts *pebble.Options) error {
 	}
 	opened := make(chan answer, 1)
 	go func() {
-		db, err := pebble.Open(dir, opts)
-		opened <- answer{db, err}
+		var a answer
+		defer func() {
+			if p := recover(); p != nil {
+				a.err = fmt.Errorf("the storage library failed: %v", p)
+			}
+			opened <- a
+		}()
+		a.db, a.err = pebble.Open(dir, opts)
 	}()
 	var a answer
 	select {
