@@ -44,10 +44,22 @@ func (c *Core) review(r *review) {
 	c.nextPiece()
 }
 
-// nextPiece goes on with what a purge has left, with withdrawals, with hosts that
-// were lost, then with reviews.
+// nextPiece goes on with hosts that were lost or have joined, for which others wait,
+// with what purges have left and with withdrawals. None of them takes everything
+// while there is something of the others.
 func (c *Core) nextPiece() {
-	n := c.withdrawSome(c.keepHaunted(c.purgeSome(pieceSize)))
+	n := pieceSize
+	for _, work := range [...]func(n int) (left int){c.loseSome, c.reviewSome, c.purgeSome, c.keepHaunted} {
+		half := (n + 1) / 2
+		n -= half - work(half)
+	}
+	c.reviewSome(c.loseSome(c.withdrawSome(n)))
+}
+
+// turn lets the next one have the piece after this.
+func turn[T any](list []T) []T { return append(list[1:], list[0]) }
+
+func (c *Core) loseSome(n int) (left int) {
 	for len(c.losing) > 0 && n > 0 {
 		h := c.losing[0]
 		for ; len(h.placed) > 0 && n > 0; n-- {
@@ -57,6 +69,10 @@ func (c *Core) nextPiece() {
 			c.losing = c.losing[1:]
 		}
 	}
+	return n
+}
+
+func (c *Core) reviewSome(n int) (left int) {
 	for len(c.reviews) > 0 && n > 0 {
 		r := c.reviews[0]
 		if c.hosts[r.h.boot] != r.h {
@@ -75,6 +91,7 @@ func (c *Core) nextPiece() {
 			c.reviews = c.reviews[1:]
 		}
 	}
+	return n
 }
 
 // inPieces tells that there are pieces left.

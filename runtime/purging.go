@@ -101,12 +101,11 @@ func (a *appEntry) hasPurged(s *seat) bool {
 // purgePiece is how many requests one step ends.
 const purgePiece = 500
 
-// purgeSome ends up to n requests of the oldest purge; it returns what is left of n.
+// purgeSome ends up to n requests, of one purge after the other; it returns what is
+// left of n.
 func (c *Core) purgeSome(n int) (left int) {
-	if len(c.purging) > 0 {
-		n = min(n, purgePiece)
-	}
-	for len(c.purging) > 0 && n > 0 {
+	spare := max(0, n-purgePiece)
+	for n -= spare; len(c.purging) > 0 && n > 0; {
 		a := c.purging[0]
 		var ids []ID
 		for s := a.roll.first; s != nil && n > 0 && a.hasPurged(s); s = s.next {
@@ -121,9 +120,11 @@ func (c *Core) purgeSome(n int) (left int) {
 		if s := a.roll.first; s == nil || !a.hasPurged(s) {
 			c.purging = c.purging[1:]
 			c.release(a)
+		} else {
+			c.purging = turn(c.purging)
 		}
 	}
-	return n
+	return n + spare
 }
 
 // endNow ends requests of an app that stand in front of its purge.

@@ -22,6 +22,7 @@ func recounted(c *Core) []string {
 	r.actors()
 	r.hosts()
 	r.waiting()
+	r.abroad()
 	r.kept()
 	r.reminders()
 	r.groups()
@@ -290,6 +291,21 @@ func (r *recount) actors() {
 	for _, a := range c.dirty {
 		if !a.dirty {
 			r.say("actor %v is to be looked at and does not know", a.actor)
+		}
+	}
+}
+
+// abroad: calls with callers in other partitions stand there until they have ended.
+func (r *recount) abroad() {
+	c := r.c
+	for p, roll := range c.abroad {
+		for s := roll.first; s != nil; s = s.next {
+			switch {
+			case s.e != nil && (c.entries[s.e.req.ID] != s.e || s.e.abroad != s || s.e.parentPart != p):
+				r.say("%s is not called from partition %d", s.e.req.ID, p)
+			case s.e == nil && (s.h == nil || c.homes[s.h.req.ID] != s.h || s.h.abroad != s || s.h.parentPart != p):
+				r.say("what has gone away from here is not called from partition %d", p)
+			}
 		}
 	}
 }

@@ -115,12 +115,8 @@ func (in *SetReminder) decide(c *Core) {
 		return
 	}
 	found := c.reminder(r.Actor, r.ID) != nil
+	c.spareAnew(r.Actor, r.ID)
 	c.emit(&reminderSet{*r, c.doneAs(in.ID, done{yes: found})})
-	for _, x := range c.forgettings {
-		if x.in.Actor == r.Actor {
-			x.spared[r.ID] = true
-		}
-	}
 	c.replyValue(in.Waiter, found)
 	c.fireReminders(fireBatch)
 }
@@ -176,8 +172,7 @@ const forgetPiece = 500
 type forgetting struct {
 	in      *CancelReminders
 	rs      []*reminderEntry
-	firings map[string][]*entry
-	orphans []*entry        // firings of reminders that have fired for the last time
+	orphans []*entry        // firings that their reminder does not name: it has fired for the last time, or was made anew
 	spared  map[string]bool // made anew meanwhile
 	n       int
 }
@@ -189,26 +184,47 @@ func (in *CancelReminders) decide(c *Core) {
 	if c.repeated(in.Request, in.Actor.App, in.Waiter, counted) {
 		return
 	}
-	x := &forgetting{in: in, firings: map[string][]*entry{}, spared: map[string]bool{}}
-	known := map[string]bool{}
+	x := &forgetting{in: in, spared: map[string]bool{}}
 	for _, r := range c.reminders[in.Actor] {
-		if in.ID != "" && r.ID != in.ID || c.dead(&r.node, r.Actor.App) {
-			continue
-		}
-		x.rs = append(x.rs, r)
-		known[r.ID] = true
-	}
-	for _, e := range c.firingsOf(in.Actor, in.ID) {
-		if known[e.reminder] {
-			x.firings[e.reminder] = append(x.firings[e.reminder], e)
-		} else {
-			x.orphans = append(x.orphans, e)
+		if (in.ID == "" || r.ID == in.ID) && !c.dead(&r.node, r.Actor.App) {
+			x.rs = append(x.rs, r)
 		}
 	}
-	x.n = len(x.rs) + len(x.orphans)
+	x.n = len(x.rs)
+	if a := c.actors[in.Actor]; a != nil {
+		for _, e := range a.fired {
+			if in.ID != "" && e.reminder != in.ID || c.isPurged(e) {
+				continue
+			}
+			r := c.reminders[in.Actor].find(e.reminder)
+			if r == nil {
+				x.n++ // fired for the last time: only this was left of it
+			}
+			if r == nil || r.firing != e.req.ID {
+				x.orphans = append(x.orphans, e)
+			}
+		}
+		sortEntries(x.orphans)
+	}
 	c.forgettings = append(c.forgettings, x)
 	if len(c.forgettings) == 1 {
 		c.forgetSome()
+	}
+}
+
+// spareAnew keeps a reminder that is being made anew out of the deletions under way,
+// but not its firing.
+func (c *Core) spareAnew(a Actor, id string) {
+	for _, x := range c.forgettings {
+		if x.in.Actor != a || x.spared[id] {
+			continue
+		}
+		x.spared[id] = true
+		if r := c.reminders[a].find(id); r != nil && slices.Contains(x.rs, r) {
+			if e := c.entries[r.firing]; e != nil {
+				x.orphans = append(x.orphans, e)
+			}
+		}
 	}
 }
 
@@ -218,6 +234,11 @@ func (c *Core) forgetSome() {
 		return
 	}
 	x := c.forgettings[0]
+	defer func() {
+		if len(c.forgettings) > 1 {
+			c.forgettings = turn(c.forgettings)
+		}
+	}()
 	if len(x.orphans) > forgetPiece {
 		c.withdrawFirings(x.in, x.orphans[:forgetPiece])
 		x.orphans = x.orphans[forgetPiece:]
@@ -229,9 +250,11 @@ func (c *Core) forgetSome() {
 	var away []*homeEntry
 	var firings []*entry
 	for _, r := range rs {
-		firings = append(firings, x.firings[r.ID]...)
 		if c.reminders[r.Actor].find(r.ID) != r || x.spared[r.ID] {
 			continue
+		}
+		if e := c.entries[r.firing]; e != nil {
+			firings = append(firings, e)
 		}
 		ids = append(ids, r.ID)
 		if h := c.homes[r.firing]; h != nil && c.entries[r.firing] == nil && !h.cancelled && !c.isPurgedHome(h) {
@@ -275,26 +298,6 @@ func (c *Core) withdrawFirings(in *CancelReminders, es []*entry) {
 		}
 		c.withdraw(e, &Error{CodeCancelled, "the reminder was deleted", e.req.ID})
 	}
-}
-
-// firingsOf are the unfinished firings of an actor's reminder (or of all, id "").
-func (c *Core) firingsOf(actor Actor, id string) []*entry {
-	var es []*entry
-	for _, r := range c.reminders[actor] {
-		if e := c.entries[r.firing]; e != nil && e.step > 0 && (id == "" || r.ID == id) {
-			es = append(es, e)
-		}
-	}
-	if a := c.actors[actor]; a != nil {
-		for _, e := range a.fired {
-			if id == "" || e.reminder == id {
-				es = append(es, e)
-			}
-		}
-	}
-	es = slices.DeleteFunc(es, c.isPurged)
-	sortEntries(es)
-	return es
 }
 
 // fireReminders turns due times into tells (P8). A due time that passes while

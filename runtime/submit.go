@@ -418,7 +418,7 @@ func (c *Core) withdrawAll(w *withdrawal) {
 	c.withdrawSome(pieceSize)
 }
 
-// withdrawSome goes on with the oldest withdrawal; it returns what is left of n.
+// withdrawSome goes on with one withdrawal after the other; it returns what is left of n.
 func (c *Core) withdrawSome(n int) (left int) {
 	for ; len(c.withdrawals) > 0 && n > 0; n-- {
 		w := c.withdrawals[0]
@@ -436,6 +436,9 @@ func (c *Core) withdrawSome(n int) (left int) {
 				w.drain.n = w.n // the rest may end by itself
 			}
 		}
+	}
+	if len(c.withdrawals) > 1 {
+		c.withdrawals = turn(c.withdrawals)
 	}
 	return n
 }

@@ -227,6 +227,9 @@ func (c *Core) unsubscribeSome() {
 			c.leaving = c.leaving[1:]
 		}
 	}
+	if len(c.leaving) > 1 {
+		c.leaving = turn(c.leaving)
+	}
 }
 
 func pick[V any](m map[string]V, id string) []string {

@@ -161,7 +161,6 @@ func (x *simAttempt) tailCall() []byte {
 		t, kept = x.m.Target, s.chance(70)
 	}
 	if kept && s.opt.Bug == "forget-lock" {
-		s.wit.tailCalled(x, true)
 		return x.tailCallBody(t, simBody{Stack: x.body.Stack, Depth: x.body.Depth + 1, From: x.token(), Kept: true, Bare: x.body.Bare}, true)
 	}
 	return x.tailCallBody(t, simBody{Stack: x.body.Stack, Depth: x.body.Depth + 1, From: x.token(), Kept: kept, Bare: x.body.Bare}, !kept)

@@ -1,6 +1,7 @@
 package runtimetest
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"slices"
@@ -445,8 +446,6 @@ func (w *witness) step(x *simAttempt, r *seen) {
 	}
 }
 
-func (w *witness) tailCalled(*simAttempt, bool) {}
-
 // oneFlow is P5: nobody else runs on the actor, and tells come in order.
 func (w *witness) oneFlow(x *simAttempt, r *seen) {
 	a := x.m.Target.Actor()
@@ -662,18 +661,33 @@ func (w *witness) reminders(app string) {
 		}
 		last = f.due
 	}
+	end := w.s.now + simStart - simRest
 	due := last
 	for id, f := range w.firings { // what is due meanwhile counts into one that goes on
+		if f.app != app || f.life != 0 || f.due != due {
+			continue
+		}
 		for _, x := range w.req(id).starts {
-			if f.app == app && f.life == 0 && f.due == due {
-				last = max(last, simStart+x.ended)
-			}
+			last = max(last, simStart+x.ended)
+		}
+		if w.req(id).goesOn() {
+			last = end
 		}
 	}
-	end := w.s.now + simStart - simRest
 	if end-last > 60_000+w.skew() && !w.s.opt.Burst && !w.occupied(runtime.Actor{App: app, Type: "A", ID: "1"}, last-simStart) {
 		w.fail("P8: the last firing was due, or ended, %d ms before the end", end-last)
 	}
+}
+
+// goesOn tells that another attempt or step must follow the last one that was seen.
+func (r *seen) goesOn() bool {
+	var last *simAttempt
+	for _, x := range r.starts {
+		if last == nil || x.m.Attempt.Step > last.m.Attempt.Step || x.m.Attempt.Step == last.m.Attempt.Step && x.m.Attempt.Number > last.m.Attempt.Number {
+			last = x
+		}
+	}
+	return last != nil && (!last.done || last.answer.Outcome == nil || bytes.Contains(last.answer.Outcome.Body, []byte(`"tailCall":true`)))
 }
 
 // occupied tells that one attempt had the actor nearly from that time on to the
