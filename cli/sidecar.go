@@ -274,7 +274,7 @@ func (s *sidecar) foreign() bool {
 	return pid != 0
 }
 
-// Meet, Answers and Restarted are what the host asks of a witness.
+// Meet, Answers, Restarted and Backlog are what the host asks of a witness.
 func (s *sidecar) Meet() {
 	if c := s.running(); c != nil {
 		c.Meet(s.spec.appPort)
@@ -292,6 +292,8 @@ func (s *sidecar) Restarted(since time.Duration) (yes, known bool) {
 	began, known := s.running().YoungestListener(s.spec.appPort)
 	return known && began > since, known
 }
+
+func (s *sidecar) Backlog() (waiting, most int, known bool) { return guard.Backlog(s.spec.appPort) }
 
 func (s *sidecar) running() *guard.Child {
 	s.mu.Lock()

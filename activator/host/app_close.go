@@ -26,6 +26,8 @@ type Witness interface {
 	// Restarted tells whether a process that listens has begun after a point of
 	// [tunnel.BootTime]; known is false when none can be seen.
 	Restarted(since time.Duration) (yes, known bool)
+	// Backlog is how many connections to the app wait to be accepted, and how many may.
+	Backlog() (waiting, most int, known bool)
 }
 
 var errCut = errors.New("the connection ended without saying how long the answer is, and whoever answered may have died")

@@ -38,8 +38,9 @@ type http1 struct {
 	reaper *time.Timer // nil while nothing is idle
 	closed bool
 
-	witness Witness     // nil without
-	endless atomic.Bool // an answer has ended with its connection
+	witness Witness       // nil without
+	dialing chan struct{} // held while one dials, so that the backlog is looked at in turn
+	endless atomic.Bool   // an answer has ended with its connection
 }
 
 // appConn is one connection to the app.
@@ -63,7 +64,7 @@ const (
 )
 
 func newHTTP1(base *url.URL, witness Witness, warn func(string)) *http1 {
-	return &http1{address: base.Host, witness: witness, warn: warn, open: map[*appConn]struct{}{}, most: longestIdle, left: leftovers{clean: map[string]int{}}}
+	return &http1{address: base.Host, witness: witness, dialing: make(chan struct{}, 1), warn: warn, open: map[*appConn]struct{}{}, most: longestIdle, left: leftovers{clean: map[string]int{}}}
 }
 
 func (c *http1) do(ctx context.Context, r *appRequest) (*runtime.Outcome, error) {
@@ -87,22 +88,22 @@ func (c *http1) do(ctx context.Context, r *appRequest) (*runtime.Outcome, error)
 
 // get takes the most recently used connection that may be used, or dials.
 func (c *http1) get(ctx context.Context) (*appConn, error) {
-	c.mu.Lock()
-	for len(c.idle) > 0 {
-		n := len(c.idle) - 1
-		conn := c.idle[n]
-		c.idle[n] = nil
-		c.idle = c.idle[:n]
-		if c.usable(conn) {
-			c.mu.Unlock()
-			return conn, nil
-		}
-		c.drop(conn)
+	conn, err := c.reuse()
+	if conn != nil || err != nil {
+		return conn, err
 	}
-	closed := c.closed
-	c.mu.Unlock()
-	if closed {
-		return nil, context.Canceled
+	if c.witness != nil {
+		select {
+		case c.dialing <- struct{}{}:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		conn, err := c.roomFor(ctx)
+		if conn != nil || err != nil {
+			<-c.dialing
+			return conn, err
+		}
+		defer func() { <-c.dialing }()
 	}
 	var d net.Dialer
 	raw, err := d.DialContext(ctx, "tcp", c.address)
@@ -112,7 +113,7 @@ func (c *http1) get(ctx context.Context) (*appConn, error) {
 		}
 		return nil, errNotSent
 	}
-	conn := &appConn{of: c, Conn: raw, in: bufio.NewReaderSize(raw, 4<<10)}
+	conn = &appConn{of: c, Conn: raw, in: bufio.NewReaderSize(raw, 4<<10)}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
@@ -121,6 +122,44 @@ func (c *http1) get(ctx context.Context) (*appConn, error) {
 	}
 	c.open[conn] = struct{}{}
 	return conn, nil
+}
+
+// reuse is nil when no idle connection may be used.
+func (c *http1) reuse() (*appConn, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.idle) > 0 {
+		n := len(c.idle) - 1
+		conn := c.idle[n]
+		c.idle[n] = nil
+		c.idle = c.idle[:n]
+		if c.usable(conn) {
+			return conn, nil
+		}
+		c.drop(conn)
+	}
+	if c.closed {
+		return nil, context.Canceled
+	}
+	return nil, nil
+}
+
+// roomFor waits until at most half of the app's backlog is taken, or a connection has
+// become idle. A kernel whose backlog is full resets connections on which requests
+// were sent already, and nothing tells that from an app that breaks them.
+func (c *http1) roomFor(ctx context.Context) (*appConn, error) {
+	for wait := time.Millisecond; ; wait = min(2*wait, 20*time.Millisecond) {
+		conn, err := c.reuse()
+		if conn != nil || err != nil {
+			return conn, err
+		}
+		if waiting, most, known := c.witness.Backlog(); !known || 2*waiting <= most {
+			return nil, nil
+		}
+		if !sleep(ctx, wait) {
+			return nil, ctx.Err()
+		}
+	}
 }
 
 // usable looks at an idle connection and learns from it; c.mu is held.

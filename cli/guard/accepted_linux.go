@@ -15,14 +15,32 @@ import (
 // which does not depend on how many there are; where it cannot be asked, its table
 // is read.
 func accepted(port, from int) (sockets []string) {
-	inode, err := inodeOf(port, from)
+	s, err := askKernel(port, from)
 	if err != nil {
 		return acceptedInTable(port, from)
 	}
-	if inode == 0 {
+	if s.inode == 0 || s.state == tcpListen {
 		return nil
 	}
-	return []string{"socket:[" + strconv.FormatUint(uint64(inode), 10) + "]"}
+	return []string{"socket:[" + strconv.FormatUint(uint64(s.inode), 10) + "]"}
+}
+
+// Backlog is how many connections to a port of 127.0.0.1 nobody has accepted yet, and
+// how many there may be; known is false when the kernel does not say.
+func Backlog(port int) (waiting, most int, known bool) {
+	s, err := askKernel(port, 0)
+	if err != nil || s.state != tcpListen {
+		return 0, 0, false
+	}
+	return int(s.received), int(s.sent), true
+}
+
+// A socket is what the kernel says of one. For one that listens, received is how many
+// connections wait and sent how many may.
+type socket struct {
+	state          byte
+	received, sent uint32
+	inode          uint32 // 0 when no process has it
 }
 
 // The layout of struct inet_diag_req_v2 and inet_diag_msg, behind the header.
@@ -30,16 +48,18 @@ const (
 	diagRequest = unix.SizeofNlMsghdr + 56
 	diagPorts   = unix.SizeofNlMsghdr + 8
 	diagState   = unix.SizeofNlMsghdr + 1
+	diagQueues  = unix.SizeofNlMsghdr + 56
 	diagInode   = unix.SizeofNlMsghdr + 68
 	diagAnswer  = unix.SizeofNlMsghdr + 72
 	tcpListen   = 10
 )
 
-// inodeOf is 0 when there is no such connection.
-func inodeOf(port, from int) (inode uint32, err error) {
+// askKernel finds the socket that has what comes to the port from another: one end of
+// a connection, or who listens.
+func askKernel(port, from int) (s socket, err error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
-		return 0, err
+		return s, err
 	}
 	defer func() { _ = unix.Close(fd) }()
 	q := make([]byte, diagRequest)
@@ -55,23 +75,24 @@ func inodeOf(port, from int) (inode uint32, err error) {
 	copy(q[diagPorts+20:], []byte{127, 0, 0, 1})
 	order.PutUint64(q[diagPorts+40:], ^uint64(0)) // without a cookie
 	if err := unix.Sendto(fd, q, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return 0, err
+		return s, err
 	}
 	answer := make([]byte, 4096)
 	n, _, err := unix.Recvfrom(fd, answer, 0) // it is there: the kernel answers while it is asked
 	if err != nil {
-		return 0, err
+		return s, err
 	}
 	switch {
 	case n >= unix.SizeofNlMsghdr+4 && order.Uint16(answer[4:]) == unix.NLMSG_ERROR:
 		// ENOENT is also the answer of a kernel that has not this question for TCP.
-		return 0, syscall.Errno(-int32(order.Uint32(answer[unix.SizeofNlMsghdr:])))
+		return s, syscall.Errno(-int32(order.Uint32(answer[unix.SizeofNlMsghdr:])))
 	case n < diagAnswer:
-		return 0, unix.EBADMSG
-	case answer[diagState] == tcpListen:
-		return 0, nil
+		return s, unix.EBADMSG
 	}
-	return order.Uint32(answer[diagInode:]), nil
+	return socket{
+		state: answer[diagState], inode: order.Uint32(answer[diagInode:]),
+		received: order.Uint32(answer[diagQueues:]), sent: order.Uint32(answer[diagQueues+4:]),
+	}, nil
 }
 
 func acceptedInTable(port, from int) (sockets []string) {

@@ -42,11 +42,21 @@ func TestAcceptedSockets(t *testing.T) {
 				t.Errorf("%s: %s: got %q, want %q", address, name, got, want)
 			}
 		}
-		if inode, err := inodeOf(port, from); err != nil || "socket:["+strconv.Itoa(int(inode))+"]" != want {
-			t.Errorf("%s: the kernel says %d, %v", address, inode, err)
+		if s, err := askKernel(port, from); err != nil || "socket:["+strconv.Itoa(int(s.inode))+"]" != want {
+			t.Errorf("%s: the kernel says %+v, %v", address, s, err)
 		}
-		if inode, err := inodeOf(port, port); err == nil && inode != 0 {
-			t.Errorf("%s: a connection that does not exist has inode %d", address, inode)
+		if got := accepted(port, port); len(got) != 0 {
+			t.Errorf("%s: a connection that does not exist is %q", address, got)
+		}
+		for n := range 3 {
+			if waiting, most, known := Backlog(port); !known || waiting != n || most < 3 {
+				t.Errorf("%s: the backlog of %d is said to be %d of %d, %v", address, n, waiting, most, known)
+			}
+			waits, err := net.Dial("tcp", "127.0.0.1:"+strconv.Itoa(port))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer waits.Close()
 		}
 	}
 }

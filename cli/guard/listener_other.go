@@ -20,3 +20,6 @@ func (c *Child) Answers(int, int) (lived func() (yes, known bool)) {
 
 // YoungestListener is not known here.
 func (c *Child) YoungestListener(int) (began time.Duration, known bool) { return 0, false }
+
+// Backlog is not known here.
+func Backlog(int) (waiting, most int, known bool) { return 0, 0, false }
