@@ -296,6 +296,9 @@ func (conn *appConn) answer(r *appRequest) (*runtime.Outcome, bool, error) {
 		if res.StatusCode == http.StatusSwitchingProtocols {
 			return unreadable(errors.New("the app switched protocols, which nobody asked for")), false, nil
 		}
+		if res.StatusCode < 100 {
+			return unreadable(fmt.Errorf("%03d is not a status", res.StatusCode)), false, nil
+		}
 		if res.StatusCode < 200 {
 			continue
 		}

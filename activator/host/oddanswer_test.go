@@ -1,6 +1,8 @@
 package host_test
 
 import (
+	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -33,7 +35,11 @@ func TestOddAnswerEndsItsRequestOnly(t *testing.T) {
 			<-app.release
 			ok(w, r)
 		case strings.HasSuffix(r.URL.Path, "/odd"):
-			write(t, w, "HTTP/1.1 200 OK\r\nContent-Length: 2, 3\r\n\r\nok")
+			status := "200 OK"
+			if b, _ := io.ReadAll(r.Body); string(b) == "[3]" {
+				status = "099 Odd" // nothing follows it
+			}
+			write(t, w, "HTTP/1.1 "+status+"\r\nContent-Length: 2, "+map[bool]string{true: "2", false: "3"}[status[0] == '0']+"\r\n\r\nok")
 		default:
 			ok(w, r)
 		}
@@ -44,7 +50,7 @@ func TestOddAnswerEndsItsRequestOnly(t *testing.T) {
 	r.owners.send(slow)
 	wait(t, "start", app.entered)
 	for n := range 3 {
-		odd := actorCall(2+n, "b", "/odd", "[2]")
+		odd := actorCall(2+n, "b", "/odd", fmt.Sprintf("[%d]", 2+n))
 		r.owners.send(odd)
 		if a := wait(t, "answer", r.owners.answers); a.Attempt != odd.Attempt || a.Outcome == nil || a.Outcome.Code != runtime.CodeBadAnswer {
 			t.Fatalf("got %+v", a)
