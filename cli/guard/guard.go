@@ -186,7 +186,7 @@ func reap(out chan<- reaped) {
 
 // ended: the command is gone; what it left behind goes too.
 func (g *guard) ended(ws syscall.WaitStatus) int {
-	g.killAll()
+	g.killAll(true)
 	if g.start.Foreground != 0 {
 		giveTerminal(g.start.Foreground)
 	}
@@ -203,7 +203,7 @@ func (g *guard) finish(reason string, report bool) int {
 	if g.pid == 0 {
 		return 0
 	}
-	status := g.killAll()
+	status := g.killAll(false)
 	if report {
 		reportExit(g.report, g.start.Gateway, g.start.Boot, reason)
 		return exitCode(status)
@@ -215,24 +215,37 @@ func (g *guard) finish(reason string, report bool) int {
 	return exitCode(status)
 }
 
-// killAll returns when nothing of the tree is left, with the end of the
-// command itself when it was still to be seen.
-func (g *guard) killAll() (last syscall.WaitStatus) {
+// killAll returns when nothing of the tree is left, with the end of the command
+// itself unless that was seen before: SIGKILL when nobody can tell.
+func (g *guard) killAll(seen bool) (last syscall.WaitStatus) {
+	last = syscall.WaitStatus(syscall.SIGKILL)
 	gone := false
+	note := func(r reaped) {
+		gone = gone || r.none || (!canReap && r.pid == g.pid)
+		if r.pid == g.pid && !r.status.Stopped() {
+			last, seen = r.status, true
+		}
+	}
 	killTree(os.Getpid(), g.pid, func() bool {
 		for {
 			select {
 			case r := <-g.reaped:
-				gone = gone || r.none || (!canReap && r.pid == g.pid)
-				if r.pid == g.pid {
-					last = r.status
-				}
+				note(r)
 			default:
 				// Adopted gateways are children that stay, so the scan decides as well.
 				return gone || len(descendants(os.Getpid())) == 0
 			}
 		}
 	})
+	// The process table may be empty before the reaper has said what it has seen.
+	for patience := time.After(time.Second); !seen && !gone; {
+		select {
+		case r := <-g.reaped:
+			note(r)
+		case <-patience:
+			return last
+		}
+	}
 	return last
 }
 

@@ -1,0 +1,32 @@
+package guard
+
+import (
+	"os/exec"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestEndThatIsSeenLate: the process table may be empty before the reaper has said
+// how the command ended; what KAR has killed has not ended in order.
+func TestEndThatIsSeenLate(t *testing.T) {
+	c := exec.Command("sleep", "1000")
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	g := &guard{pid: c.Process.Pid, reaped: make(chan reaped, 16)}
+	go func() {
+		_ = c.Wait()
+		time.Sleep(300 * time.Millisecond) // a reaper that has no processor
+		g.reaped <- reaped{pid: c.Process.Pid, status: c.ProcessState.Sys().(syscall.WaitStatus)}
+		g.reaped <- reaped{none: true}
+	}()
+	if got := exitCode(g.killAll(false)); got != 137 {
+		t.Errorf("code %d", got)
+	}
+	g = &guard{pid: c.Process.Pid, reaped: make(chan reaped)}
+	if got := exitCode(g.killAll(false)); got != 137 {
+		t.Errorf("code %d of an end that nobody has seen", got)
+	}
+}
