@@ -103,7 +103,7 @@ func (x *exchange) duration(name string, least time.Duration) (time.Duration, er
 	}
 	d, ok := parseDuration(strings.TrimSpace(values[0]))
 	if !ok || d < least || len(values) > 1 {
-		return 0, runtime.Errorf(runtime.CodeBadRequest, "%s must be a duration such as 30s or 1m30s, or a number of seconds, not %q", name, clip(values[0], 40))
+		return 0, runtime.Errorf(runtime.CodeBadRequest, "%s must be a duration such as 30s or 1m30s, or a number of seconds, and at most a hundred years, not %q", name, clip(values[0], 40))
 	}
 	return d, nil
 }

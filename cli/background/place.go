@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"syscall"
+	"unicode/utf8"
 
 	"github.com/karmesh/kar/runtime"
 )
@@ -46,6 +47,10 @@ func At(dir string, getenv func(string) string) (Place, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return Place{}, runtime.Errorf(runtime.CodeBadConfig, "the state folder %q: %v", dir, err)
+	}
+	if !utf8.ValidString(dir) {
+		// The note about the gateway is JSON, which would name another folder.
+		return Place{}, runtime.Errorf(runtime.CodeBadConfig, "the path of the state folder %q is not UTF-8", dir)
 	}
 	sum := sha256.Sum256([]byte(dir))
 	tag := hex.EncodeToString(sum[:6])
