@@ -99,12 +99,12 @@ func openShared(ctx context.Context, cfg nodeConfig, boot, address string) (_ *b
 	}
 	var handler atomic.Pointer[engine.PeerHandler]
 	peers, err := peer.New(peer.Config{
-		Knocked: func(node string) {
+		Knocked: func(node, address string) {
 			if h := handler.Load(); h != nil {
-				(*h).PeerKnocked(node)
+				(*h).PeerKnocked(node, address)
 			}
 		},
-		Mesh: s.Mesh, Node: boot, Version: cfg.Version, TLS: s.PeerTLS, Logger: log,
+		Mesh: s.Mesh, Node: boot, Address: address, Version: cfg.Version, TLS: s.PeerTLS, Logger: log,
 		Silence: s.Lease / 2, // so that a stopped gateway is found out within its lease
 		Dial:    func(node string) peer.Handshake { return cfg.Keys.DialPeer(node) },
 		Verify:  cfg.Keys.VerifyPeer,

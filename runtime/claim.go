@@ -16,6 +16,8 @@ type header struct {
 	level      int   // 0 means 1
 	changed    uint64
 	floor      uint64 // the log may be cut in front of this record; 0 in logs of before this field
+	node       string // of the claim, which may have been cut
+	address    string
 }
 
 type counter struct {
@@ -40,6 +42,8 @@ func (m *header) fields(c *codec) {
 	c.int(9, &m.level)
 	c.u64(10, &m.changed)
 	c.u64(11, &m.floor)
+	c.str(12, &m.node)
+	c.str(13, &m.address)
 }
 
 // Mark appends a header. It says that the log may be cut in front of the record
@@ -49,7 +53,7 @@ type Mark struct{ Floor uint64 }
 func (in *Mark) decide(c *Core) {
 	h := &header{
 		mesh: c.cfg.Mesh, partitions: c.cfg.Partitions, at: c.now.Wall, level: c.level, changed: c.changed,
-		floor: max(in.Floor, c.floor, c.head, 1),
+		floor: max(in.Floor, c.floor, c.head, 1), node: c.claimNode, address: c.claimAddress,
 	}
 	for p := range c.cfg.Partitions {
 		q := uint16(p)
@@ -81,6 +85,7 @@ func (m *header) floorAt(seq uint64) uint64 {
 
 func (m *header) restore(c *Core, seq uint64) {
 	c.level, c.changed, c.floor = m.level, m.changed, m.floorAt(seq)
+	c.claimNode, c.claimAddress = m.node, m.address
 	for _, x := range m.out {
 		c.outboxTo(x.partition).next = x.n
 	}
@@ -109,7 +114,7 @@ func (m *header) restore(c *Core, seq uint64) {
 // then Own tells whether it counted.
 func (c *Core) Claim(now Now) []byte {
 	c.now = now
-	body := &claimed{node: c.cfg.Node, mesh: c.cfg.Mesh, partitions: c.cfg.Partitions, at: now.Wall}
+	body := &claimed{node: c.cfg.Node, mesh: c.cfg.Mesh, partitions: c.cfg.Partitions, at: now.Wall, address: c.cfg.Address}
 	if c.epoch == 0 && c.supports() > 1 {
 		body.level = c.supports() // nobody has written anything that an older version must read
 	}

@@ -12,6 +12,7 @@ type Config struct {
 	Partition       uint16
 	Partitions      int
 	Node            string // boot id of this gateway
+	Address         string // where other gateways reach it, "" for a mesh of one
 	Lease           int64
 	IDWindow        int64
 	ResultRetention int64
@@ -41,16 +42,18 @@ type Core struct {
 	now Now
 
 	// the fold
-	epoch   uint64
-	owner   uint64
-	seq     uint64
-	sawHead bool
-	skipped uint64 // highest epoch claimed in front of it
-	head    uint64 // position of the header with which the fold began, 0 for the first claim
-	floor   uint64 // up to which record the log may be cut
-	changed uint64 // position of the last record that means something for the store
-	level   int    // of the records that may stand in this log; 0 means 1
-	owned   bool   // this core has applied the log up to its own valid claim
+	epoch uint64
+	owner uint64
+	// Who claimed last, and where it is reached; "" when the log does not say.
+	claimNode, claimAddress string
+	seq                     uint64
+	sawHead                 bool
+	skipped                 uint64 // highest epoch claimed in front of it
+	head                    uint64 // position of the header with which the fold began, 0 for the first claim
+	floor                   uint64 // up to which record the log may be cut
+	changed                 uint64 // position of the last record that means something for the store
+	level                   int    // of the records that may stand in this log; 0 means 1
+	owned                   bool   // this core has applied the log up to its own valid claim
 
 	entries   map[ID]*entry
 	homes     map[ID]*homeEntry

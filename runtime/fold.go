@@ -42,6 +42,7 @@ func (c *Core) Fold(b []byte) (valid bool, err error) {
 			c.level = body.level
 		}
 		c.epoch, c.owner, c.sawHead = r.Epoch, r.Owner, true
+		c.claimNode, c.claimAddress = body.node, body.address
 		c.seq++
 		c.owned = false
 		return true, nil

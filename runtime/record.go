@@ -654,6 +654,7 @@ type claimed struct {
 	partitions int
 	at         int64
 	level      int // of a log that begins with this claim; 0 means 1
+	address    string
 }
 
 func (m *claimed) fields(c *codec) {
@@ -662,4 +663,5 @@ func (m *claimed) fields(c *codec) {
 	c.int(3, &m.partitions)
 	c.i64(4, &m.at)
 	c.int(5, &m.level)
+	c.str(6, &m.address)
 }

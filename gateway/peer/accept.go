@@ -21,6 +21,9 @@ const (
 	protocolHeader = "Kar-Protocol"
 	versionHeader  = "Kar-Version"
 	toHeader       = "Kar-Gateway"
+	// addressHeader is where the dialler is reached. Nothing proves it: who dials
+	// that address finds out.
+	addressHeader = "Kar-Address"
 	// nodeHeader is the boot id of who speaks: of the dialler only where there is
 	// no proof, of a gateway that refuses because another one is meant.
 	nodeHeader = "Kar-Node"
@@ -31,6 +34,7 @@ type hello struct {
 	protocol int
 	version  string
 	to       string
+	address  string
 }
 
 func (x hello) put(h http.Header) {
@@ -38,6 +42,9 @@ func (x hello) put(h http.Header) {
 	h.Set(protocolHeader, strconv.Itoa(x.protocol))
 	h.Set(versionHeader, x.version)
 	h.Set(toHeader, x.to)
+	if x.address != "" {
+		h.Set(addressHeader, x.address)
+	}
 }
 
 // ServeHTTP is the accepting end of the upgrade; it returns when the stream has ended.
@@ -68,7 +75,9 @@ func (p *Peers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_ = conn.Close()
 		return
 	}
-	p.accept(newStream(p, node, conn, early))
+	s := newStream(p, node, conn, early)
+	s.address = r.Header.Get(addressHeader)
+	p.accept(s)
 }
 
 // admit says who dials. The order matters: another mesh is told apart from a
@@ -164,7 +173,7 @@ func (p *Peers) accept(s *stream) {
 		old.fail(errReplaced)
 	}
 	if m == nil && p.cfg.Knocked != nil {
-		p.cfg.Knocked(s.node)
+		p.cfg.Knocked(s.node, s.address)
 	}
 	err := s.run(func(f *frame) error { return s.serve(f, handler) })
 	p.mu.Lock()

@@ -235,7 +235,7 @@ func (p *Peers) upgrade(ctx context.Context, node string, u *url.URL, conn net.C
 		}
 		req.Header.Set("Connection", "Upgrade")
 		req.Header.Set("Upgrade", upgradeTo)
-		hello{p.cfg.Mesh, protocol, p.cfg.Version, node}.put(req.Header)
+		hello{p.cfg.Mesh, protocol, p.cfg.Version, node, p.cfg.Address}.put(req.Header)
 		proof.Sign(req)
 		if err := req.Write(conn); err != nil {
 			return nil, err

@@ -69,8 +69,8 @@ func (n *node) called(s string) {
 	n.all = append(n.all, s)
 }
 
-func (n *node) PeerUp(node string) { n.called("up " + node) }
-func (n *node) PeerKnocked(string) {}
+func (n *node) PeerUp(node string)         { n.called("up " + node) }
+func (n *node) PeerKnocked(string, string) {}
 
 func (n *node) PeerDown(node string, dead bool) {
 	n.called(map[bool]string{false: "down ", true: "dead "}[dead] + node)
@@ -664,11 +664,13 @@ func TestBothSeeEveryBreak(t *testing.T) {
 // TestOneSidedListIsNoStream, and says so.
 func TestOneSidedListIsNoStream(t *testing.T) {
 	leaks(t)
-	quick := func(c *Config, _ *httptest.Server) { c.Silence = 100 * time.Millisecond }
+	quick := func(c *Config, _ *httptest.Server) { c.Silence, c.Address = 100*time.Millisecond, "http://here" }
 	knocks := make(chan string, 100)
-	a, b := start(t, "a", quick), start(t, "b", quick, func(c *Config, _ *httptest.Server) { c.Knocked = func(node string) { knocks <- node } })
+	a, b := start(t, "a", quick), start(t, "b", quick, func(c *Config, _ *httptest.Server) {
+		c.Knocked = func(node, address string) { knocks <- node + " " + address }
+	})
 	a.Connect([]kar.Member{b.member()})
-	if k := <-knocks; k != "a" {
+	if k := <-knocks; k != "a http://here" {
 		t.Error(k)
 	}
 	eventually(t, "a says why", func() bool { return strings.Contains(a.logged(), "does not dial this one") })
@@ -872,7 +874,7 @@ func TestPlainRequestsAreRefused(t *testing.T) {
 		r.Header.Set("Connection", "Upgrade")
 		r.Header.Set("Upgrade", upgradeTo)
 		r.Header.Set(nodeHeader, "x")
-		hello{"m", protocol, "v", "b"}.put(r.Header)
+		hello{"m", protocol, "v", "b", ""}.put(r.Header)
 		change(r.Header)
 		resp, err := http.DefaultClient.Do(r)
 		if err != nil {
@@ -886,7 +888,7 @@ func TestPlainRequestsAreRefused(t *testing.T) {
 	w := httptest.NewRecorder()
 	r := httptest.NewRequest(http.MethodPost, Path, nil) // from 192.0.2.1
 	r.Header.Set("Upgrade", upgradeTo)
-	hello{"m", protocol, "v", "b"}.put(r.Header)
+	hello{"m", protocol, "v", "b", ""}.put(r.Header)
 	b.ServeHTTP(w, r)
 	if w.Code != http.StatusUnauthorized {
 		t.Errorf("from another machine, without a proof: %d", w.Code)

@@ -21,6 +21,7 @@ const Path = "/kar/peer"
 type Config struct {
 	Mesh    string
 	Node    string // boot id of this gateway
+	Address string // where the others reach this one
 	Version string
 	// Dial begins the proof to another gateway that this one, node, is of the
 	// mesh; nil for none.
@@ -30,8 +31,9 @@ type Config struct {
 	// in everybody who comes over the loopback interface, and nobody else.
 	Verify func(w http.ResponseWriter, r *http.Request, us string) (node string, err error)
 	// Knocked, when not nil, hears of gateways of the mesh that dial this one and
-	// are not in its list: there may be a newer list. It does not block.
-	Knocked func(node string)
+	// are not in its list, and the address that they say they have: there may be a
+	// newer list, or none that both can read. It does not block.
+	Knocked func(node, address string)
 	// TLS for addresses with https; nil means the system's authorities.
 	TLS *tls.Config
 	// Silence is how long a stream may be silent before it is broken; it must be

@@ -41,12 +41,14 @@ const (
 // A stream is one connection, at either end, and half of what is called a
 // stream elsewhere. The dialler asks, tells and cancels; the other end answers.
 type stream struct {
-	node   string // at the other end
-	conn   net.Conn
-	in     *bufio.Reader
-	format frames
-	cfg    *Config
-	counts *counters
+	node string // at the other end
+	// address of the other end as it says, when it has dialled
+	address string
+	conn    net.Conn
+	in      *bufio.Reader
+	format  frames
+	cfg     *Config
+	counts  *counters
 
 	mu      sync.Mutex
 	out     []byte // frames that wait

@@ -13,15 +13,16 @@ import (
 func (o *ownerLoop) list(ctx context.Context) {
 	m, s := o.m, o.m.cfg.Shared
 	o.mu.Lock()
-	leaving := o.leaving || o.unfit != nil
+	me := o.meLocked()
 	o.mu.Unlock()
-	me := runtime.Member{Node: m.cfg.Node, Address: s.Address, Version: s.Version, Level: m.cfg.Level, Leaving: leaving, Owns: m.dir.ofNode(m.cfg.Node)}
+	me.Owns = m.dir.ofNode(m.cfg.Node)
 	ask, cancel := context.WithTimeout(ctx, s.Lease)
 	defer cancel()
 	members, err := s.Members.Announce(ask, me, s.Lease)
 	if err != nil {
 		if ctx.Err() == nil {
 			o.trouble.say(m.cfg.Logger, "the list of gateways cannot be read", err)
+			defer m.acquaint()
 		}
 		o.mu.Lock()
 		if o.failing.IsZero() || o.paused {
@@ -36,41 +37,21 @@ func (o *ownerLoop) list(ctx context.Context) {
 	}
 	o.trouble.over(m.cfg.Logger, "the list of gateways can be read again")
 	o.mu.Lock()
+	now := time.Now()
 	for _, x := range o.members { // whoever answers is alive, whatever the list says
-		if o.up[x.Node] && !x.Leaving && !contains(members, x.Node) {
-			members = append(members, x)
+		if o.up[x.Node] && !contains(members, x.Node) {
+			o.heard[x.Node] = acquaintance{x, now}
 		}
 	}
-	now := time.Now()
 	o.members, o.failing, o.paused, o.listed = slices.Clone(members), time.Time{}, false, true
 	if errors.Is(o.unfit, errUnlisted) {
 		o.unfit = nil
 	}
-	for node := range o.since {
-		if !contains(members, node) {
-			delete(o.since, node)
-		}
-	}
-	for i := range members {
-		if _, known := o.since[members[i].Node]; !known {
-			o.since[members[i].Node] = now
-		}
-	}
-	for node := range o.dead {
-		if !contains(members, node) && len(m.dir.ofNode(node)) == 0 {
-			delete(o.dead, node)
-		}
-	}
 	o.mu.Unlock()
-	m.peers.Connect(members)
+	m.acquaint()
 	m.tellGateways()
-	for _, x := range members {
-		o.mu.Lock()
-		up := o.up[x.Node]
-		o.mu.Unlock()
-		if x.Node != m.cfg.Node && !up { // who has a stream says it there, and later
-			m.learn(x.Node, x.Owns)
-		}
+	for i := range members {
+		m.learnOf(&members[i])
 	}
 	o.nudge()
 }
@@ -92,7 +73,7 @@ func contains(members []runtime.Member, node string) bool {
 }
 
 // live are the members that are alive: listed with a valid lease, or answering
-// here, and not certainly gone.
+// here or to a gateway that answers here, and not certainly gone.
 func (o *ownerLoop) live() (live []runtime.Member, complete bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -103,12 +84,16 @@ func (o *ownerLoop) liveLocked() (live []runtime.Member, complete bool) {
 	// While the list cannot be read, whoever answers is alive.
 	fresh := o.failing.IsZero() || time.Since(o.failing) < o.m.cfg.Shared.Lease
 	complete = true
-	for _, x := range o.members {
+	if o.members == nil {
+		return nil, false
+	}
+	for _, x := range o.knownLocked() {
 		me := x.Node == o.m.cfg.Node
 		if me {
 			x.Leaving = o.leaving || o.unfit != nil
 		}
-		if !me && (o.isDead(x.Node) || !fresh && !o.up[x.Node]) {
+		listed := fresh && contains(o.members, x.Node)
+		if !me && (o.isDead(x.Node) || !listed && !o.up[x.Node] && !o.vouchedLocked(x.Node)) {
 			continue
 		}
 		live = append(live, x)
@@ -122,7 +107,7 @@ func (o *ownerLoop) liveLocked() (live []runtime.Member, complete bool) {
 // its lease must have run out is not: its address leads somewhere else.
 func (o *ownerLoop) isDead(node string) bool {
 	at, found := o.dead[node]
-	if found && contains(o.members, node) && time.Since(at) > o.m.cfg.Shared.Lease+o.m.cfg.Shared.Lease/2 {
+	if found && (contains(o.members, node) || o.vouchedLocked(node)) && time.Since(at) > o.m.cfg.Shared.Lease+o.m.cfg.Shared.Lease/2 {
 		return false
 	}
 	return found

@@ -37,12 +37,19 @@ type ownerLoop struct {
 	unfit       error                // why this gateway should own nothing now, nil when it may
 
 	settled atomic.Bool
-	doubts  map[uint16]doubt
-	shown   []string // the addresses that attached hosts were told last
+	// Of claims by gateways that may live.
+	doubts map[uint16]doubt
+	ousted map[uint16]bool // lost to a claim, and not looked at by whose
+	losses map[uint16]loss
+
+	heard map[string]acquaintance     // gateways that are not in the list, by their own word or their claims
+	vouch map[string][]runtime.Member // those with a stream to a gateway that has one to this
+	shown []string                    // the addresses that attached hosts were told last
 
 	trouble trouble // with the list
 
-	telling sync.Mutex // orders the notes about what is owned
+	telling    sync.Mutex // orders the notes about what is owned
+	connecting sync.Mutex // orders what the streams are told of who is known
 
 	turn  int           // of the loop: which partition is tried next for all
 	slots chan struct{} // bounds how many partitions are read at a time
@@ -56,7 +63,7 @@ const takeAtOnce = 8
 func newOwnerLoop(m *Mesh) *ownerLoop {
 	return &ownerLoop{
 		m: m, wake: make(chan struct{}, 1), relist: make(chan struct{}, 1), up: map[string]bool{}, dead: map[string]time.Time{}, told: map[string]bool{},
-		taking: map[uint16]string{}, since: map[string]time.Time{}, busy: map[uint16]bool{}, doubts: map[uint16]doubt{}, away: map[uint16]time.Time{}, slots: make(chan struct{}, takeAtOnce),
+		taking: map[uint16]string{}, since: map[string]time.Time{}, busy: map[uint16]bool{}, doubts: map[uint16]doubt{}, ousted: map[uint16]bool{}, losses: map[uint16]loss{}, heard: map[string]acquaintance{}, vouch: map[string][]runtime.Member{}, away: map[uint16]time.Time{}, slots: make(chan struct{}, takeAtOnce),
 	}
 }
 

@@ -605,6 +605,7 @@ func (p *partition) deposed() {
 	}
 	o.mu.Lock()
 	o.lost++
+	o.ousted[p.n] = true
 	listed := o.listed
 	o.mu.Unlock()
 	if !listed {

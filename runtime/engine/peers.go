@@ -40,8 +40,9 @@ type PeerHandler interface {
 	// other end listens at its address any more, which is a reason to try what it
 	// owned, and no proof that its process has ended.
 	PeerDown(node string, dead bool)
-	// PeerKnocked says that a gateway dials this one that Connect was not told of.
-	PeerKnocked(node string)
+	// PeerKnocked says that a gateway dials this one that Connect was not told of,
+	// and at which address it can be reached, if it says so.
+	PeerKnocked(node, address string)
 }
 
 // An Op is a question to the owner of a partition. One of the fields below ID is set.
@@ -131,6 +132,11 @@ type OwnsNote struct {
 	// Claiming are partitions that it is about to own: nobody else need try.
 	Claiming []uint16
 	Leaving  bool
+	// Self is the sender as it would stand in the list, without what it owns.
+	Self *runtime.Member
+	// Knows are the gateways to which the sender's streams stand: who hears from
+	// the sender knows that they live, whatever the list says.
+	Knows []runtime.Member
 }
 
 // InputNote is an input for another partition.

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"maps"
 	"time"
 
 	"github.com/karmesh/kar/runtime"
@@ -130,7 +131,18 @@ func (m *Mesh) heardOwns(from string, n *OwnsNote) {
 			o.members[i].Leaving = n.Leaving
 		}
 	}
+	if a, known := o.heard[from]; known && n.Self != nil && n.Self.Node == from {
+		a.Member = *n.Self
+		o.heard[from] = a
+	}
+	news := o.vouchesLocked(from, n.Knows)
 	o.mu.Unlock()
+	if news {
+		m.acquaint()
+	}
+	for i := range n.Knows {
+		m.learnOf(&n.Knows[i])
+	}
 	has := map[uint16]bool{}
 	for _, e := range n.Partitions {
 		has[e.Partition] = true
@@ -213,6 +225,7 @@ func (m *Mesh) PeerUp(node string) {
 	o.mu.Lock()
 	o.up[node] = true
 	delete(o.dead, node)
+	maps.DeleteFunc(o.losses, func(_ uint16, l loss) bool { return l.to == node }) // it can be asked
 	o.mu.Unlock()
 	m.tellOwns(node)
 	m.introduce(node)
@@ -225,6 +238,11 @@ func (m *Mesh) PeerDown(node string, dead bool) {
 	o.mu.Lock()
 	delete(o.up, node)
 	delete(o.told, node)
+	delete(o.vouch, node)
+	if a, known := o.heard[node]; known {
+		a.at = time.Now() // it is looked for a while
+		o.heard[node] = a
+	}
 	for p, by := range o.taking {
 		if by == node {
 			delete(o.taking, p)
@@ -239,9 +257,10 @@ func (m *Mesh) PeerDown(node string, dead bool) {
 	o.nudge()
 }
 
-// PeerKnocked takes the news that a gateway dials that is not in the list:
-// there may be a newer list.
-func (m *Mesh) PeerKnocked(string) {
+// PeerKnocked takes the news that a gateway dials that is not in the list: it
+// may be in a newer one, or one of the two cannot read it.
+func (m *Mesh) PeerKnocked(node, address string) {
+	m.meet(runtime.Member{Node: node, Address: address})
 	select {
 	case m.owned.relist <- struct{}{}:
 	default:

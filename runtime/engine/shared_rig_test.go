@@ -341,6 +341,9 @@ func (p *memPeers) Connect(members []runtime.Member) {
 		p.net.mu.Unlock()
 		if !was {
 			p.queue(func() { p.h.PeerUp(m.Node) })
+			if to := p.net.link(p.me, m.Node); to != nil {
+				to.queue(func() { to.h.PeerKnocked(p.me, "http://"+p.me) })
+			}
 		}
 	}
 }

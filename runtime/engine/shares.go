@@ -149,7 +149,7 @@ func (m *Mesh) Members() []GatewayInfo {
 	}
 	live, _ := m.owned.live()
 	m.owned.mu.Lock()
-	members := slices.Clone(m.owned.members)
+	members := m.owned.knownLocked()
 	m.owned.mu.Unlock()
 	list := []GatewayInfo{}
 	for i := range members {

@@ -29,6 +29,9 @@ func (o *ownerLoop) plan(p uint16) plan {
 	if len(live) > 0 && !o.paused && !o.leaving && o.unfit == nil {
 		x.step = runtime.NextOwnershipStep(&v)
 	}
+	if d := o.doubts[p]; x.step == runtime.OwnershipClaim && time.Now().Before(d.until) && !o.isDead(d.node) {
+		x.step = runtime.OwnershipKeep
+	}
 	return x
 }
 
@@ -140,7 +143,7 @@ func (o *ownerLoop) take(ctx context.Context, n uint16, x plan, free func()) err
 			return err
 		}
 	}
-	if x.step == runtime.OwnershipClaim && o.doubt(n, x.own.epoch, t.core.Epoch()) {
+	if x.step == runtime.OwnershipClaim && o.doubt(n, x.own.epoch, t.core) {
 		return errDeposed
 	}
 	if x.step == runtime.OwnershipAsk {
@@ -173,29 +176,6 @@ func (o *ownerLoop) take(ctx context.Context, n uint16, x plan, free func()) err
 		o.m.cfg.Logger.Debug("partition taken", "partition", n, "epoch", t.core.Epoch(), "in", time.Since(began).Round(time.Millisecond))
 	}
 	return begun
-}
-
-// doubt tells that somebody has claimed a partition since the owner that this
-// node knows of, who may live: it is left alone until the list and the notes
-// have had time to say who that is.
-func (o *ownerLoop) doubt(p uint16, known, found uint64) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if known == 0 || found <= known {
-		delete(o.doubts, p)
-		return false
-	}
-	d, again := o.doubts[p]
-	if !again || d.epoch != found {
-		o.doubts[p] = doubt{found, time.Now()}
-		return true
-	}
-	return time.Since(d.since) < o.m.cfg.Shared.Lease
-}
-
-type doubt struct {
-	epoch uint64
-	since time.Time
 }
 
 // errUnlisted keeps a gateway that has never read the list of gateways, because

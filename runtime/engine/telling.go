@@ -45,7 +45,8 @@ func (m *Mesh) tellOwns(nodes ...string) {
 func (m *Mesh) ownsNote() *Note {
 	o := m.owned
 	o.mu.Lock()
-	n := &OwnsNote{Leaving: o.leaving || o.unfit != nil}
+	me := o.meLocked()
+	n := &OwnsNote{Leaving: me.Leaving, Self: &me, Knows: o.answeringLocked()}
 	for p, claiming := range o.busy {
 		if claiming {
 			n.Claiming = append(n.Claiming, p)
@@ -53,6 +54,9 @@ func (m *Mesh) ownsNote() *Note {
 	}
 	o.mu.Unlock()
 	n.Partitions = m.dir.ofNode(m.cfg.Node)
+	for i := range n.Knows {
+		n.Knows[i].Owns = m.dir.ofNode(n.Knows[i].Node)
+	}
 	return &Note{Owns: n}
 }
 

@@ -45,8 +45,12 @@ const storePatience = 2 * time.Second
 
 func (p *partition) newTerm() *term {
 	cfg := p.m.cfg
+	address := ""
+	if cfg.Shared != nil {
+		address = cfg.Shared.Address
+	}
 	return &term{p: p, share: share{of: &p.m.memory}, places: &places{}, core: runtime.New(runtime.Config{
-		Mesh: cfg.Mesh, Partition: p.n, Partitions: cfg.Partitions, Node: cfg.Node + "/" + NewBoot()[:8],
+		Mesh: cfg.Mesh, Partition: p.n, Partitions: cfg.Partitions, Node: cfg.Node + "/" + NewBoot()[:8], Address: address,
 		Lease: cfg.Lease.Milliseconds(), IDWindow: cfg.IDWindow.Milliseconds(), ResultRetention: cfg.ResultRetention.Milliseconds(),
 		BodyLimit: cfg.BodyLimit, MailboxLimit: cfg.MailboxLimit, MaxAttempts: cfg.MaxAttempts, OutcomeBytes: cfg.outcomeBytes(), WorkBytes: cfg.WorkBytes,
 		HostLimit: cfg.HostLimit, HostBytes: cfg.HostBytes, Level: cfg.Level, RecordLimit: p.recordLimit(),
