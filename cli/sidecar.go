@@ -238,7 +238,7 @@ func (s *sidecar) feedGuard(child *guard.Child) {
 // Freeze, Thaw and Kill are what the host asks of the guard.
 func (s *sidecar) Freeze() {
 	if c := s.running(); c != nil {
-		s.log.Warn("no gateway has answered for the length of a lease; the component is stopped until one does")
+		s.log.Warn("the lease has run out for work in the component; it is stopped until the owners of that work answer")
 		c.Freeze()
 	}
 }

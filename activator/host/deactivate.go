@@ -65,10 +65,20 @@ func (h *Host) end(e *ending) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	defer delete(h.ending, e.m.Actor)
-	for h.calls[e.m.Actor] > 0 {
+	for {
+		var settled chan struct{}
+		inst := h.instances[e.m.Actor]
+		own := inst != nil && inst.state == deactivating // begun by the host
+		if own {
+			settled = inst.settled
+		}
+		if h.calls[e.m.Actor] == 0 && (!own || isClosed(settled)) {
+			break
+		}
 		h.mu.Unlock()
 		select {
 		case <-e.quiet:
+		case <-settled:
 		case <-h.ctx.Done():
 		}
 		h.mu.Lock()
@@ -88,19 +98,37 @@ func (h *Host) end(e *ending) {
 	if inst.state != active {
 		return
 	}
+	if h.quit(inst) == nil {
+		h.send(&tunnel.Deactivated{Actor: inst.actor, Partition: inst.partition})
+	}
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// quit tells the app that an active instance ends, and takes it out of the table
+// when the app has answered; h.mu is held, but not while the app is asked.
+func (h *Host) quit(inst *instance) error {
 	inst.state, inst.settled = deactivating, make(chan struct{})
 	defer close(inst.settled)
 	h.mu.Unlock()
 	o, err := h.request(&appRequest{method: http.MethodDelete, path: actorPath(inst.actor)}, inst)
 	h.mu.Lock()
 	if err != nil && !errors.Is(err, errStopped) {
-		return
+		return err
 	}
 	if err == nil && o.Status >= 400 {
 		h.cfg.Logger.Warn("the app answered the deactivation of an actor with an error", "type", inst.actor.Type, "id", inst.actor.ID, "status", o.Status)
 	}
-	if inst.state != gone {
-		h.remove(inst)
-		h.send(&tunnel.Deactivated{Actor: inst.actor, Partition: inst.partition})
+	if inst.state == gone { // the app was found anew, which was told
+		return errStopped
 	}
+	h.remove(inst)
+	return nil
 }

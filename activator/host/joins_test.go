@@ -223,10 +223,17 @@ func silent(partitions ...uint16) func() ([]uint16, bool) {
 	return func() ([]uint16, bool) { return partitions, false }
 }
 
-// TestLeaseOfOnePartition: only work and instances in a silent partition freeze.
+// TestLeaseOfOnePartition: only work in a silent partition freezes.
 func TestLeaseOfOnePartition(t *testing.T) {
 	t.Parallel()
-	app := newScriptApp(ok)
+	entered, release := make(chan struct{}), make(chan struct{})
+	app := newScriptApp(func(w http.ResponseWriter, q *http.Request) {
+		if q.Header.Get("Kar-Request-Id") == id(4).String() {
+			close(entered)
+			<-release
+		}
+		ok(w, q)
+	})
 	r := start(t, app, shortLease, fourPartitions)
 	wait(t, "join", r.owners.ups)
 	r.owners.send(callIn(2, 1, "/m", "[]"))
@@ -251,7 +258,11 @@ func TestLeaseOfOnePartition(t *testing.T) {
 		t.Errorf("got %v", a.Attempt)
 	}
 
-	// Now it holds something in partition 1.
+	// Now something of partition 1 runs.
+	runs := callIn(1, 4, "/m", "[4]")
+	runs.Epoch = 6
+	r.owners.send(runs)
+	wait(t, "run", entered)
 	r.owners.setBeat(silent(1, 3))
 	if got := wait(t, "freeze", r.guard.did); got != "freeze" {
 		t.Fatal(got)
@@ -266,6 +277,8 @@ func TestLeaseOfOnePartition(t *testing.T) {
 	if a := wait(t, "answer after the thaw", r.owners.answers); body(a.Outcome) != "200 [3]" {
 		t.Errorf("got %s", body(a.Outcome))
 	}
+	close(release)
+	wait(t, "answer of what ran meanwhile", r.owners.answers)
 	none(t, "act", r.guard.did, 400*time.Millisecond)
 }
 

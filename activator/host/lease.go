@@ -18,6 +18,8 @@ type leaseState struct {
 	next   time.Duration // boot time of the next beat
 	// answered is the boot time of the last answer, whatever it said.
 	answered time.Duration
+	heard    time.Duration // the latest [partition.kept]
+	easing   int           // goroutines that deactivate actors of silent owners
 }
 
 type sentBeat struct {
@@ -37,6 +39,7 @@ func (h *Host) beginLease(joined time.Duration) {
 	for _, p := range h.parts {
 		p.kept = joined
 	}
+	l.heard = joined
 }
 
 // beat sends a sign of life; h.mu is held.
@@ -85,6 +88,7 @@ func (h *Host) kept(m *tunnel.BeatAnswer) {
 	for n, p := range h.parts {
 		if !silent[uint16(n)] {
 			p.kept = max(p.kept, at)
+			l.heard = max(l.heard, at)
 		}
 	}
 	h.checkLease()
@@ -123,15 +127,18 @@ func (h *Host) checkLease() {
 	if !l.begun || h.exited {
 		return
 	}
+	h.ease()
 	now := tunnel.BootTime()
-	over := slices.IndexFunc(h.parts, func(p *partition) bool { return p.held() && now-p.kept > h.lease })
+	over := slices.IndexFunc(h.parts, func(p *partition) bool { return p.held() && h.leaseStep(p, now) == runtime.LeaseOver })
 	switch {
 	case over >= 0 && h.another != "":
 		h.abandon()
 		return
 	case over >= 0 && !l.frozen:
 		l.frozen = true
-		h.cfg.Logger.Warn("the lease ran out, the app is frozen until the owners answer", "lease", h.lease, "partition", over)
+		p := h.parts[over]
+		h.cfg.Logger.Warn("the owner of a partition has not been heard for the length of a lease, and work of it runs here: the app is frozen until it answers",
+			"lease", h.lease, "partition", over, "running", p.running, "actors", len(p.instances), "othersAnswer", now-l.heard <= h.lease)
 		if h.cfg.Guard != nil {
 			h.cfg.Guard.Freeze()
 		}
@@ -150,7 +157,7 @@ func (h *Host) checkLease() {
 	rest := h.late[:0]
 	for _, m := range h.late {
 		p := h.parts.at(m.Attempt.Partition)
-		if now-p.kept > h.lease {
+		if h.leaseStep(p, now) != runtime.LeaseHolds {
 			rest = append(rest, m)
 			continue
 		}
@@ -176,7 +183,7 @@ func (h *Host) checkGateway() {
 // mayStart tells whether the lease of a partition allows more of its work; h.mu
 // is held. That an owner has sent it is no proof that it still is the owner.
 func (h *Host) mayStart(n uint16) bool {
-	return !h.leaseInfo.frozen && tunnel.BootTime()-h.parts.at(n).kept <= h.lease
+	return !h.leaseInfo.frozen && h.leaseStep(h.parts.at(n), tunnel.BootTime()) == runtime.LeaseHolds
 }
 
 // active are the actors that are active here.
