@@ -125,6 +125,7 @@ type actorEntry struct {
 	parked       bool
 	urgent       bool   // running work waits for it, while parked
 	parkTurn     uint64 // of its last parking
+	parkHost     string // and where it was placed then
 }
 
 type zombie struct {
@@ -262,8 +263,9 @@ type idleActor struct {
 type reminderEntry struct {
 	node
 	Reminder
-	firing ID // the request of the last firing while it is unfinished
-	index  int
+	firing  ID // the request of the last firing while it is unfinished
+	index   int
+	leaving bool // memory: it is being deleted
 }
 
 // A groupEntry is one cursor in a topic and the subscriptions that share it.

@@ -3,6 +3,7 @@ package runtime
 import (
 	"fmt"
 	"testing"
+	"time"
 )
 
 // All reminders of an actor are deleted in pieces, with the firings of them that wait.
@@ -48,5 +49,61 @@ func TestManyRemindersAreDeleted(t *testing.T) {
 	few, many := min(deleted(1000), deleted(1000), deleted(1000)), min(deleted(20_000), deleted(20_000))
 	if many > growth*few {
 		t.Errorf("the longest step takes %d µs for 1,000 reminders, %d for 20,000", few/1000, many/1000)
+	}
+}
+
+// What is being deleted fires no more, also when its time comes before its turn, and
+// a small deletion does not wait for a large one.
+func TestDeletedRemindersFireNoMore(t *testing.T) {
+	b := newBench(t, Config{})
+	a, other := Actor{"dp", "A", "x"}, Actor{"other", "A", "x"}
+	for i := range 4 * forgetPiece {
+		b.step(&SetReminder{Reminder: Reminder{Actor: a, ID: fmt.Sprintf("%06d", i), Path: "/tick", Due: b.now.Wall + 1000}})
+	}
+	b.step(&SetReminder{Reminder: Reminder{Actor: other, ID: "r", Path: "/tick", Due: b.now.Wall + 1000}})
+	effects := b.step(&CancelReminders{Actor: a, Waiter: "all"})
+	for _, e := range effects {
+		if e.Waiter == "all" {
+			t.Fatal("nothing is left to be done in pieces")
+		}
+	}
+	told := false
+	for _, e := range b.step(&CancelReminders{Actor: other, ID: "r", Waiter: "one"}) {
+		told = told || e.Waiter == "one" && e.Value == 1
+	}
+	if !told {
+		t.Error("one reminder is deleted after the many of another app")
+	}
+	b.now.Wall += 2000
+	b.now.Mono += 2000
+	for len(b.c.forgettings) > 0 {
+		if b.c.Due(b.now) != 0 {
+			t.Error("the next piece waits for a tick")
+		}
+		b.step(&Tick{})
+	}
+	b.step(&Tick{})
+	if len(b.c.entries) > 0 || len(b.c.reminders) > 0 {
+		t.Errorf("%d firings and %d reminders are left", len(b.c.entries), len(b.c.reminders[a]))
+	}
+}
+
+// What is kept in each trim grows no younger by that.
+func TestPastsAreForgottenOverTrims(t *testing.T) {
+	b := newBench(t, Config{})
+	b.host("h1")
+	e := b.submit(Request{Target: Target{App: "dp", Type: "A", ID: "x"}})
+	b.answer(e, nil)
+	b.answer(e, &Outcome{Status: 200})
+	if len(b.c.pasts) != 1 {
+		t.Fatal("nothing to be forgotten")
+	}
+	for range 2 * b.c.cfg.IDWindow / 60_000 {
+		b.pass(time.Minute)
+		b.step(&Mark{})
+		b.step(&Keep{Before: b.c.Seq(), Limit: 1000})
+	}
+	if len(b.c.pasts)+len(b.c.oldPasts.es) > 0 {
+		t.Error("an attempt that was replaced is remembered for ever")
 	}
 }

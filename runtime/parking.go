@@ -5,13 +5,14 @@ import "slices"
 // parking holds what waits for a host of one component. An actor waits as a
 // whole; a service request waits by itself. Entries, not goroutines.
 type parking struct {
-	requests line                  // of a service: not started, or due for their next attempt
-	awaited  line                  // the same, by running work: they go first
-	suspects line                  // due for their next attempt, which waits for its turn among suspects
-	resting  int                   // interrupted requests of a service that are not due
-	actors   map[Actor]*actorEntry // that have work and no host that takes it
-	urgent   []parkedActor         // of those the ones that running work waits for, in order: no host is too full for them
-	order    []parkedActor         // the others
+	requests line                     // of a service: not started, or due for their next attempt
+	awaited  line                     // the same, by running work: they go first
+	suspects line                     // due for their next attempt, which waits for its turn among suspects
+	resting  int                      // interrupted requests of a service that are not due
+	actors   map[Actor]*actorEntry    // that have work and no host that takes it
+	urgent   []parkedActor            // of those the ones that running work waits for, in order: no host is too full for them
+	order    []parkedActor            // of the others those without a place
+	byHost   map[string][]parkedActor // and those whose own host is full
 	dirty    bool
 	since    int64 // monotonic ms
 }
@@ -29,7 +30,7 @@ func (p *parking) waits(x parkedActor) bool {
 func (c *Core) parking(comp component) *parking {
 	p := c.parked[comp]
 	if p == nil {
-		p = &parking{suspects: line{byTurn: true}, actors: map[Actor]*actorEntry{}, since: c.now.Mono}
+		p = &parking{suspects: line{byTurn: true}, actors: map[Actor]*actorEntry{}, byHost: map[string][]parkedActor{}, since: c.now.Mono}
 		c.parked[comp] = p
 	}
 	return p
@@ -129,7 +130,7 @@ func (c *Core) pumpParked(comp component) {
 			c.start(e, h) // takes it out of p.requests
 		}
 		c.pumpSuspects(p)
-		c.wakeParked(p)
+		c.wakeParked(comp, p)
 		if c.budget <= 0 && !p.empty() {
 			c.touchParked(comp)
 		}
@@ -137,21 +138,28 @@ func (c *Core) pumpParked(comp component) {
 	c.dropParking(comp, p)
 }
 
-// wakeMisses bounds how many parked actors one wake-up finds still without a host.
-const wakeMisses = 64
-
 // wakeParked lets parked actors try again, the urgent ones first, then the longest
-// waiting. Of the others one that has no place and has to park again ends it: all
-// hosts are full. One whose own host is full does not hold up the others.
-func (c *Core) wakeParked(p *parking) {
-	c.wakeSome(p, &p.urgent, false)
-	c.wakeSome(p, &p.order, true)
+// waiting. Of the others one that has to park again ends it for those of its host,
+// or for all without a place: there is no room.
+func (c *Core) wakeParked(comp component, p *parking) {
+	p.urgent = c.wakeSome(p, p.urgent, false)
+	for _, h := range c.takers(comp) {
+		if list, ok := p.byHost[h.boot]; !ok {
+			continue
+		} else if list = c.wakeSome(p, list, true); len(list) > 0 {
+			p.byHost[h.boot] = list
+		} else {
+			delete(p.byHost, h.boot)
+		}
+	}
+	p.order = c.wakeSome(p, p.order, true)
 }
 
-func (c *Core) wakeSome(p *parking, list *[]parkedActor, room bool) {
-	misses := 0
-	for n := len(*list); n > 0 && len(*list) > 0 && misses < wakeMisses && c.budget > 0; n-- {
-		x := (*list)[0]
+// wakeSome returns who is left. Nobody joins the list meanwhile: who has to park
+// again keeps its place.
+func (c *Core) wakeSome(p *parking, list []parkedActor, room bool) []parkedActor {
+	for n := len(list); n > 0 && c.budget > 0; n-- {
+		x := list[0]
 		if p.waits(x) {
 			x.a.parked = false
 			delete(p.actors, x.a.actor)
@@ -160,16 +168,16 @@ func (c *Core) wakeSome(p *parking, list *[]parkedActor, room bool) {
 			c.waking = parkedActor{}
 		}
 		again := p.waits(x)
-		if again && room && x.a.host == "" {
-			return // it stays the first
+		if again && room {
+			return list
 		}
-		(*list)[0] = parkedActor{}
-		*list = (*list)[1:]
+		list[0] = parkedActor{}
+		list = list[1:]
 		if again {
-			misses++
-			*list = append(*list, x)
+			list = append(list, x)
 		}
 	}
+	return list
 }
 
 // room tells whether a host takes one more attempt of work from outside.
@@ -186,25 +194,33 @@ func (c *Core) room(h *hostEntry) bool {
 // parkActor lets an actor wait for a host that takes its work.
 func (c *Core) parkActor(comp component, a *actorEntry) {
 	urgent := a.awaited > 0 || a.locked()
-	if a.parked && (a.urgent || !urgent) {
+	if a.parked && (a.urgent || !urgent) && a.parkHost == a.host {
 		return
 	}
 	p := c.parking(comp)
 	p.actors[a.actor] = a
-	if c.waking.a == a && a.urgent == urgent {
+	if c.waking.a == a && a.urgent == urgent && a.parkHost == a.host {
 		a.parked = true // in its old place
 		return
 	}
 	c.turns++
-	a.parked, a.urgent, a.parkTurn = true, urgent, c.turns
-	list := &p.order
-	if urgent {
-		list = &p.urgent
+	a.parked, a.urgent, a.parkHost, a.parkTurn = true, urgent, a.host, c.turns
+	x := parkedActor{a, c.turns}
+	switch {
+	case urgent:
+		p.urgent = p.enqueue(p.urgent, x)
+	case a.host != "":
+		p.byHost[a.host] = p.enqueue(p.byHost[a.host], x)
+	default:
+		p.order = p.enqueue(p.order, x)
 	}
-	if len(*list) > 2*len(p.actors)+64 {
-		*list = slices.DeleteFunc(*list, func(x parkedActor) bool { return !p.waits(x) })
+}
+
+func (p *parking) enqueue(list []parkedActor, x parkedActor) []parkedActor {
+	if len(list) > 2*len(p.actors)+64 {
+		list = slices.DeleteFunc(list, func(x parkedActor) bool { return !p.waits(x) })
 	}
-	*list = append(*list, parkedActor{a, c.turns})
+	return append(list, x)
 }
 
 func (c *Core) unparkActor(t Target) {

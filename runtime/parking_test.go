@@ -1,6 +1,9 @@
 package runtime
 
-import "testing"
+import (
+	"fmt"
+	"testing"
+)
 
 // A host that comes takes parked requests from the front one after the other;
 // with 100,000 of them each must not move all the others.
@@ -27,5 +30,31 @@ func TestParkedRequestsDoNotMove(t *testing.T) {
 	c.unpark(es[3])
 	if len(c.parked) != 0 {
 		t.Error("the empty parking is kept")
+	}
+}
+
+// However many actors wait for one host that is full, those of another start as soon
+// as that has room.
+func TestRoomBehindManyOfAFullHost(t *testing.T) {
+	b := newBench(t, Config{HostLimit: 1})
+	b.host("h1")
+	at := func(id string) *entry {
+		return b.submit(Request{Target: Target{App: "dp", Type: "A", ID: id}})
+	}
+	const n = 200
+	for i := range n { // each has its place there
+		b.answer(at(fmt.Sprint(i)), &Outcome{Status: 200})
+	}
+	for i := range n { // the first runs for long
+		at(fmt.Sprint(i))
+	}
+	b.host("h2")
+	x, y := at("x"), at("y")
+	if x.host != "h2" || y.phase != queued {
+		t.Fatal("there is room")
+	}
+	b.answer(x, &Outcome{Status: 200})
+	if y.host != "h2" || y.phase != running {
+		t.Errorf("who came last is %v, and %d run on the host", y.phase, len(b.c.hosts["h2"].running))
 	}
 }

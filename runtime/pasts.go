@@ -28,12 +28,15 @@ func (c *Core) setPast(seq uint64, key pastKey, attempt uint32) {
 		return
 	}
 	p := c.pasts[key]
-	if p == nil {
-		p = &past{pastKey: key}
+	switch {
+	case p == nil:
+		p = &past{pastKey: key, attempt: attempt}
 		c.pasts[key] = p
-	}
-	p.attempt = attempt
-	c.agePast(p)
+		c.agePast(p)
+	case p.attempt < attempt:
+		p.attempt = attempt
+		c.agePast(p)
+	} // else it is kept, which makes it no younger
 	c.keep.place(&p.node, seq, p)
 }
 

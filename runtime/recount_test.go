@@ -381,9 +381,13 @@ func (r *recount) waiting() {
 			r.say("nobody waits for %v", comp)
 		}
 		parked := 0
-		for i, list := range [][]parkedActor{p.order, p.urgent} {
+		lists := [][]parkedActor{p.order, p.urgent}
+		for _, boot := range sortedKeys(p.byHost) {
+			lists = append(lists, p.byHost[boot])
+		}
+		for i, list := range lists {
 			for _, x := range list {
-				if p.waits(x) && x.a.urgent == (i == 1) {
+				if p.waits(x) && x.a.urgent == (i == 1) && (x.a.urgent || (x.a.parkHost != "") == (i > 1)) {
 					parked++
 				}
 			}
@@ -546,7 +550,7 @@ func (r *recount) reminders() {
 				if firings++; c.firings[x.firing] != x {
 					r.say("the firing of reminder %s is not known", x.ID)
 				}
-			} else if x.index == 0 {
+			} else if x.index == 0 && !x.leaving {
 				r.say("reminder %s is not due at any time", x.ID)
 			}
 			if x.index != 0 {

@@ -187,6 +187,7 @@ func (in *CancelReminders) decide(c *Core) {
 	x := &forgetting{in: in, spared: map[string]bool{}}
 	for _, r := range c.reminders[in.Actor] {
 		if (in.ID == "" || r.ID == in.ID) && !c.dead(&r.node, r.Actor.App) {
+			r.leaving = true // it fires no more
 			x.rs = append(x.rs, r)
 		}
 	}
@@ -206,9 +207,8 @@ func (in *CancelReminders) decide(c *Core) {
 		}
 		sortEntries(x.orphans)
 	}
-	c.forgettings = append(c.forgettings, x)
-	if len(c.forgettings) == 1 {
-		c.forgetSome()
+	if !c.forgetPieceOf(x) {
+		c.forgettings = append(c.forgettings, x)
 	}
 }
 
@@ -220,6 +220,9 @@ func (c *Core) spareAnew(a Actor, id string) {
 			continue
 		}
 		x.spared[id] = true
+		if r := c.reminders[a].find(id); r != nil {
+			r.leaving = false
+		}
 		if r := c.reminders[a].find(id); r != nil && slices.Contains(x.rs, r) {
 			if e := c.entries[r.firing]; e != nil {
 				x.orphans = append(x.orphans, e)
@@ -228,21 +231,25 @@ func (c *Core) spareAnew(a Actor, id string) {
 	}
 }
 
-// forgetSome goes on with the oldest deletion of reminders.
+// forgetSome goes on with one deletion of reminders after the other.
 func (c *Core) forgetSome() {
 	if len(c.forgettings) == 0 {
 		return
 	}
 	x := c.forgettings[0]
-	defer func() {
-		if len(c.forgettings) > 1 {
-			c.forgettings = turn(c.forgettings)
-		}
-	}()
+	c.forgettings[0] = nil
+	c.forgettings = c.forgettings[1:]
+	if !c.forgetPieceOf(x) {
+		c.forgettings = append(c.forgettings, x)
+	}
+}
+
+// forgetPieceOf tells whether the deletion is done with that.
+func (c *Core) forgetPieceOf(x *forgetting) bool {
 	if len(x.orphans) > forgetPiece {
 		c.withdrawFirings(x.in, x.orphans[:forgetPiece])
 		x.orphans = x.orphans[forgetPiece:]
-		return
+		return false
 	}
 	rs := x.rs[max(0, len(x.rs)-forgetPiece):] // from the end, where nothing has to move up
 	x.rs = x.rs[:len(x.rs)-len(rs)]
@@ -283,9 +290,8 @@ func (c *Core) forgetSome() {
 	c.withdrawFirings(x.in, firings)
 	if last {
 		c.replyValue(x.in.Waiter, x.n)
-		c.forgettings[0] = nil
-		c.forgettings = c.forgettings[1:]
 	}
+	return last
 }
 
 func (c *Core) withdrawFirings(in *CancelReminders, es []*entry) {
@@ -314,7 +320,7 @@ func (c *Core) fireReminders(limit int) {
 			c.dropReminder(r.Actor, r.ID)
 			continue
 		}
-		if !r.firing.IsZero() {
+		if !r.firing.IsZero() || r.leaving {
 			c.due.remove(r) // back when the firing has ended
 			continue
 		}

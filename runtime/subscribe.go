@@ -195,17 +195,28 @@ func (in *Unsubscribe) decide(c *Core) {
 		l.subs = append(l.subs, c.subs[in.Actor][id])
 	}
 	l.n = len(l.subs)
-	c.leaving = append(c.leaving, l)
-	if len(c.leaving) == 1 {
-		c.unsubscribeSome()
+	if !c.unsubscribePieceOf(l) {
+		c.leaving = append(c.leaving, l)
 	}
 }
 
-// unsubscribeSome removes the next piece of what is to be removed. A
-// subscription that was made anew meanwhile stays.
+// unsubscribeSome goes on with one removal of subscriptions after the other.
 func (c *Core) unsubscribeSome() {
-	for budget := unsubscribeStep; budget > 0 && len(c.leaving) > 0; {
-		l := c.leaving[0]
+	if len(c.leaving) == 0 {
+		return
+	}
+	l := c.leaving[0]
+	c.leaving[0] = nil
+	c.leaving = c.leaving[1:]
+	if !c.unsubscribePieceOf(l) {
+		c.leaving = append(c.leaving, l)
+	}
+}
+
+// unsubscribePieceOf tells whether the removal is done with that. A subscription
+// that was made anew meanwhile stays.
+func (c *Core) unsubscribePieceOf(l *leaving) bool {
+	for budget := unsubscribeStep; budget > 0 && len(l.subs) > 0; {
 		var ids []string
 		size := 0
 		for ; len(l.subs) > 0 && len(ids) < unsubscribeRecord && size < listBytes; l.subs = l.subs[1:] {
@@ -222,14 +233,12 @@ func (c *Core) unsubscribeSome() {
 			c.unsubscribe(l.actor, ids, d)
 			budget -= len(ids)
 		}
-		if len(l.subs) == 0 {
-			c.replyValue(l.waiter, l.n)
-			c.leaving = c.leaving[1:]
-		}
 	}
-	if len(c.leaving) > 1 {
-		c.leaving = turn(c.leaving)
+	if len(l.subs) > 0 {
+		return false
 	}
+	c.replyValue(l.waiter, l.n)
+	return true
 }
 
 func pick[V any](m map[string]V, id string) []string {

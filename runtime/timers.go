@@ -243,7 +243,7 @@ func (c *Core) forget() {
 // Due is when the next Tick is useful: at the latest in 200 ms while there are
 // hosts or unconfirmed messages.
 func (c *Core) Due(now Now) (inMillis int64) {
-	if len(c.leaving) > 0 || c.keep.sweep != nil || c.inPieces() || c.unsettled() {
+	if len(c.leaving) > 0 || len(c.forgettings) > 0 || c.keep.sweep != nil || c.inPieces() || c.unsettled() {
 		return 0
 	}
 	due := int64(1000)
