@@ -140,7 +140,7 @@ func (in *FenceAnswered) decide(c *Core) {
 				continue
 			}
 			if _, known := e.children[child]; !known { // else another owner there has named it
-				c.addChild(e.req.ID, child)
+				c.addChild(e.req.ID, child, 0)
 				parents = append(parents, e.req.ID)
 			}
 		}

@@ -265,7 +265,7 @@ func (c *Core) addEntry(seq uint64, e *entry) {
 		c.keys[keyOf(&e.req)] = e.req.ID
 	}
 	for _, p := range e.parents {
-		c.addChild(p, e.req.ID)
+		c.addChild(p, e.req.ID, e.order)
 	}
 	c.tellBegun(e.from)
 	if e.phase != delayed {
@@ -529,6 +529,8 @@ func (c *Core) applyContinued(seq uint64, b *continued) {
 	c.firedNoMore(e)
 	c.leave(e)
 	c.unweigh(e)
+	c.app(old.App).links -= len(e.children)
+	e.children = nil // of the step that has ended
 	e.step, e.attempt, e.host = b.step, 0, ""
 	e.among, e.tried, e.alone, e.blamed = 0, 0, false, false
 	e.req.Target, e.req.Method, e.req.Path, e.req.Header, e.req.Body = b.target, b.method, b.path, b.header, b.body

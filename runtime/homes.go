@@ -37,7 +37,7 @@ func (c *Core) addHome(h *homeEntry) {
 		h.abroad = c.callAbroad(h.parentPart, &seat{h: h})
 	}
 	for _, p := range h.parents {
-		c.addChild(p, h.req.ID)
+		c.addChild(p, h.req.ID, 0)
 	}
 	if h.req.Key != "" {
 		c.keys[keyOf(&h.req)] = h.req.ID

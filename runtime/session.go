@@ -160,7 +160,7 @@ func (in *Vouch) decide(c *Core) {
 		return
 	}
 	for _, p := range parents {
-		c.addChild(p, in.Request.ID)
+		c.addChild(p, in.Request.ID, 0)
 	}
 	c.replyValue(in.Waiter, &Vouched{Flow: flow, Parents: parents, Partition: c.cfg.Partition, Epoch: c.epoch, Generation: c.generation(in.Request.Target.App)})
 }
@@ -205,8 +205,11 @@ func (c *Core) spareLinks(parents []ID) *Error {
 	return nil
 }
 
-func (c *Core) addChild(parent, child ID) {
-	if e := c.entries[parent]; e != nil {
+// addChild notes a call for which a retry of its caller waits. Order is the call's
+// place, 0 for one that is elsewhere: what an earlier step of the caller has called,
+// and not waited for, concerns no attempt of this one.
+func (c *Core) addChild(parent, child ID, order uint64) {
+	if e := c.entries[parent]; e != nil && (order == 0 || order >= e.order) {
 		if e.children == nil {
 			e.children = map[ID]struct{}{}
 		}
@@ -222,12 +225,12 @@ func (c *Core) addChild(parent, child ID) {
 func (c *Core) linkChildren() {
 	for id, e := range c.entries {
 		for _, p := range e.parents {
-			c.addChild(p, id)
+			c.addChild(p, id, e.order)
 		}
 	}
 	for id, h := range c.homes {
 		for _, p := range h.parents {
-			c.addChild(p, id)
+			c.addChild(p, id, 0)
 		}
 	}
 }
