@@ -299,13 +299,22 @@ func (i idleActor) still(c *Core, h *hostEntry) bool {
 // a hundred thousand that fall idle together are no reason to slow down the rest.
 const idleBatch = 200
 
+// idleMost is the same when many more fall idle than that: the batch grows with each
+// second by which the first is late.
+const idleMost = 4000
+
 // collectIdle deactivates what has been idle for the host's interval.
 func (c *Core) collectIdle(h *hostEntry) {
-	for n := 0; len(h.idle) > 0 && n < idleBatch; {
+	most := idleBatch
+	for n := 0; len(h.idle) > 0 && n < most; {
 		a := h.idle[0].a
 		if h.idle[0].still(c, h) {
-			if !h.linked || a.idleSince+h.info.Idle > c.now.Mono {
+			late := c.now.Mono - (a.idleSince + h.info.Idle)
+			if !h.linked || late < 0 {
 				return
+			}
+			if n == 0 {
+				most = int(min(idleBatch*(1+late/1000), idleMost))
 			}
 			c.deactivate(a)
 			n++
