@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/karmesh/kar/runtime"
@@ -13,9 +14,44 @@ import (
 const surrenderAfter = 5
 
 // mayHold tells whether an owner that has not been able to write since then goes
-// on trying: when nobody else is better off, or it has not been long.
+// on trying: when it has not been long, or nobody else is better off, or this
+// gateway reaches other logs, so that it is this log that nobody can write to.
 func (m *Mesh) mayHold(since time.Time) bool {
-	return m.owned == nil || time.Since(since) < surrenderAfter*m.cfg.Shared.Lease || !m.owned.heirs()
+	return m.owned == nil || time.Since(since) < surrenderAfter*m.cfg.Shared.Lease || !m.owned.heirs() || m.anyAnswers(m.life)
+}
+
+// anyAnswers tells whether this gateway reaches any of the logs.
+func (m *Mesh) anyAnswers(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, m.cfg.Shared.Lease/4)
+	defer cancel()
+	m.reach.Lock()
+	defer m.reach.Unlock()
+	if time.Since(m.reach.at) < m.cfg.Shared.Lease/4 {
+		return m.reach.any
+	}
+	answers := make(chan bool, len(m.parts))
+	for _, p := range m.parts {
+		m.watches.Go(func() {
+			_, _, err := p.log.Bounds(ctx)
+			answers <- err == nil
+		})
+	}
+	m.reach.any = false
+	for range m.parts {
+		if <-answers {
+			m.reach.any = true
+			break
+		}
+	}
+	m.reach.at = time.Now()
+	return m.reach.any
+}
+
+// reach is whether any log answered when all were asked last.
+type reach struct {
+	sync.Mutex
+	at  time.Time
+	any bool
 }
 
 // setUnfit has this gateway own nothing until it is fit again.
@@ -33,7 +69,7 @@ func (o *ownerLoop) setUnfit(why error) {
 	}
 }
 
-// probe lets an unfit gateway come back once its log answers. One that is too
+// probe lets an unfit gateway come back once any of its logs answers. One that is too
 // old for the records in it stays away.
 func (o *ownerLoop) probe(ctx context.Context) {
 	o.mu.Lock()
@@ -42,9 +78,7 @@ func (o *ownerLoop) probe(ctx context.Context) {
 	if why == nil || is(why, runtime.CodeNewerFormat) || errors.Is(why, errUnlisted) {
 		return
 	}
-	ask, cancel := context.WithTimeout(ctx, o.m.cfg.Shared.Lease/4)
-	defer cancel()
-	if _, _, err := o.m.parts[0].log.Bounds(ask); err != nil {
+	if !o.m.anyAnswers(ctx) {
 		return
 	}
 	o.mu.Lock()

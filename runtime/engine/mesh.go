@@ -148,6 +148,7 @@ type Mesh struct {
 	peers Peers // nil in local mode
 	owned *ownerLoop
 	tally tally
+	reach reach
 	memory
 	guests
 	beats beats
