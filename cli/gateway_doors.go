@@ -59,6 +59,9 @@ func (n *node) serve(ctx context.Context, d *listeners, stopping *signals) error
 		n.cfg.Logger.Warn("the gateway is not complete yet; it goes on", "error", err)
 	}
 	cancel()
+	if err := n.mesh.Refused(); err != nil {
+		return err
+	}
 	n.cfg.Logger.Info("gateway ready", "version", n.cfg.Version, "pid", n.pid(), "state_dir", n.cfg.Dir,
 		"listen", n.addrs, "ready_in", time.Since(n.started).Round(time.Millisecond))
 	if n.cfg.Background {
@@ -86,6 +89,9 @@ func (n *node) serve(ctx context.Context, d *listeners, stopping *signals) error
 		case now := <-look.C:
 			if err := n.check(); err != nil {
 				return err // what is accepted from now on would be lost
+			}
+			if err := n.mesh.Refused(); err != nil {
+				return err
 			}
 			if n.cfg.IdleStop <= 0 {
 				continue

@@ -1,9 +1,12 @@
 package mesh_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/karmesh/kar/runtime/runtimetest/parts"
 )
 
 // TestMeshHalfTheList: one gateway cannot reach Redis, so that its entry in the
@@ -50,4 +53,44 @@ func (m *mesh) launchEnv(env ...string) *gateway {
 	m.gateways = append(m.gateways, g)
 	m.mu.Unlock()
 	return g
+}
+
+// refused waits until a gateway has ended by itself and says why.
+func (g *gateway) refused(code, word string) {
+	g.t.Helper()
+	g.quit.Store(true)
+	if exit := g.code(30 * time.Second); exit == 0 || !strings.Contains(g.out.String(), code) || !strings.Contains(g.out.String(), word) {
+		g.t.Errorf("exit code %d, and it should say %s and %s:\n%s", exit, code, word, g.out)
+	}
+}
+
+// TestMeshGatewayThatDoesNotFit: one with another Redis, and one with another
+// lease, are refused by name, and nobody notices them.
+func TestMeshGatewayThatDoesNotFit(t *testing.T) {
+	m, w := newMesh(t, options{}), newWitness(t)
+	m.ready(m.launch())
+	m.ready(m.launch())
+	c := m.component(w, "")
+	l := m.load(w, loadOptions{clients: 8, kinds: []string{"touch", "tell", "add"}})
+	l.progress("before", 50)
+	eventually(t, 30*time.Second, "both have a share", func() bool { return m.metric("kar_partitions_owned") == partitions })
+	before, from := m.metric("kar_partitions_taken_over_total")+m.metric("kar_partitions_handed_over_total"), time.Now()
+	other := parts.NeedRedis(t, parts.RedisOptions{})
+	for _, x := range []struct{ setting, code, word string }{
+		{"KAR_LEASE=60s", "bad_config", "1m0s"},
+		{fmt.Sprintf("REDIS_PORT=%d", other.Port), "foreign_data", "another Redis"},
+	} {
+		g := m.launchEnv(x.setting)
+		m.forget(g) // no client knows it
+		g.refused(x.code, x.word)
+	}
+	if longest := l.gaps(t, "two that do not fit", from, time.Now()); longest > 4*gatewayLease && !overloaded(t) {
+		t.Errorf("a client made no progress for %s", longest)
+	}
+	if n := m.metric("kar_partitions_taken_over_total") + m.metric("kar_partitions_handed_over_total") - before; n > 0 {
+		t.Errorf("%v partitions moved", n)
+	}
+	l.progress("after", 50)
+	l.verify()
+	c.untouched()
 }

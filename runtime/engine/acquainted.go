@@ -120,7 +120,10 @@ func (o *ownerLoop) vouchesLocked(from string, knows []runtime.Member) bool {
 // meLocked is this gateway's entry, without what it owns.
 func (o *ownerLoop) meLocked() runtime.Member {
 	s := o.m.cfg.Shared
-	return runtime.Member{Node: o.m.cfg.Node, Address: s.Address, Version: s.Version, Level: o.m.cfg.Level, Leaving: o.leaving || o.unfit != nil}
+	return runtime.Member{
+		Node: o.m.cfg.Node, Address: s.Address, Version: s.Version, Level: o.m.cfg.Level,
+		Leaving: o.idleLocked(), Lease: o.m.cfg.Lease.Milliseconds(), Joined: o.joined,
+	}
 }
 
 // learnOf takes what is said about what another gateway owns; who has a stream

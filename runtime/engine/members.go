@@ -43,7 +43,7 @@ func (o *ownerLoop) list(ctx context.Context) {
 			o.heard[x.Node] = acquaintance{x, now}
 		}
 	}
-	o.members, o.failing, o.paused, o.listed = slices.Clone(members), time.Time{}, false, true
+	o.members, o.failing, o.paused, o.listed, o.read = slices.Clone(members), time.Time{}, false, true, now
 	if errors.Is(o.unfit, errUnlisted) {
 		o.unfit = nil
 	}
@@ -90,7 +90,7 @@ func (o *ownerLoop) liveLocked() (live []runtime.Member, complete bool) {
 	for _, x := range o.knownLocked() {
 		me := x.Node == o.m.cfg.Node
 		if me {
-			x.Leaving = o.leaving || o.unfit != nil
+			x.Leaving = o.idleLocked()
 		}
 		listed := fresh && contains(o.members, x.Node)
 		if !me && (o.isDead(x.Node) || !listed && !o.up[x.Node] && !o.vouchedLocked(x.Node)) {
@@ -171,13 +171,18 @@ func (o *ownerLoop) complete() bool {
 
 // Settled waits until every partition has an owner that this node knows.
 func (m *Mesh) Settled(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(m.refused, cancel)()
 	for p := range m.parts {
 		for {
 			own := m.dir.of(uint16(p))
 			if own.node != "" || m.cfg.Shared == nil {
 				break
 			}
-			if m.dir.wait(ctx, uint16(p), own); ctx.Err() != nil {
+			if m.dir.wait(ctx, uint16(p), own); m.Refused() != nil {
+				return m.Refused()
+			} else if ctx.Err() != nil {
 				return runtime.Errorf(runtime.CodeUnavailable, "partition %d has no owner yet", p)
 			}
 		}

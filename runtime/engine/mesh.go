@@ -158,6 +158,8 @@ type Mesh struct {
 	services *signal
 
 	paused  atomic.Bool
+	refused context.Context // ends when this gateway must not take part
+	refuse  context.CancelCauseFunc
 	life    context.Context // ends with Close
 	cancel  context.CancelFunc
 	running sync.WaitGroup
@@ -174,6 +176,7 @@ func Open(ctx context.Context, cfg Config) (*Mesh, error) {
 		cfg: cfg, start: time.Now(), dir: newDirectory(cfg.Partitions), guests: newGuests(),
 		groups: newSignal(), services: newSignal(), life: run, cancel: cancel,
 	}
+	m.refused, m.refuse = context.WithCancelCause(context.Background())
 	m.memory.limit, m.memory.room = cfg.Memory, int64(cfg.part(256<<20, 4))
 	m.turns = turns{make(chan struct{}, 1), newSignal()}
 	m.beats.m, m.beats.wake = m, make(chan struct{}, 1)

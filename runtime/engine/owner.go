@@ -22,6 +22,7 @@ type ownerLoop struct {
 	members     []runtime.Member     // as last listed, this node included
 	failing     time.Time            // since when the list cannot be read, zero while it can
 	listed      bool                 // the list was read at some time
+	read        time.Time            // when it was read last
 	paused      bool                 // this process stood still: what it knows may be old
 	taken, lost int                  // partitions since the last line in the log about them
 	up          map[string]bool      // streams that stand
@@ -41,6 +42,11 @@ type ownerLoop struct {
 	doubts map[uint16]doubt
 	ousted map[uint16]bool // lost to a claim, and not looked at by whose
 	losses map[uint16]loss
+
+	joined    bool // this gateway has owned something
+	admission runtime.Admission
+	apart     map[string]time.Time // since when both read lists without the other
+	said      map[string]bool      // gateways of which the log has said that they do not fit
 
 	heard map[string]acquaintance     // gateways that are not in the list, by their own word or their claims
 	vouch map[string][]runtime.Member // those with a stream to a gateway that has one to this
@@ -63,7 +69,7 @@ const takeAtOnce = 8
 func newOwnerLoop(m *Mesh) *ownerLoop {
 	return &ownerLoop{
 		m: m, wake: make(chan struct{}, 1), relist: make(chan struct{}, 1), up: map[string]bool{}, dead: map[string]time.Time{}, told: map[string]bool{},
-		taking: map[uint16]string{}, since: map[string]time.Time{}, busy: map[uint16]bool{}, doubts: map[uint16]doubt{}, ousted: map[uint16]bool{}, losses: map[uint16]loss{}, heard: map[string]acquaintance{}, vouch: map[string][]runtime.Member{}, away: map[uint16]time.Time{}, slots: make(chan struct{}, takeAtOnce),
+		taking: map[uint16]string{}, since: map[string]time.Time{}, busy: map[uint16]bool{}, doubts: map[uint16]doubt{}, apart: map[string]time.Time{}, said: map[string]bool{}, ousted: map[uint16]bool{}, losses: map[uint16]loss{}, heard: map[string]acquaintance{}, vouch: map[string][]runtime.Member{}, away: map[uint16]time.Time{}, slots: make(chan struct{}, takeAtOnce),
 	}
 }
 
@@ -134,6 +140,7 @@ func (o *ownerLoop) noneAnswers() bool { return o.inRow >= min(3, len(o.m.parts)
 // decide begins what the rule says about each partition. A log that is out of reach
 // is tried each second; while none answers one is, for all of them.
 func (o *ownerLoop) decide(ctx context.Context) {
+	o.admit()
 	o.mu.Lock()
 	away, soon := o.noneAnswers(), time.Since(o.tried) < awayPause
 	if away && !soon {

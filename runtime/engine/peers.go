@@ -134,6 +134,8 @@ type OwnsNote struct {
 	Leaving  bool
 	// Self is the sender as it would stand in the list, without what it owns.
 	Self *runtime.Member
+	// Listed are the gateways in the sender's list, nil while it cannot be read.
+	Listed []string
 	// Knows are the gateways to which the sender's streams stand: who hears from
 	// the sender knows that they live, whatever the list says.
 	Knows []runtime.Member

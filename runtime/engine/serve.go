@@ -129,6 +129,9 @@ func (m *Mesh) heardOwns(from string, n *OwnsNote) {
 	for i := range o.members {
 		if o.members[i].Node == from {
 			o.members[i].Leaving = n.Leaving
+			if n.Self != nil {
+				o.members[i].Lease, o.members[i].Joined = n.Self.Lease, n.Self.Joined
+			}
 		}
 	}
 	if a, known := o.heard[from]; known && n.Self != nil && n.Self.Node == from {
@@ -136,7 +139,9 @@ func (m *Mesh) heardOwns(from string, n *OwnsNote) {
 		o.heard[from] = a
 	}
 	news := o.vouchesLocked(from, n.Knows)
+	o.compareLocked(from, n.Listed)
 	o.mu.Unlock()
+	o.admit()
 	if news {
 		m.acquaint()
 	}
@@ -239,6 +244,7 @@ func (m *Mesh) PeerDown(node string, dead bool) {
 	delete(o.up, node)
 	delete(o.told, node)
 	delete(o.vouch, node)
+	delete(o.apart, node)
 	if a, known := o.heard[node]; known {
 		a.at = time.Now() // it is looked for a while
 		o.heard[node] = a

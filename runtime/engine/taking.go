@@ -26,7 +26,7 @@ func (o *ownerLoop) plan(p uint16) plan {
 	}
 	v := runtime.OwnershipView{Partition: p, Me: o.m.cfg.Node, Live: live, Owner: own.node, Complete: complete}
 	x := plan{own: own}
-	if len(live) > 0 && !o.paused && !o.leaving && o.unfit == nil {
+	if len(live) > 0 && !o.paused && !o.idleLocked() {
 		x.step = runtime.NextOwnershipStep(&v)
 	}
 	if d := o.doubts[p]; x.step == runtime.OwnershipClaim && time.Now().Before(d.until) && !o.isDead(d.node) {

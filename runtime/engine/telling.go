@@ -13,6 +13,9 @@ func (m *Mesh) owns(p *partition) {
 		m.askJoins(nil, mine)
 		return
 	}
+	m.owned.mu.Lock()
+	m.owned.joined = true
+	m.owned.mu.Unlock()
 	m.learn(m.cfg.Node, mine)
 	m.tellOwns()
 	m.groups.fire() // now they are listed as this node's
@@ -46,7 +49,7 @@ func (m *Mesh) ownsNote() *Note {
 	o := m.owned
 	o.mu.Lock()
 	me := o.meLocked()
-	n := &OwnsNote{Leaving: me.Leaving, Self: &me, Knows: o.answeringLocked()}
+	n := &OwnsNote{Leaving: me.Leaving, Self: &me, Listed: o.listedLocked(), Knows: o.answeringLocked()}
 	for p, claiming := range o.busy {
 		if claiming {
 			n.Claiming = append(n.Claiming, p)
