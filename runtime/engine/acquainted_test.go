@@ -50,6 +50,28 @@ func (r *meshRig) epochs(t *testing.T) (sum uint64) {
 	return sum
 }
 
+// shared waits until each of the named nodes has all that it should have, in the
+// eyes of all.
+func shared(t *testing.T, names ...string) func(nodes ...*engine.Mesh) {
+	var members []runtime.Member
+	for _, name := range names {
+		members = append(members, runtime.Member{Node: name})
+	}
+	return func(nodes ...*engine.Mesh) {
+		t.Helper()
+		eventually(t, "each has its share", func() bool {
+			for _, n := range nodes {
+				for p, owner := range n.Owners() {
+					if owner != runtime.Preferred(uint16(p), members) {
+						return false
+					}
+				}
+			}
+			return true
+		})
+	}
+}
+
 // calm checks that no partition moves for a while, and that writes are acknowledged.
 func (r *meshRig) calm(t *testing.T, through ...*engine.Mesh) {
 	t.Helper()
@@ -83,7 +105,7 @@ func TestJoinerIsMetByWhoHasNoList(t *testing.T) {
 	})
 	before := a.Stats().TakenOver + b.Stats().TakenOver
 	d := r.open("d")
-	spread(t, a, b, d)
+	shared(t, "a", "b", "d")(a, b, d)
 	r.calm(t, a, b, d)
 	if n := a.Stats().TakenOver + b.Stats().TakenOver + d.Stats().TakenOver - before; n > 0 {
 		t.Errorf("%d partitions were taken from living owners", n)
@@ -103,7 +125,7 @@ func TestClaimNamesWhomToAsk(t *testing.T) {
 		return time.Now().After(r.members.list["a"].until)
 	})
 	d := r.open("d")
-	spread(t, a, d)
+	shared(t, "a", "d")(a, d)
 	r.calm(t, a, d)
 }
 
