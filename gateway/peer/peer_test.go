@@ -192,6 +192,12 @@ func isAgain(err error) bool {
 	return errors.As(err, &e) && e.Code == kar.CodeAskAgain
 }
 
+// isUnsent: without a stream certainly nothing has happened.
+func isUnsent(err error) bool {
+	e := (*kar.Error)(nil)
+	return errors.As(err, &e) && e.Code == kar.CodeNotOwner
+}
+
 func TestOpsAndNotesKeepTheirOrder(t *testing.T) {
 	leaks(t)
 	a, b := start(t, "a"), start(t, "b")
@@ -257,7 +263,7 @@ func TestConcurrentAsksGetTheirOwnAnswers(t *testing.T) {
 func TestWithoutAStreamTheAnswerComesAtOnce(t *testing.T) {
 	leaks(t)
 	a := start(t, "a")
-	if r, err := a.Ask(t.Context(), "b", &engine.Op{}); r != nil || !isAgain(err) {
+	if r, err := a.Ask(t.Context(), "b", &engine.Op{}); r != nil || !isUnsent(err) {
 		t.Error(r, err)
 	}
 	a.Tell("b", boot(1))
@@ -428,7 +434,7 @@ func TestBreaksUnderLoad(t *testing.T) {
 				switch {
 				case err == nil && string(r.Value) == "9":
 					good.Add(1)
-				case isAgain(err):
+				case isAgain(err) || isUnsent(err):
 					bad.Add(1)
 					runtime.Gosched()
 				default:
@@ -674,7 +680,7 @@ func TestOneSidedListIsNoStream(t *testing.T) {
 		t.Error(k)
 	}
 	eventually(t, "a says why", func() bool { return strings.Contains(a.logged(), "does not dial this one") })
-	if _, err := a.Ask(t.Context(), "b", &engine.Op{}); !isAgain(err) {
+	if _, err := a.Ask(t.Context(), "b", &engine.Op{}); !isUnsent(err) {
 		t.Error(err)
 	}
 	if len(a.sawCalls())+len(b.sawCalls()) > 0 {

@@ -181,7 +181,7 @@ func (p *Peers) keepLocked(m runtime.Member) {
 func (p *Peers) Ask(ctx context.Context, node string, op *engine.Op) (*engine.Result, error) {
 	s := p.to(node)
 	if s == nil {
-		return nil, runtime.Errorf(runtime.CodeAskAgain, "there is no stream to the gateway %s now", node)
+		return nil, runtime.Errorf(runtime.CodeNotOwner, "there is no stream to the gateway %s now", node)
 	}
 	return s.ask(ctx, op)
 }

@@ -80,7 +80,7 @@ func TestRealProcess(t *testing.T) {
 	}
 	eventually(t, "asks are not answered", func() bool { // it stops a moment later
 		_, err := a.Ask(t.Context(), "child", &engine.Op{})
-		return isAgain(err)
+		return isAgain(err) || isUnsent(err)
 	})
 	a.until(t, "up child", "down child")
 	if d := time.Since(began); d > 2*silence {

@@ -16,8 +16,9 @@ import (
 type Peers interface {
 	// Connect keeps streams to these gateways, and to no others.
 	Connect(members []runtime.Member)
-	// Ask has node do op. An error (always CodeAskAgain) means that the stream
-	// was not there or broke before the answer: whether the op was done is unknown.
+	// Ask has node do op. The error CodeNotOwner means that there is no stream: nothing
+	// was sent. CodeAskAgain means that it broke before the answer: whether the op was
+	// done is unknown.
 	Ask(ctx context.Context, node string, op *Op) (*Result, error)
 	// Tell queues a note. It does not block; without a stream the note is lost.
 	Tell(node string, note *Note)
