@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"fmt"
 	"context"
 	"errors"
 	"strconv"
@@ -136,8 +137,8 @@ func TestWarBecomesSeldom(t *testing.T) {
 	r.net.cut["a d"], r.net.cut["d a"] = true, true
 	a := r.open("a")
 	d := r.start("d", withMembers(&memMembers{s: r.store, list: map[string]memMember{}}))
-	for _, n := range []*engine.Mesh{a, d} { // an owner that is needed finds out that it is none
-		attach(t, n, actorHost("h of "+n.Members()[0].Node), func(*runtime.Invoke) *runtime.Outcome { return ok("1") })
+	for i, n := range []*engine.Mesh{a, d} { // an owner that is needed finds out that it is none
+		attach(t, n, actorHost(fmt.Sprint("h", i)), func(*runtime.Invoke) *runtime.Outcome { return ok("1") })
 	}
 	eventually(t, "d has claimed", func() bool { return r.epochs(t) >= 8 })
 	before := r.epochs(t)
