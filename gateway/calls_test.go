@@ -153,8 +153,14 @@ func TestOddNames(t *testing.T) {
 		for _, id := range []string{name, odd[(i+1)%len(odd)]} {
 			app := "//apps/" + url.PathEscape(name) + "/kar/v1"
 			actor := app + "/actor/" + url.PathEscape("T "+name) + "/" + url.PathEscape(id)
-			w.expect("POST", actor+"/call/do%2Fit", "[]", 200, id+"|/do%2Fit")
 			w.expect("GET", app+"/service/"+url.PathEscape("svc "+name)+"/call/a%3Fb", "", 200, "|/a%3Fb")
+			if id == "." || id == ".." { // some servers take it for a step in a path
+				if status, _, h := w.send("POST", actor+"/call/do%2Fit", "[]"); status != 400 || h.Get("Kar-Error") != "bad_request" {
+					t.Errorf("%s: %d %s", actor, status, h.Get("Kar-Error"))
+				}
+				continue
+			}
+			w.expect("POST", actor+"/call/do%2Fit", "[]", 200, id+"|/do%2Fit")
 			key := actor + "/state/" + url.PathEscape(name)
 			h := w.expect("PUT", key, "1", 201, "")
 			if got, err := url.PathUnescape(h.Get("Location")); err != nil || got != "/apps/"+name+"/kar/v1/actor/T "+name+"/"+id+"/state/"+name {

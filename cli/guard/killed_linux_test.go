@@ -15,12 +15,13 @@ func TestEndThatIsSeenLate(t *testing.T) {
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	g := &guard{pid: c.Process.Pid, reaped: make(chan reaped, 16)}
+	ends := make(chan reaped, 16)
+	g := &guard{pid: c.Process.Pid, reaped: ends}
 	go func() {
 		_ = c.Wait()
 		time.Sleep(300 * time.Millisecond) // a reaper that has no processor
-		g.reaped <- reaped{pid: c.Process.Pid, status: c.ProcessState.Sys().(syscall.WaitStatus)}
-		g.reaped <- reaped{none: true}
+		ends <- reaped{pid: c.Process.Pid, status: c.ProcessState.Sys().(syscall.WaitStatus)}
+		ends <- reaped{none: true}
 	}()
 	if got := exitCode(g.killAll(false)); got != 137 {
 		t.Errorf("code %d", got)
