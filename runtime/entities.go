@@ -24,6 +24,7 @@ type entry struct {
 	parents     []ID
 	parentPart  uint16
 	parentEpoch uint64
+	parentStep  uint32
 	at          int64  // wall clock of acceptance
 	order       uint64 // place in the mailbox
 	step        uint32

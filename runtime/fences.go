@@ -30,7 +30,10 @@ type FenceAsk struct {
 }
 
 // A PendingChild is an open call whose parent lives in the partition that asked.
-type PendingChild struct{ Parent, Child ID }
+type PendingChild struct {
+	Parent, Child ID
+	Step          uint32 // see [Vouched]
+}
 
 // An AppGeneration is what one partition tells another about an app.
 type AppGeneration struct {
@@ -50,14 +53,14 @@ func (in *FenceAsk) decide(c *Core) {
 	if in.Term != c.epoch {
 		after = 0 // another owner has begun to answer
 	}
-	note := func(id ID, parents []ID) {
+	note := func(id ID, parents []ID, step uint32) {
 		for _, p := range parents {
-			x.Pending = append(x.Pending, PendingChild{p, id})
+			x.Pending = append(x.Pending, PendingChild{p, id, step})
 		}
 	}
 	if after == 0 {
 		for _, id := range sortedIDs(c.orphans) {
-			note(id, c.orphans[id].parents)
+			note(id, c.orphans[id].parents, c.orphans[id].parentStep)
 		}
 	}
 	if r := c.abroad[in.From]; r != nil {
@@ -70,9 +73,9 @@ func (in *FenceAsk) decide(c *Core) {
 			looked++
 			after = s.n
 			if e := s.e; e != nil && e.parentEpoch < in.Epoch {
-				note(e.req.ID, e.parents)
+				note(e.req.ID, e.parents, e.parentStep)
 			} else if h := s.h; h != nil && h.parentEpoch < in.Epoch {
-				note(h.req.ID, h.parents)
+				note(h.req.ID, h.parents, h.parentStep)
 			}
 		}
 	}
@@ -135,12 +138,13 @@ func (in *FenceAnswered) decide(c *Core) {
 		child := in.Pending[i].Child
 		var parents []ID
 		for ; i < len(in.Pending) && in.Pending[i].Child == child; i++ {
-			e := c.entries[in.Pending[i].Parent]
-			if e == nil || c.isPurged(e) {
+			x := in.Pending[i]
+			e := c.entries[x.Parent]
+			if e == nil || c.isPurged(e) || x.Step != 0 && x.Step != e.step+1 {
 				continue
 			}
 			if _, known := e.children[child]; !known { // else another owner there has named it
-				c.addChild(e.req.ID, child, 0)
+				c.addChild(e.req.ID, child, x.Step)
 				parents = append(parents, e.req.ID)
 			}
 		}

@@ -42,12 +42,12 @@ func TestFenceIsAnsweredInParts(t *testing.T) {
 	parents := someIDs(n)
 	want := map[PendingChild]bool{}
 	for i := range n {
-		want[PendingChild{parents[i], b.called(1, parents[i])}] = true
+		want[PendingChild{Parent: parents[i], Child: b.called(1, parents[i])}] = true
 	}
 	for range 3 {
 		child := b.called(1, parents[:3000]...)
 		for _, p := range parents[:3000] {
-			want[PendingChild{p, child}] = true
+			want[PendingChild{Parent: p, Child: child}] = true
 		}
 	}
 	b.called(2, parents[0]) // of the term that asks
@@ -147,9 +147,9 @@ func TestFenceIsAskedInParts(t *testing.T) {
 		ask := *last
 		x := &FenceAnswered{From: 1, Epoch: ask.Epoch, Part: part, Term: 7}
 		if part == 1 {
-			x.Next, x.Pending = 5, []PendingChild{{e.req.ID, children[0]}, {someIDs(9)[8], children[0]}, {e.req.ID, children[1]}}
+			x.Next, x.Pending = 5, []PendingChild{{Parent: e.req.ID, Child: children[0]}, {Parent: someIDs(9)[8], Child: children[0]}, {Parent: e.req.ID, Child: children[1]}}
 		} else if part == 2 { // another owner names it anew
-			x.Pending = []PendingChild{{e.req.ID, children[1]}}
+			x.Pending = []PendingChild{{Parent: e.req.ID, Child: children[1]}}
 		}
 		look(b.step(x))
 		look(b.step(x))

@@ -220,7 +220,7 @@ func (c *Core) apply(r *Record) {
 func (c *Core) applyAccepted(seq uint64, b *accepted) {
 	e := &entry{
 		req: b.req, flow: b.flow, home: b.home, parents: b.parents, parentPart: b.parentPart,
-		parentEpoch: b.parentEpoch, at: b.at, order: seq, step: b.step,
+		parentEpoch: b.parentEpoch, parentStep: b.parentStep, at: b.at, order: seq, step: b.step,
 		reminder: b.reminder, due: b.due, count: b.count, from: b.life(c.cfg.Partition),
 	}
 	e.phase = queued
@@ -265,7 +265,7 @@ func (c *Core) addEntry(seq uint64, e *entry) {
 		c.keys[keyOf(&e.req)] = e.req.ID
 	}
 	for _, p := range e.parents {
-		c.addChild(p, e.req.ID, e.order)
+		c.addChild(p, e.req.ID, e.parentStep)
 	}
 	c.tellBegun(e.from)
 	if e.phase != delayed {
@@ -500,7 +500,7 @@ func (c *Core) applyContinued(seq uint64, b *continued) {
 	if b.away {
 		t := e.req.Target
 		waiters := e.waiters
-		h := &homeEntry{req: e.req, flow: e.flow, parents: e.parents, parentPart: e.parentPart, parentEpoch: e.parentEpoch, at: e.at, from: e.from, cancelled: e.cancelled, waiters: waiters, answered: e.answered}
+		h := &homeEntry{req: e.req, flow: e.flow, parents: e.parents, parentPart: e.parentPart, parentEpoch: e.parentEpoch, parentStep: e.parentStep, at: e.at, from: e.from, cancelled: e.cancelled, waiters: waiters, answered: e.answered}
 		isHome := e.home == c.cfg.Partition && c.homes[b.id] == nil
 		if isHome {
 			c.keep.replace(&e.node, &h.node, h) // the record of acceptance stays needed

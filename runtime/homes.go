@@ -10,6 +10,7 @@ type homeEntry struct {
 	// Where those run, and of which term; of level 1 nobody knows.
 	parentPart  uint16
 	parentEpoch uint64
+	parentStep  uint32
 	at          int64
 	from        groupLife // of the event that began it
 	// Wherever the chain is, it is to end.
@@ -37,7 +38,7 @@ func (c *Core) addHome(h *homeEntry) {
 		h.abroad = c.callAbroad(h.parentPart, &seat{h: h})
 	}
 	for _, p := range h.parents {
-		c.addChild(p, h.req.ID, 0)
+		c.addChild(p, h.req.ID, h.parentStep)
 	}
 	if h.req.Key != "" {
 		c.keys[keyOf(&h.req)] = h.req.ID

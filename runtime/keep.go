@@ -180,7 +180,7 @@ func (c *Core) keepOne(n *node) {
 	case *entry:
 		c.emit(c.keptOf(o))
 	case *homeEntry:
-		c.emit(&keptRequest{accepted: accepted{req: o.req, flow: o.flow, home: c.cfg.Partition, parents: o.parents, parentPart: o.parentPart, parentEpoch: o.parentEpoch, at: o.at}.of(o.from, c.cfg.Partition), phase: uint64(gone), away: true, cancelled: o.cancelled})
+		c.emit(&keptRequest{accepted: accepted{req: o.req, flow: o.flow, home: c.cfg.Partition, parents: o.parents, parentPart: o.parentPart, parentEpoch: o.parentEpoch, parentStep: o.parentStep, at: o.at}.of(o.from, c.cfg.Partition), phase: uint64(gone), away: true, cancelled: o.cancelled})
 	case *ending:
 		if c.dead(n, o.app) {
 			c.dropEnding(o.id)
@@ -249,7 +249,7 @@ func (c *Core) keptOf(e *entry) *keptRequest {
 	return &keptRequest{
 		accepted: accepted{
 			req: e.req, flow: e.flow, home: e.home, step: e.step, parents: e.parents, parentPart: e.parentPart,
-			parentEpoch: e.parentEpoch, at: e.at, reminder: e.reminder, due: e.due, count: e.count,
+			parentEpoch: e.parentEpoch, parentStep: e.parentStep, at: e.at, reminder: e.reminder, due: e.due, count: e.count,
 		}.of(e.from, c.cfg.Partition),
 		order: e.order, attempt: e.attempt, host: e.host, grace: e.grace, epoch: e.epoch,
 		phase: uint64(e.phase), cancelled: e.cancelled, among: e.among, tried: e.tried, alone: e.alone,
@@ -293,7 +293,7 @@ func (c *Core) applyKeptRequest(seq uint64, k *keptRequest) {
 		// first one, and has neither key nor parents.
 		before := h.from
 		h.req, h.flow, h.parents, h.at, h.from = k.req, k.flow, k.parents, k.at, k.life(c.cfg.Partition)
-		h.cancelled, h.parentPart, h.parentEpoch = k.cancelled, k.parentPart, k.parentEpoch
+		h.cancelled, h.parentPart, h.parentEpoch, h.parentStep = k.cancelled, k.parentPart, k.parentEpoch, k.parentStep
 		c.addHome(h)
 		c.tellEnded(before)
 		c.keep.place(&h.node, seq, h)
@@ -306,7 +306,7 @@ func (c *Core) applyKeptRequest(seq uint64, k *keptRequest) {
 		}
 		e := &entry{
 			req: k.req, flow: k.flow, home: k.home, parents: k.parents, parentPart: k.parentPart,
-			parentEpoch: k.parentEpoch, at: k.at, order: k.order, step: k.step, reminder: k.reminder,
+			parentEpoch: k.parentEpoch, parentStep: k.parentStep, at: k.at, order: k.order, step: k.step, reminder: k.reminder,
 			due: k.due, count: k.count, from: k.life(c.cfg.Partition), attempt: k.attempt, host: k.host, grace: k.grace,
 			epoch: k.epoch, phase: phase(k.phase), cancelled: k.cancelled, among: k.among, tried: k.tried, alone: k.alone,
 		}

@@ -288,7 +288,8 @@ type accepted struct {
 	// The parent's partition and its owner's epoch when the child was passed on.
 	parentPart  uint16
 	parentEpoch uint64
-	at          int64 // wall clock, ms
+	parentStep  uint32 // see callerStep
+	at          int64  // wall clock, ms
 
 	// A reminder's firing moves the reminder in the same record.
 	reminder   string // reminder id; the actor is the target
@@ -345,6 +346,7 @@ func (a *accepted) fields(c *codec) {
 	c.i64(16, &a.offset)
 	c.u64(17, &a.groupLife)
 	c.u16(18, &a.groupPart)
+	c.u32(19, &a.parentStep)
 }
 
 // started: attempt n of a step is given to a host; for an actor it also says

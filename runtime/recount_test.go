@@ -75,8 +75,8 @@ func (r *recount) requests() {
 		if c.owned && e.parentPart == c.cfg.Partition {
 			for _, p := range e.parents {
 				if x := c.entries[p]; x != nil {
-					// Calls of an earlier step are none of this one.
-					if _, ok := x.children[id]; !ok && x.step == 0 {
+					// Another step may have asked for it anew, elsewhere.
+					if _, ok := x.children[id]; !ok && (e.parentStep == 0 || e.parentStep == x.step+1) {
 						r.say("%s is no child of its parent %s", id, p)
 					}
 				}

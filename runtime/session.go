@@ -160,9 +160,9 @@ func (in *Vouch) decide(c *Core) {
 		return
 	}
 	for _, p := range parents {
-		c.addChild(p, in.Request.ID, 0)
+		c.addChild(p, in.Request.ID, c.callerStep(parents))
 	}
-	c.replyValue(in.Waiter, &Vouched{Flow: flow, Parents: parents, Partition: c.cfg.Partition, Epoch: c.epoch, Generation: c.generation(in.Request.Target.App)})
+	c.replyValue(in.Waiter, &Vouched{Flow: flow, Parents: parents, Partition: c.cfg.Partition, Epoch: c.epoch, Generation: c.generation(in.Request.Target.App), Step: c.callerStep(parents)})
 }
 
 // lostCaller refuses what a boot sends that was counted lost.
@@ -205,11 +205,19 @@ func (c *Core) spareLinks(parents []ID) *Error {
 	return nil
 }
 
-// addChild notes a call for which a retry of its caller waits. Order is the call's
-// place, 0 for one that is elsewhere: what an earlier step of the caller has called,
-// and not waited for, concerns no attempt of this one.
-func (c *Core) addChild(parent, child ID, order uint64) {
-	if e := c.entries[parent]; e != nil && (order == 0 || order >= e.order) {
+// callerStep is the step of the only caller plus one; 0 when there are several, and
+// what is not known of calls that earlier versions have recorded.
+func (c *Core) callerStep(parents []ID) uint32 {
+	if len(parents) != 1 || c.entries[parents[0]] == nil {
+		return 0
+	}
+	return c.entries[parents[0]].step + 1
+}
+
+// addChild notes a call for which a retry of its caller waits. What an earlier step
+// of the caller has called, and not waited for, concerns no attempt of this one.
+func (c *Core) addChild(parent, child ID, step uint32) {
+	if e := c.entries[parent]; e != nil && (step == 0 || step == e.step+1) {
 		if e.children == nil {
 			e.children = map[ID]struct{}{}
 		}
@@ -225,12 +233,12 @@ func (c *Core) addChild(parent, child ID, order uint64) {
 func (c *Core) linkChildren() {
 	for id, e := range c.entries {
 		for _, p := range e.parents {
-			c.addChild(p, id, e.order)
+			c.addChild(p, id, e.parentStep)
 		}
 	}
 	for id, h := range c.homes {
 		for _, p := range h.parents {
-			c.addChild(p, id, 0)
+			c.addChild(p, id, h.parentStep)
 		}
 	}
 }

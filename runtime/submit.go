@@ -22,6 +22,8 @@ type Vouched struct {
 	// Generation of the app where the parent lives: neither it nor the child
 	// may outlive a purge that the other has heard of.
 	Generation uint64
+	// Step is the caller's step plus one, 0 for several callers.
+	Step uint32
 }
 
 func (in *Submit) decide(c *Core) {
@@ -64,7 +66,7 @@ func (in *Submit) decide(c *Core) {
 			c.refuse(in.Waiter, &Error{CodePurged, "the app was purged while this method ran", r.ID})
 			return
 		}
-		b.flow, b.parents, b.parentPart, b.parentEpoch = v.Flow, v.Parents, v.Partition, v.Epoch
+		b.flow, b.parents, b.parentPart, b.parentEpoch, b.parentStep = v.Flow, v.Parents, v.Partition, v.Epoch, v.Step
 	} else if r.Session != "" {
 		flow, parents, err := c.session(r)
 		if err != nil {
@@ -80,11 +82,11 @@ func (in *Submit) decide(c *Core) {
 				return
 			}
 		}
-		b.parents, b.parentPart, b.parentEpoch = parents, c.cfg.Partition, c.epoch
+		b.parents, b.parentPart, b.parentEpoch, b.parentStep = parents, c.cfg.Partition, c.epoch, c.callerStep(parents)
 	}
 	vouched := len(b.parents) > 0 // a request that runs here or elsewhere is known to have sent it
 	if r.Kind != Call {           // tells and promises run in a flow of their own
-		b.flow, b.parents = r.ID, nil
+		b.flow, b.parents, b.parentStep = r.ID, nil, 0
 	}
 	if err := c.admit(r, vouched); err != nil {
 		c.refuse(in.Waiter, err)
