@@ -11,6 +11,7 @@ import (
 // ended. Each id costs 16 bytes once its bucket is merged.
 type idWindow struct {
 	buckets map[int64]*idBucket // by creation time / idBucketMillis
+	looked  fading[*idBucket]   // the same by when they were looked at last
 	count   int
 }
 
@@ -56,6 +57,7 @@ func (w *idWindow) add(c *Core, id ID, seq uint64) {
 	if b == nil {
 		b = &idBucket{slot: slot, recent: map[ID]struct{}{}}
 		w.buckets[slot] = b
+		w.looked.add(b, c.now.Mono)
 	}
 	if !b.listed() {
 		c.keep.place(&b.node, seq, b)
@@ -109,15 +111,20 @@ func (b *idBucket) all() []ID {
 // prune forgets buckets whose ids were all made before and came long ago. The
 // second keeps them when the wall clock is set forward for a while: once it is
 // set back, a repeat is young enough to be taken for new again.
+//
+// Buckets are looked at in turn, some at a time: events from the past of a topic
+// have ids of any age, and make one for each ten seconds of it.
 func (w *idWindow) prune(c *Core, before int64) {
-	for slot, b := range w.buckets {
-		if (slot+1)*idBucketMillis < before && c.now.Mono-b.added > c.cfg.IDWindow {
-			for _, r := range b.runs {
-				w.count -= len(r)
-			}
-			w.count -= len(b.recent)
-			c.keep.remove(&b.node)
-			delete(w.buckets, slot)
+	w.looked.forget(c.now.Mono-c.cfg.IDWindow/64, func(b *idBucket, _ int64) {
+		if (b.slot+1)*idBucketMillis >= before || c.now.Mono-b.added <= c.cfg.IDWindow {
+			w.looked.add(b, c.now.Mono)
+			return
 		}
-	}
+		for _, r := range b.runs {
+			w.count -= len(r)
+		}
+		w.count -= len(b.recent)
+		c.keep.remove(&b.node)
+		delete(w.buckets, b.slot)
+	})
 }

@@ -67,20 +67,15 @@ func (in *Subscribe) decide(c *Core) {
 	if c.repeated(in.ID, s.Actor.App, in.Waiter, replaced) {
 		return
 	}
-	if c.refuseLarge(in.Waiter, "the subscription", 2*s.bytes()) { // twice: for its group, too
+	if c.refuseLarge(in.Waiter, "the subscription", 3*s.bytes()) { // for its group, too, and for the one that it leaves
 		return
 	}
 	old, found := c.subs[s.Actor][s.ID]
 	var out []OutMessage
-	send := func(kind uint64, s Subscription) {
-		if to := GroupPartition(&s, c.cfg.Partitions); to != c.cfg.Partition {
-			out = append(out, OutMessage{To: to, Payload: encode(nil, &parcel{kind: kind, gen: c.generation(s.Actor.App), sub: s})})
-		}
-	}
 	if found && c.groupKey(&old.Subscription) != c.groupKey(&s) {
-		send(msgLeave, old.Subscription)
+		out = c.toGroup(out, msgLeave, &old.Subscription, Subscription{Actor: s.Actor, ID: s.ID})
 	}
-	send(msgJoin, s)
+	out = c.toGroup(out, msgJoin, &s, s)
 	c.emit(&subscribed{s, c.doneAs(in.ID, done{yes: found})}, out...)
 	c.effect(Effect{Kind: GroupsChanged})
 	c.replyValue(in.Waiter, found)
@@ -92,13 +87,20 @@ func (c *Core) unsubscribe(a Actor, ids []string, d done) {
 	b := &unsubscribed{a, ids, d}
 	var out []OutMessage
 	for _, id := range ids {
-		s := &c.subs[a][id].Subscription
-		if to := GroupPartition(s, c.cfg.Partitions); to != c.cfg.Partition {
-			out = append(out, OutMessage{To: to, Payload: encode(nil, &parcel{kind: msgLeave, gen: c.generation(a.App), sub: *s})})
-		}
+		out = c.toGroup(out, msgLeave, &c.subs[a][id].Subscription, Subscription{Actor: a, ID: id})
 	}
 	c.emit(b, out...)
 	c.effect(Effect{Kind: GroupsChanged})
+}
+
+// toGroup adds a message about a subscription when its group is elsewhere. To leave
+// it takes no more than a name.
+func (c *Core) toGroup(out []OutMessage, kind uint64, s *Subscription, what Subscription) []OutMessage {
+	to := GroupPartition(s, c.cfg.Partitions)
+	if to == c.cfg.Partition {
+		return out
+	}
+	return append(out, OutMessage{To: to, Payload: encode(nil, &parcel{kind: kind, gen: c.generation(s.Actor.App), sub: what})})
 }
 
 // applySubscribed serves both ends: the actor's list and the group's members.
