@@ -198,7 +198,7 @@ type HostDown struct{ Boot, Reason string }
 
 func (in *HostDown) decide(c *Core) {
 	if !c.isLost(in.Boot) {
-		c.loseHost(in.Boot, in.Reason, true)
+		c.loseHost(in.Boot, clip(in.Reason, 200), true) // it stands in the log of every partition
 	}
 }
 

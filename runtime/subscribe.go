@@ -76,6 +76,11 @@ func (in *Subscribe) decide(c *Core) {
 		out = c.toGroup(out, msgLeave, &old.Subscription, Subscription{Actor: s.Actor, ID: s.ID})
 	}
 	out = c.toGroup(out, msgJoin, &s, s)
+	for _, l := range c.leaving {
+		if l.actor == s.Actor {
+			l.spared[s.ID] = true
+		}
+	}
 	c.emit(&subscribed{s, c.doneAs(in.ID, done{yes: found})}, out...)
 	c.effect(Effect{Kind: GroupsChanged})
 	c.replyValue(in.Waiter, found)
@@ -179,7 +184,8 @@ const (
 // leaving are subscriptions that are removed in pieces.
 type leaving struct {
 	actor  Actor
-	subs   []*subEntry
+	ids    []string
+	spared map[string]bool // made anew meanwhile
 	id     ID
 	n      int
 	waiter any
@@ -192,11 +198,8 @@ func (in *Unsubscribe) decide(c *Core) {
 	if c.repeated(in.Request, in.Actor.App, in.Waiter, counted) {
 		return
 	}
-	l := &leaving{actor: in.Actor, id: in.Request, waiter: in.Waiter}
-	for _, id := range pick(c.subs[in.Actor], in.ID) {
-		l.subs = append(l.subs, c.subs[in.Actor][id])
-	}
-	l.n = len(l.subs)
+	l := &leaving{actor: in.Actor, ids: pick(c.subs[in.Actor], in.ID), spared: map[string]bool{}, id: in.Request, waiter: in.Waiter}
+	l.n = len(l.ids)
 	if !c.unsubscribePieceOf(l) {
 		c.leaving = append(c.leaving, l)
 	}
@@ -218,25 +221,26 @@ func (c *Core) unsubscribeSome() {
 // unsubscribePieceOf tells whether the removal is done with that. A subscription
 // that was made anew meanwhile stays.
 func (c *Core) unsubscribePieceOf(l *leaving) bool {
-	for budget := unsubscribeStep; budget > 0 && len(l.subs) > 0; {
+	for budget := unsubscribeStep; budget > 0 && len(l.ids) > 0; {
 		var ids []string
 		size := 0
-		for ; len(l.subs) > 0 && len(ids) < unsubscribeRecord && size < listBytes; l.subs = l.subs[1:] {
-			if x := l.subs[0]; c.subs[l.actor][x.ID] == x {
-				ids = append(ids, x.ID)
-				size += len(x.ID) + x.bytes()
+		for ; len(l.ids) > 0 && len(ids) < unsubscribeRecord && size < listBytes; l.ids = l.ids[1:] {
+			id := l.ids[0]
+			if x := c.subs[l.actor][id]; x != nil && !l.spared[id] {
+				ids = append(ids, id)
+				size += len(id) + x.bytes()
 			}
 		}
-		if len(ids) > 0 {
-			var d done
-			if len(l.subs) == 0 { // the last record says that all is done
-				d = c.doneAs(l.id, done{n: l.n})
-			}
+		var d done
+		if len(l.ids) == 0 { // the last record says that all is done
+			d = c.doneAs(l.id, done{n: l.n})
+		}
+		if len(ids) > 0 || len(l.ids) == 0 && !l.id.IsZero() {
 			c.unsubscribe(l.actor, ids, d)
-			budget -= len(ids)
 		}
+		budget -= len(ids)
 	}
-	if len(l.subs) > 0 {
+	if len(l.ids) > 0 {
 		return false
 	}
 	c.replyValue(l.waiter, l.n)
