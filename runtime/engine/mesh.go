@@ -141,16 +141,14 @@ func NewBoot() string {
 // A Mesh is this node's part of the mesh: the partitions it owns, and the way
 // to the owners of the others.
 type Mesh struct {
-	cfg         Config
-	start       time.Time
-	parts       []*partition
-	dir         *directory
-	peers       Peers // nil in local mode
-	owned       *ownerLoop
-	tally       tally
-	reach       reach
-	stores      trouble      // with the store, of take-overs
-	storeFailed atomic.Int64 // when it last did not answer one, Unix ns; 0 when it has since
+	cfg   Config
+	start time.Time
+	parts []*partition
+	dir   *directory
+	peers Peers // nil in local mode
+	owned *ownerLoop
+	tally tally
+	reach reach
 	memory
 	guests
 	beats beats

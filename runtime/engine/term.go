@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/karmesh/kar/runtime"
@@ -23,7 +22,6 @@ type term struct {
 	claimed time.Time
 	share   share
 	places  *places
-	asked   chan stored // the store's answer, nil when it is not waited for
 
 	// of the reading
 	next    uint64 // offset to read from
@@ -108,67 +106,16 @@ func (t *term) front(start uint64) error {
 
 func (p *partition) readOnce(ctx context.Context) (*term, error) {
 	t := p.newTerm()
-	if p.m.cfg.Shared == nil {
-		var err error
-		if t.applied, err = p.m.cfg.Store.Applied(ctx, p.n); err != nil {
+	ask, cancel := context.WithTimeout(ctx, storePatience)
+	defer cancel()
+	applied, err := p.m.cfg.Store.Applied(ask, p.n)
+	if t.applied, t.stored = applied, err == nil; err != nil {
+		if p.m.cfg.Shared == nil {
 			return nil, err
 		}
-		t.stored = true
-		return t, t.to(ctx, 0)
+		p.logger.Warn("the store does not answer; the partition is recovered from the log alone", "error", err)
 	}
-	ask, cancel := context.WithTimeout(ctx, storePatience) // an answer that nobody waits for is given up
-	defer cancel()
-	answer := make(chan stored, 1)
-	t.asked = answer
-	p.m.watches.Go(func() {
-		applied, err := p.m.cfg.Store.Applied(ask, p.n)
-		answer <- stored{applied, err}
-	})
-	if err := t.to(ctx, 0); err != nil {
-		return t, err
-	}
-	if t.asked != nil && !p.m.storeSilent() {
-		t.heard(<-t.asked) // within storePatience
-	}
-	if t.asked = nil; !t.stored {
-		p.m.stores.say(p.m.cfg.Logger, "the store does not answer; partitions are recovered from the log alone", errNotStored)
-	}
-	return t, nil
-}
-
-// stored is the store's answer where it is.
-type stored struct {
-	applied uint64
-	err     error
-}
-
-var errNotStored = runtime.Errorf(runtime.CodeStoreAway, "the store did not say in time up to where it holds the partition")
-
-// heard takes the store's answer, which may come while the log is read.
-func (t *term) heard(s stored) {
-	t.asked = nil
-	if s.err != nil {
-		t.p.m.storeFailed.Store(time.Now().UnixNano())
-		return
-	}
-	t.p.m.storeFailed.Store(0)
-	t.p.m.stores.over(t.p.m.cfg.Logger, "the store says again up to where it holds partitions")
-	t.applied, t.stored, t.size = s.applied, true, 0
-	t.changes = slices.DeleteFunc(t.changes, func(ch runtime.StoreChange) bool { return ch.Seq <= s.applied })
-	for i := range t.changes {
-		t.size += changeSize(&t.changes[i])
-	}
-}
-
-// storeSilent tells that the store did not answer a moment ago: then nobody waits
-// for it, lest all partitions of a gateway that died do, one after the other.
-func (m *Mesh) storeSilent() bool {
-	if at := m.storeFailed.Load(); at != 0 && time.Since(time.Unix(0, at)) < 5*storePatience {
-		return true
-	}
-	m.owned.mu.Lock()
-	defer m.owned.mu.Unlock()
-	return !m.owned.failing.IsZero()
+	return t, t.to(ctx, 0)
 }
 
 // to folds the log from an offset to its end.
@@ -184,11 +131,6 @@ func (t *term) to(ctx context.Context, from uint64) error {
 // visit does the same, and has each record looked at.
 func (t *term) visit(ctx context.Context, from uint64, each func() error) error {
 	return t.p.log.Read(ctx, from, func(offset uint64, b []byte) error {
-		select {
-		case s := <-t.asked:
-			t.heard(s)
-		default:
-		}
 		t.next = offset + 1
 		before := t.core.Seq()
 		valid, err := t.core.Fold(b)
