@@ -222,6 +222,8 @@ type hostEntry struct {
 	full    bool          // memory: something waits for room
 	placed  []*actorEntry // changed by place and displace alone
 	idle    []idleActor   // by since; actors that were busy again are skipped
+	// lines of actors that are placed here and wait for room, by component
+	lines map[component][]parkedActor
 }
 
 // take and release are the one account of what a host is given.

@@ -5,14 +5,13 @@ import "slices"
 // parking holds what waits for a host of one component. An actor waits as a
 // whole; a service request waits by itself. Entries, not goroutines.
 type parking struct {
-	requests line                     // of a service: not started, or due for their next attempt
-	awaited  line                     // the same, by running work: they go first
-	suspects line                     // due for their next attempt, which waits for its turn among suspects
-	resting  int                      // interrupted requests of a service that are not due
-	actors   map[Actor]*actorEntry    // that have work and no host that takes it
-	urgent   []parkedActor            // of those the ones that running work waits for, in order: no host is too full for them
-	order    []parkedActor            // of the others those without a place
-	byHost   map[string][]parkedActor // and those whose own host is full
+	requests line                  // of a service: not started, or due for their next attempt
+	awaited  line                  // the same, by running work: they go first
+	suspects line                  // due for their next attempt, which waits for its turn among suspects
+	resting  int                   // interrupted requests of a service that are not due
+	actors   map[Actor]*actorEntry // that have work and no host that takes it
+	urgent   []parkedActor         // of those the ones that running work waits for, in order: no host is too full for them
+	order    []parkedActor         // of the others those without a place; the line of those whose host is full is that host's
 	dirty    bool
 	since    int64 // monotonic ms
 }
@@ -30,7 +29,7 @@ func (p *parking) waits(x parkedActor) bool {
 func (c *Core) parking(comp component) *parking {
 	p := c.parked[comp]
 	if p == nil {
-		p = &parking{suspects: line{byTurn: true}, actors: map[Actor]*actorEntry{}, byHost: map[string][]parkedActor{}, since: c.now.Mono}
+		p = &parking{suspects: line{byTurn: true}, actors: map[Actor]*actorEntry{}, since: c.now.Mono}
 		c.parked[comp] = p
 	}
 	return p
@@ -82,6 +81,9 @@ func (p *parking) empty() bool {
 func (c *Core) dropParking(comp component, p *parking) {
 	if p.empty() && !p.dirty && c.parked[comp] == p {
 		delete(c.parked, comp)
+		for _, h := range c.offers[comp] {
+			delete(h.lines, comp) // nobody in them waits any more
+		}
 	}
 }
 
@@ -144,12 +146,12 @@ func (c *Core) pumpParked(comp component) {
 func (c *Core) wakeParked(comp component, p *parking) {
 	p.urgent = c.wakeSome(p, p.urgent, false)
 	for _, h := range c.takers(comp) {
-		if list, ok := p.byHost[h.boot]; !ok {
+		if list, ok := h.lines[comp]; !ok {
 			continue
 		} else if list = c.wakeSome(p, list, true); len(list) > 0 {
-			p.byHost[h.boot] = list
+			h.lines[comp] = list
 		} else {
-			delete(p.byHost, h.boot)
+			delete(h.lines, comp)
 		}
 	}
 	p.order = c.wakeSome(p, p.order, true)
@@ -210,7 +212,11 @@ func (c *Core) parkActor(comp component, a *actorEntry) {
 	case urgent:
 		p.urgent = p.enqueue(p.urgent, x)
 	case a.host != "":
-		p.byHost[a.host] = p.enqueue(p.byHost[a.host], x)
+		h := c.hosts[a.host]
+		if h.lines == nil {
+			h.lines = map[component][]parkedActor{}
+		}
+		h.lines[comp] = p.enqueue(h.lines[comp], x)
 	default:
 		p.order = p.enqueue(p.order, x)
 	}

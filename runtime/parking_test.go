@@ -3,6 +3,7 @@ package runtime
 import (
 	"fmt"
 	"testing"
+	"time"
 )
 
 // A host that comes takes parked requests from the front one after the other;
@@ -56,5 +57,37 @@ func TestRoomBehindManyOfAFullHost(t *testing.T) {
 	b.answer(x, &Outcome{Status: 200})
 	if y.host != "h2" || y.phase != running {
 		t.Errorf("who came last is %v, and %d run on the host", y.phase, len(b.c.hosts["h2"].running))
+	}
+}
+
+// Lines of hosts that have gone are not kept while others wait.
+func TestLinesOfHostsThatHaveGone(t *testing.T) {
+	b := newBench(t, Config{HostLimit: 1})
+	at := func(id string) *entry {
+		return b.submit(Request{Target: Target{App: "dp", Type: "A", ID: id}})
+	}
+	b.host("h")
+	b.answer(at("waits"), &Outcome{Status: 200})
+	at("long")
+	at("waits") // for room on its host, all the time
+	for i := range 20 {
+		boot := fmt.Sprint("h", i)
+		b.host(boot)
+		b.answer(at(boot+" waits"), &Outcome{Status: 200})
+		at(boot + " long")
+		e := at(boot + " waits")
+		if e.phase != queued || len(b.c.hosts[boot].lines) != 1 {
+			t.Fatal("nobody waits for room on the host")
+		}
+		b.step(&HostDown{Boot: boot, Reason: "exit"})
+		b.pass(time.Second)
+		b.step(&Cancel{App: "dp", ID: e.req.ID})
+	}
+	lines := 0
+	for _, h := range b.c.hosts {
+		lines += len(h.lines)
+	}
+	if p := b.c.parked[component{"dp", "A", true}]; len(p.actors) != 1 || lines != 1 {
+		t.Errorf("%d actors wait, and there are %d lines", len(p.actors), lines)
 	}
 }

@@ -383,8 +383,8 @@ func (r *recount) waiting() {
 		}
 		parked := 0
 		lists := [][]parkedActor{p.order, p.urgent}
-		for _, boot := range sortedKeys(p.byHost) {
-			lists = append(lists, p.byHost[boot])
+		for _, boot := range sortedKeys(c.hosts) {
+			lists = append(lists, c.hosts[boot].lines[comp])
 		}
 		for i, list := range lists {
 			for _, x := range list {
