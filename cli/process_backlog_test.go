@@ -4,19 +4,17 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os/exec"
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/karmesh/kar/runtime/runtimetest/parts"
 )
 
 // TestBacklogDoesNotEndItsComponent: more work at once than the kernel keeps
 // connections for is done bit by bit, by the same process.
 func TestBacklogDoesNotEndItsComponent(t *testing.T) {
-	python, err := exec.LookPath("python3")
-	if err != nil {
-		t.Skip("needs python3")
-	}
+	python := parts.NeedProgram(t, "python3", "python3")
 	// It accepts slowly, and the kernel keeps few connections for it.
 	const app = `
 import http.server, os, time

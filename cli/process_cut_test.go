@@ -4,11 +4,12 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os/exec"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/karmesh/kar/runtime/runtimetest/parts"
 )
 
 // cutApp answers without a length, as HTTP/1.0 does. The process that has a first
@@ -55,10 +56,7 @@ while True:
 // TestCutAnswerIsNoOutcome: an answer without a length ends with its connection, and
 // so does a process that is killed.
 func TestCutAnswerIsNoOutcome(t *testing.T) {
-	python, err := exec.LookPath("python3")
-	if err != nil {
-		t.Skip("needs python3")
-	}
+	python := parts.NeedProgram(t, "python3", "python3")
 	for _, c := range []struct {
 		name, args string
 		deaths     int
@@ -93,10 +91,7 @@ func TestCutAnswerIsNoOutcome(t *testing.T) {
 // TestAnswersWithoutALength: an app of HTTP/1.0 is believed at once, also one
 // that has a process for each connection, and nothing of it is killed.
 func TestAnswersWithoutALength(t *testing.T) {
-	python, err := exec.LookPath("python3")
-	if err != nil {
-		t.Skip("needs python3")
-	}
+	python := parts.NeedProgram(t, "python3", "python3")
 	const app = `
 import http.server, os, socketserver, sys
 class App(http.server.BaseHTTPRequestHandler):

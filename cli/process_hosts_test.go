@@ -13,6 +13,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"github.com/karmesh/kar/runtime/runtimetest/parts"
 )
 
 // The tests in this file are about what talks to components, on real processes.
@@ -140,10 +142,7 @@ s.serve_forever()
 // TestLeftoverBytesOfAnApp: what such an app writes too much is no other call's
 // answer, and it is not killed for it.
 func TestLeftoverBytesOfAnApp(t *testing.T) {
-	python, err := exec.LookPath("python3")
-	if err != nil {
-		t.Skip("needs python3")
-	}
+	python := parts.NeedProgram(t, "python3", "python3")
 	u := newUser(t)
 	p := u.start("run", "-app", "a", "-service", "s", "-v", "warning", "--", python, "-c", sloppyApp)
 	p.says(" up\n")

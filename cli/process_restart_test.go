@@ -1,8 +1,9 @@
 package cli
 
 import (
-	"os/exec"
 	"testing"
+
+	"github.com/karmesh/kar/runtime/runtimetest/parts"
 )
 
 // actorApp keeps actors in the memory of a child, as servers that reload do: the
@@ -59,10 +60,7 @@ while True:
 // TestNotFoundAfterEffects: a 404 of a method that ran is its answer, and one of a
 // process that has begun since the actor was activated is not.
 func TestNotFoundAfterEffects(t *testing.T) {
-	python, err := exec.LookPath("python3")
-	if err != nil {
-		t.Skip("needs python3")
-	}
+	python := parts.NeedProgram(t, "python3", "python3")
 	u := newUser(t)
 	p := u.start("run", "-app", "a", "-actors", "T", "-v", "warning", "--", python, "-c", actorApp)
 	p.says("up\n")

@@ -172,8 +172,7 @@ const forgetPiece = 500
 type forgetting struct {
 	in      *CancelReminders
 	rs      []*reminderEntry
-	orphans []*entry        // firings that their reminder does not name: it has fired for the last time, or was made anew
-	spared  map[string]bool // made anew meanwhile
+	orphans []*entry // firings that their reminder does not name: it has fired for the last time, or was made anew
 	n       int
 }
 
@@ -184,7 +183,7 @@ func (in *CancelReminders) decide(c *Core) {
 	if c.repeated(in.Request, in.Actor.App, in.Waiter, counted) {
 		return
 	}
-	x := &forgetting{in: in, spared: map[string]bool{}}
+	x := &forgetting{in: in}
 	for _, r := range c.reminders[in.Actor] {
 		if (in.ID == "" || r.ID == in.ID) && !c.dead(&r.node, r.Actor.App) {
 			r.leaving = true // it fires no more
@@ -212,21 +211,19 @@ func (in *CancelReminders) decide(c *Core) {
 	}
 }
 
-// spareAnew keeps a reminder that is being made anew out of the deletions under way,
-// but not its firing.
+// spareAnew keeps a reminder that is being made anew out of a deletion under way, but
+// not its firing.
 func (c *Core) spareAnew(a Actor, id string) {
+	r := c.reminders[a].find(id)
+	if r == nil || !r.leaving {
+		return
+	}
+	r.leaving = false
+	e := c.entries[r.firing]
 	for _, x := range c.forgettings {
-		if x.in.Actor != a || x.spared[id] {
-			continue
-		}
-		x.spared[id] = true
-		if r := c.reminders[a].find(id); r != nil {
-			r.leaving = false
-		}
-		if r := c.reminders[a].find(id); r != nil && slices.Contains(x.rs, r) {
-			if e := c.entries[r.firing]; e != nil {
-				x.orphans = append(x.orphans, e)
-			}
+		if x.in.Actor == a && e != nil {
+			x.orphans = append(x.orphans, e)
+			return
 		}
 	}
 }
@@ -257,7 +254,7 @@ func (c *Core) forgetPieceOf(x *forgetting) bool {
 	var away []*homeEntry
 	var firings []*entry
 	for _, r := range rs {
-		if c.reminders[r.Actor].find(r.ID) != r || x.spared[r.ID] {
+		if c.reminders[r.Actor].find(r.ID) != r || !r.leaving {
 			continue
 		}
 		if e := c.entries[r.firing]; e != nil {

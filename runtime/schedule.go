@@ -1,8 +1,6 @@
 package runtime
 
-import (
-	"slices"
-)
+import "slices"
 
 // stop notes that the last attempt has provably ended without an outcome, in
 // the company of what else its host was given.

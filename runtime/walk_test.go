@@ -76,15 +76,7 @@ func walk(t *testing.T, seed uint64, hashes *strings.Builder) {
 			x.play("raise")
 		}
 		x.play(x.next(n))
-		for _, p := range w.parts {
-			for _, l := range w.known(p) {
-				what, value, _ := strings.Cut(l, ": ")
-				if key := w.mark(p.n) + what; known[key] != value {
-					known[key] = value
-					fmt.Fprintf(w.whole, "? %s: %s\n", key, value)
-				}
-			}
-		}
+		w.tellKnown(known)
 		if n%walkPart == walkPart-1 {
 			h := fnv.New64a()
 			_, _ = h.Write([]byte(w.withNames(w.whole.String())))

@@ -57,17 +57,22 @@ func playWhole(t *testing.T, text string) string {
 		}
 		fmt.Fprintf(w.whole, "> %s\n", strings.TrimSpace(command))
 		w.command(strings.TrimSpace(command))
-		for _, p := range w.parts {
-			for _, l := range w.known(p) {
-				what, value, _ := strings.Cut(l, ": ")
-				if key := w.mark(p.n) + what; known[key] != value {
-					known[key] = value
-					fmt.Fprintf(w.whole, "? %s: %s\n", key, value)
-				}
+		w.tellKnown(known)
+	}
+	return w.withNames(w.whole.String())
+}
+
+// tellKnown writes what is answered otherwise than before.
+func (w *world) tellKnown(known map[string]string) {
+	for _, p := range w.parts {
+		for _, l := range w.known(p) {
+			what, value, _ := strings.Cut(l, ": ")
+			if key := w.mark(p.n) + what; known[key] != value {
+				known[key] = value
+				fmt.Fprintf(w.whole, "? %s: %s\n", key, value)
 			}
 		}
 	}
-	return w.withNames(w.whole.String())
 }
 
 // known is what the partition answers to all questions.

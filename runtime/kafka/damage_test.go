@@ -15,11 +15,7 @@ import (
 func TestLostTailOfOnePartition(t *testing.T) {
 	dir := t.TempDir()
 	k, err := parts.StartKafka(t.Context(), dir, parts.KafkaOptions{})
-	if err != nil && os.Getenv("CI") == "true" {
-		t.Fatal(err)
-	} else if err != nil {
-		t.Skipf("SKIPPED: this needs a Kafka: %v", err)
-	}
+	parts.Need(t, "Kafka", err)
 	defer k.Close()
 	cfg := config(t, k)
 	c := open(t, cfg)

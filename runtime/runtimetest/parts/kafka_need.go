@@ -12,20 +12,9 @@ import (
 func NeedKafka(t testing.TB, opts KafkaOptions) *Kafka {
 	t.Helper()
 	k, err := StartKafka(t.Context(), t.TempDir(), opts)
-	if err != nil {
-		lacking(t, err)
-	}
+	Need(t, "Kafka", err)
 	t.Cleanup(func() { k.Close() })
 	return k
-}
-
-// lacking skips the test loudly, or fails it when CI=true.
-func lacking(t testing.TB, err error) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("Kafka cannot be had, and CI=true: %v", err)
-	}
-	t.Skipf("SKIPPED: this needs a Kafka: %v", err)
 }
 
 // A SharedKafka is one Kafka for the tests of a package: it starts when the
@@ -59,9 +48,7 @@ func (s *SharedKafka) Need(t testing.TB) *Kafka {
 			s.kafka, s.err = StartKafka(context.Background(), s.dir, s.opts)
 		}
 	}
-	if s.err != nil {
-		lacking(t, s.err)
-	}
+	Need(t, "Kafka", s.err)
 	return s.kafka
 }
 

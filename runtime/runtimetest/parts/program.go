@@ -1,7 +1,6 @@
 package parts
 
 import (
-	"os"
 	"os/exec"
 	"testing"
 )
@@ -16,12 +15,6 @@ func NeedProgram(t testing.TB, program, pkg string) string {
 	if err == nil {
 		err = lookErr
 	}
-	switch {
-	case err == nil:
-	case os.Getenv("CI") == "true":
-		t.Fatalf("%s cannot be had, and CI=true: %v", program, err)
-	default:
-		t.Skipf("SKIPPED: this needs %s: %v", program, err)
-	}
+	Need(t, program, err)
 	return path
 }

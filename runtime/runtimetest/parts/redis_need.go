@@ -1,16 +1,13 @@
 package parts
 
-import (
-	"os"
-	"testing"
-)
+import "testing"
 
 // NeedRedis starts a server for a test and ends it with the test. Where none
 // can be had the test is skipped, or fails when the environment says CI=true.
 func NeedRedis(t testing.TB, o RedisOptions) *Redis {
 	t.Helper()
 	r, err := StartRedis(t.Context(), t.TempDir(), o)
-	haveRedis(t, err)
+	Need(t, "Redis", err)
 	t.Cleanup(func() { _ = r.Close() })
 	return r
 }
@@ -19,7 +16,7 @@ func NeedRedis(t testing.TB, o RedisOptions) *Redis {
 func NeedRedisSentinels(t testing.TB, o RedisOptions) *RedisSentinels {
 	t.Helper()
 	s, err := StartRedisSentinels(t.Context(), t.TempDir(), o)
-	haveRedis(t, err)
+	Need(t, "Redis", err)
 	t.Cleanup(func() { _ = s.Close() })
 	return s
 }
@@ -28,18 +25,7 @@ func NeedRedisSentinels(t testing.TB, o RedisOptions) *RedisSentinels {
 func NeedRedisCluster(t testing.TB, o RedisOptions) *RedisCluster {
 	t.Helper()
 	c, err := StartRedisCluster(t.Context(), t.TempDir(), o)
-	haveRedis(t, err)
+	Need(t, "Redis", err)
 	t.Cleanup(func() { _ = c.Close() })
 	return c
-}
-
-func haveRedis(t testing.TB, err error) {
-	t.Helper()
-	switch {
-	case err == nil:
-	case os.Getenv("CI") == "true":
-		t.Fatalf("NO REDIS, and CI=true wants one: %v", err)
-	default:
-		t.Skipf("NO REDIS, so this is NOT TESTED: %v", err)
-	}
 }
