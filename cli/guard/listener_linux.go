@@ -1,7 +1,6 @@
 package guard
 
 import (
-	"bytes"
 	"os"
 	"strconv"
 	"strings"
@@ -38,7 +37,7 @@ func (c *Child) ForeignListener(port int) (pid int) {
 // listeners are the sockets that take a connection to 127.0.0.1, as /proc/net names
 // them: one that is bound to that address goes before those that are bound to any.
 func listeners(port int) []string {
-	var exact, any []string
+	var exact, others []string
 	for _, table := range []string{"tcp", "tcp6"} {
 		b, err := os.ReadFile("/proc/net/" + table)
 		if err != nil {
@@ -57,14 +56,14 @@ func listeners(port int) []string {
 			case address == "0100007F" || address == "0000000000000000FFFF00000100007F":
 				exact = append(exact, "socket:["+f[9]+"]")
 			case strings.Trim(address, "0") == "":
-				any = append(any, "socket:["+f[9]+"]")
+				others = append(others, "socket:["+f[9]+"]")
 			}
 		}
 	}
 	if len(exact) > 0 {
 		return exact
 	}
-	return any
+	return others
 }
 
 // holders are the processes that have one of the sockets, of those that may be looked at.
@@ -111,14 +110,6 @@ func namesIn(path string) []string {
 
 // startOf is when a process began, in ticks since the machine did.
 func startOf(pid int) (ticks uint64, ok bool) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return 0, false
-	}
-	fields := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
-	if len(fields) < 20 {
-		return 0, false
-	}
-	ticks, err = strconv.ParseUint(string(fields[19]), 10, 64)
-	return ticks, err == nil
+	s, ok := readStatus("/proc/" + strconv.Itoa(pid) + "/stat")
+	return s.start, ok
 }

@@ -79,23 +79,10 @@ func descendants(root int) []proc {
 	return found
 }
 
-// readStat reads state and parent from /proc/PID/stat; the name before them is
-// in parentheses and may contain anything.
+// readStat reads state and parent from /proc/PID/stat.
 func readStat(pid int) (state byte, parent int, ok bool) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return 0, 0, false
-	}
-	i := bytes.LastIndexByte(b, ')')
-	if i < 0 {
-		return 0, 0, false
-	}
-	fields := bytes.Fields(b[i+1:])
-	if len(fields) < 2 {
-		return 0, 0, false
-	}
-	parent, err = strconv.Atoi(string(fields[1]))
-	return fields[0][0], parent, err == nil
+	s, ok := readStatus("/proc/" + strconv.Itoa(pid) + "/stat")
+	return s.state, s.parent, ok
 }
 
 // isBackgroundGateway recognises `kar gateway --background` of this binary.

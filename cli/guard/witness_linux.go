@@ -3,6 +3,7 @@ package guard
 import (
 	"bytes"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -69,7 +70,7 @@ func (c *Child) Answers(port, from int) (lived func() (yes, known bool)) {
 		}
 		for _, p := range at {
 			// A process that is made for one connection ends after it, in order.
-			if end := endOf(p); end != lives && (end != inOrder || contains(roots, p)) {
+			if end := endOf(p); end != lives && (end != inOrder || slices.Contains(roots, p)) {
 				return false, true
 			}
 		}
@@ -133,21 +134,7 @@ const (
 )
 
 func allLive(list []listener) bool {
-	for _, p := range list {
-		if endOf(p) != lives {
-			return false
-		}
-	}
-	return true
-}
-
-func contains(list []listener, p listener) bool {
-	for _, q := range list {
-		if p == q {
-			return true
-		}
-	}
-	return false
+	return !slices.ContainsFunc(list, func(p listener) bool { return endOf(p) != lives })
 }
 
 // endOf looks at all threads: the first may end before the others.
@@ -172,27 +159,32 @@ func endOf(p listener) ending {
 }
 
 type status struct {
+	state   byte
+	parent  int
 	exiting bool
-	start   uint64
+	start   uint64 // ticks since the machine began
 	code    int
 }
 
 // pfExiting is the kernel's mark of a thread that has begun to exit.
 const pfExiting = 0x4
 
+// readStatus reads a stat file of /proc. The name of the program is in parentheses and
+// may contain anything; what comes after it are the fields from the third of proc(5) on.
 func readStatus(path string) (s status, ok bool) {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return s, false
 	}
-	// What comes after the name in parentheses, from the third field of proc(5) on.
 	f := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
 	if len(f) < 50 {
 		return s, false
 	}
-	flags, err1 := strconv.ParseUint(string(f[6]), 10, 64)
-	start, err2 := strconv.ParseUint(string(f[19]), 10, 64)
-	code, err3 := strconv.Atoi(string(f[49]))
-	ended := f[0][0] == 'Z' || f[0][0] == 'X'
-	return status{exiting: ended || flags&pfExiting != 0, start: start, code: code}, err1 == nil && err2 == nil && err3 == nil
+	parent, err1 := strconv.Atoi(string(f[1]))
+	flags, err2 := strconv.ParseUint(string(f[6]), 10, 64)
+	start, err3 := strconv.ParseUint(string(f[19]), 10, 64)
+	code, err4 := strconv.Atoi(string(f[49]))
+	s = status{state: f[0][0], parent: parent, start: start, code: code}
+	s.exiting = s.state == 'Z' || s.state == 'X' || flags&pfExiting != 0
+	return s, err1 == nil && err2 == nil && err3 == nil && err4 == nil
 }
