@@ -38,7 +38,7 @@ func TestJoinThatLeavesOneOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.calls(t, a)
-	h.wg.Wait()
+	h.stop()
 }
 
 // What another gateway says of a host that has moved on comes late: a beat over
@@ -62,7 +62,7 @@ func TestLateNoteDoesNotStrandAHost(t *testing.T) {
 		}
 	}
 	r.calls(t, a)
-	h.wg.Wait()
+	h.stop()
 }
 
 // A host that was counted lost says something before it reads so.
@@ -193,7 +193,7 @@ func TestJoinOfNoPartition(t *testing.T) {
 	a.Answered("h", runtime.Answer{Attempt: runtime.Attempt{Partition: 65535}})
 	a.Deactivated("h", runtime.Actor{}, 65535)
 	r.calls(t, a)
-	h.wg.Wait()
+	h.stop()
 }
 
 // An end that is reported is no loss: another line in the log, another counter,

@@ -25,6 +25,15 @@ type fakeHost struct {
 	running  map[runtime.Attempt]bool
 	finished map[runtime.Attempt]*runtime.Outcome
 	wg       sync.WaitGroup
+	over     bool // nothing begins any more
+}
+
+// stop lets nothing begin and waits for what runs.
+func (h *fakeHost) stop() {
+	h.mu.Lock()
+	h.over = true
+	h.mu.Unlock()
+	h.wg.Wait()
 }
 
 // begin is false for an attempt that was begun before, or that a deposed owner sends.
@@ -34,10 +43,11 @@ func (h *fakeHost) begin(m *runtime.Invoke) bool {
 	if h.running == nil {
 		h.running, h.finished = map[runtime.Attempt]bool{}, map[runtime.Attempt]*runtime.Outcome{}
 	}
-	if h.running[m.Attempt] || h.finished[m.Attempt] != nil || m.Epoch < h.epochs[m.Attempt.Partition] {
+	if h.over || h.running[m.Attempt] || h.finished[m.Attempt] != nil || m.Epoch < h.epochs[m.Attempt.Partition] {
 		return false
 	}
 	h.running[m.Attempt] = true
+	h.wg.Add(1)
 	return true
 }
 
@@ -82,7 +92,6 @@ func (h *fakeHost) Send(m runtime.HostMessage) {
 		if !h.begin(m) {
 			return
 		}
-		h.wg.Add(1)
 		go func() {
 			defer h.wg.Done()
 			if o := h.serve(m); o != nil {
@@ -109,7 +118,7 @@ func attach(t *testing.T, m *engine.Mesh, info runtime.HostInfo, serve func(*run
 	if err := m.HostUp(info, runtime.JoinAnswer{}, h); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(h.wg.Wait)
+	t.Cleanup(h.stop)
 	return h
 }
 

@@ -175,5 +175,5 @@ func TestWaitersOutliveABrokenLog(t *testing.T) {
 	if r := <-got; r.err != nil || r.o.Status != 200 {
 		t.Fatalf("%+v %v", r.o, r.err)
 	}
-	h.wg.Wait()
+	h.stop()
 }

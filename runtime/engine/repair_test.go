@@ -86,7 +86,7 @@ func TestFullDiskRefusesAndComesBack(t *testing.T) {
 	if o, err := n.Await(within(t), "app", id); err != nil || o.Status != 200 {
 		t.Fatalf("the promise of before: %v %v", o, err)
 	}
-	h.wg.Wait()
+	h.stop()
 }
 
 // append-unknown: the batch landed, the answer did not. The same bytes land
