@@ -317,8 +317,8 @@ func TestGapsAreWhatTheTopicHasLost(t *testing.T) {
 		h, log := &halves{}, &lines{}
 		b := newBenchWith(t, func(t runtime.Topics) runtime.Topics { h.Topics = t; return h }, slog.New(slog.NewTextHandler(log, nil)))
 		b.create("t")
+		h.lost.Store(lost) // before anybody waits for what is lost
 		b.subscribe("a", "t", false)
-		h.lost.Store(lost)
 		b.publish("t", 0, int(lost))
 		for i := int(lost); i < 10; i++ { // one by one, so that each begins behind an offset without an event
 			b.publish("t", i, i+1)
