@@ -47,7 +47,7 @@ func (o *ownerLoop) try(ctx context.Context, p uint16) {
 		}
 	}()
 	free := func() {}
-	_, _, err := o.m.part(p).log.Bounds(ctx)
+	start, _, err := o.m.part(p).log.Bounds(ctx)
 	if err == nil { // else it would wait for the log in its turn
 		select {
 		case o.slots <- struct{}{}:
@@ -67,7 +67,7 @@ func (o *ownerLoop) try(ctx context.Context, p uint16) {
 			o.mu.Unlock()
 			o.m.tellOwns()
 		}
-		err = o.take(ctx, p, x, free)
+		err = o.take(ctx, p, start, x, free)
 	}
 	o.reached(p, err)
 	if err != nil && ctx.Err() == nil {
@@ -120,11 +120,12 @@ func (p *partition) damaged(err error) {
 	p.down.Store(asError(err))
 }
 
-// take reads the log of a partition, has its owner hand it over when there is a
-// living one, and claims it. It frees its turn when it has read.
-func (o *ownerLoop) take(ctx context.Context, n uint16, x plan, free func()) error {
+// take reads the log of a partition, which began at start a moment ago, has its
+// owner hand it over when there is a living one, and claims it. It frees its turn
+// when it has read.
+func (o *ownerLoop) take(ctx context.Context, n uint16, start uint64, x plan, free func()) error {
 	p, began := o.m.part(n), time.Now()
-	t, err := p.read(ctx)
+	t, err := p.read(ctx, start)
 	if err != nil {
 		return err
 	}
@@ -159,7 +160,7 @@ func (o *ownerLoop) take(ctx context.Context, n uint16, x plan, free func()) err
 		return err
 	}
 	if !runtime.AnswersAtOnce(x.step, x.own.epoch, t.core.Epoch()) {
-		pauseFor(ctx, o.m.afterClaim())
+		pauseFor(ctx, time.Until(t.claimed.Add(o.m.afterClaim())))
 	}
 	var begun error
 	mine = false

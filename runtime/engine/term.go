@@ -66,15 +66,12 @@ func (p *partition) recordLimit() int {
 	return 0
 }
 
-// read folds the log up to its end. One that has lost its front is not believed
-// before it has been read without being cut meanwhile.
-func (p *partition) read(ctx context.Context) (*term, error) {
+// read folds the log up to its end; it began at start a moment ago. One that has
+// lost its front is not believed before it has been read without being cut
+// meanwhile.
+func (p *partition) read(ctx context.Context, start uint64) (*term, error) {
 	for {
-		start, _, err := p.log.Bounds(ctx)
-		if err != nil {
-			return nil, err
-		}
-		t, err := p.readOnce(ctx)
+		t, err := p.readOnce(ctx, start)
 		if err != nil {
 			t.drop()
 			return nil, err
@@ -85,9 +82,11 @@ func (p *partition) read(ctx context.Context) (*term, error) {
 			return t, nil
 		}
 		t.drop()
-		if now, _, err := p.log.Bounds(ctx); err != nil || now == start {
+		now, _, err := p.log.Bounds(ctx)
+		if err != nil || now == start {
 			return nil, damage
 		}
+		start = now
 	}
 }
 
@@ -104,7 +103,7 @@ func (t *term) front(start uint64) error {
 	return e
 }
 
-func (p *partition) readOnce(ctx context.Context) (*term, error) {
+func (p *partition) readOnce(ctx context.Context, start uint64) (*term, error) {
 	t := p.newTerm()
 	ask, cancel := context.WithTimeout(ctx, storePatience)
 	defer cancel()
@@ -115,7 +114,7 @@ func (p *partition) readOnce(ctx context.Context) (*term, error) {
 		}
 		p.logger.Warn("the store does not answer; the partition is recovered from the log alone", "error", err)
 	}
-	return t, t.to(ctx, 0)
+	return t, t.to(ctx, start)
 }
 
 // to folds the log from an offset to its end.
@@ -232,7 +231,11 @@ func (p *partition) begin(ctx context.Context, t *term, began time.Time) error {
 // that was the last one itself.
 func (p *partition) recover(ctx context.Context) error {
 	began := time.Now()
-	t, err := p.read(ctx)
+	start, _, err := p.log.Bounds(ctx)
+	if err != nil {
+		return err
+	}
+	t, err := p.read(ctx, start)
 	if err != nil {
 		return err
 	}

@@ -165,6 +165,46 @@ func TestFaults(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	t.Run("round trips", func(t *testing.T) {
+		c := open(t, config(t, k))
+		l := openLog(t, c, 0)
+		var next uint64
+		add := func() (err error) {
+			_, next, err = l.Append(t.Context(), [][]byte{[]byte("a"), []byte("b")})
+			return err
+		}
+		read := func(from uint64) func() error {
+			return func() error {
+				return l.Read(t.Context(), from, func(uint64, []byte) error { return nil })
+			}
+		}
+		must(add())
+		must(l.Trim(t.Context(), 1))
+		for _, stream := range []string{"upstream", "downstream"} {
+			_, err := proxy.Toxics.AddToxicJson(strings.NewReader(fmt.Sprintf(`{"name":"slow %s","type":"latency","stream":%q,"attributes":{"latency":150}}`, stream, stream)))
+			must(err)
+			defer func() { must(proxy.Toxics.RemoveToxic(t.Context(), "slow "+stream)) }()
+		}
+		took := func(do func() error) time.Duration {
+			begin := time.Now()
+			must(do())
+			return time.Since(begin)
+		}
+		one := took(add)
+		for _, x := range []struct {
+			what   string
+			do     func() error
+			rounds time.Duration
+		}{
+			{"all", read(1), 1},
+			{"a tail", read(next - 1), 1},
+			{"nothing new", read(next), 1},
+		} {
+			if d := took(x.do); d > x.rounds*one+one/2 {
+				t.Errorf("%s took %v, an append %v; want %d round trips", x.what, d, one, x.rounds)
+			}
+		}
+	})
 	t.Run("killed", func(t *testing.T) {
 		underLoad(t, k, 4, func(progress func(string)) {
 			for range 2 {

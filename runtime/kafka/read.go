@@ -72,31 +72,32 @@ func (l *log) atLeader(ctx context.Context, request func(*sarama.Broker) error) 
 			return err
 		}
 		l.c.forget(l.partition)
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(50 * time.Millisecond):
+		if err := soon(ctx); err != nil {
+			return err
 		}
 	}
 }
 
 // Read fetches the next part while visit looks at the one before.
 func (l *log) Read(ctx context.Context, from uint64, visit func(uint64, []byte) error) error {
-	start, end, err := l.Bounds(ctx)
-	if err != nil {
-		return err
-	}
-	if err := l.shrunk(ctx, end); err != nil {
-		return err
-	}
-	l.size.trim(start)
 	ctx, cancel := context.WithCancel(ctx)
 	chunks := make(chan chunk)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		defer close(chunks)
-		l.fetch(ctx, max(from, start), end, chunks)
+		r := reading{l: l, from: from}
+		for !r.bounded || r.from < r.end {
+			c := r.next(ctx)
+			select {
+			case chunks <- c:
+			case <-ctx.Done():
+				return
+			}
+			if c.err != nil {
+				return
+			}
+		}
 	}()
 	defer func() { cancel(); <-done }()
 	for c := range chunks {
@@ -106,7 +107,7 @@ func (l *log) Read(ctx context.Context, from uint64, visit func(uint64, []byte) 
 		for _, batch := range c.batches {
 			for _, r := range batch.Records {
 				offset := uint64(batch.FirstOffset + r.OffsetDelta)
-				if offset < c.from || offset >= end {
+				if offset < c.from || offset >= c.end {
 					continue
 				}
 				l.size.mu.Lock()
@@ -121,24 +122,65 @@ func (l *log) Read(ctx context.Context, from uint64, visit func(uint64, []byte) 
 	return ctx.Err()
 }
 
-// shrunk notices that records are gone whose append was acknowledged. A leader
-// that is new may need a moment to know how far all copies have the log.
-func (l *log) shrunk(ctx context.Context, end uint64) error {
-	next := l.next.Load()
-	if end >= next {
-		return nil
-	}
-	if err := l.c.refresh(ctx); err != nil { // it may be another topic
+// A reading is a Read on its way. It ends where the log did when the first
+// request was answered, so that a short tail costs one round trip.
+type reading struct {
+	l       *log
+	from    uint64 // what comes next
+	end     uint64
+	bounded bool // the end is known
+}
+
+// A chunk is the answer to one request of a reading, or its failure.
+type chunk struct {
+	from, end uint64 // what of it is meant
+	batches   []*sarama.RecordBatch
+	err       error
+}
+
+func (r *reading) next(ctx context.Context) chunk {
+	l := r.l
+	var block *sarama.FetchResponseBlock
+	err := l.atLeader(ctx, func(b *sarama.Broker) (err error) {
+		block, err = fetchBlock(b, l.c.topic, l.partition, int64(r.from), fetchBytes, sarama.ReadUncommitted)
 		return err
+	})
+	if errors.Is(err, sarama.ErrOffsetOutOfRange) {
+		return chunk{err: r.astray(ctx)}
 	}
-	for deadline := time.Now().Add(l.c.cfg.Timeout); end < next; {
-		if time.Now().After(deadline) {
-			return l.damaged(ctx, "partition %d of %s ends at record %d, though Kafka had acknowledged all up to %d", l.partition, l.c.topic, end, next)
+	if err == nil && !r.bounded {
+		err = r.bound(ctx, uint64(block.HighWaterMarkOffset))
+		l.size.trim(uint64(block.LogStartOffset))
+	}
+	if err != nil {
+		return chunk{err: err}
+	}
+	c := chunk{from: r.from, end: r.end, batches: batchesOf(block)}
+	if r.from, c.err = l.follows(ctx, c.batches, r.from); c.err == nil && r.from == c.from && r.from < r.end {
+		c.err = soon(ctx) // a new leader does not know yet how far all copies are
+	}
+	return c
+}
+
+// bound notes the log's end, which lies behind all that was acknowledged, and
+// behind what this Read has seen; else records are gone. A leader that is new may
+// need a moment to know how far all copies have the log.
+func (r *reading) bound(ctx context.Context, end uint64) error {
+	l, known := r.l, r.l.next.Load()
+	if r.bounded {
+		known = max(known, r.from)
+	}
+	if end < known {
+		if err := l.c.refresh(ctx); err != nil { // it may be another topic
+			return err
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(50 * time.Millisecond):
+	}
+	for deadline := time.Now().Add(l.c.cfg.Timeout); end < known; {
+		if time.Now().After(deadline) {
+			return l.damaged(ctx, "partition %d of %s ends at record %d, though Kafka had acknowledged all up to %d", l.partition, l.c.topic, end, known)
+		}
+		if err := soon(ctx); err != nil {
+			return err
 		}
 		newest, err := l.offset(ctx, sarama.OffsetNewest)
 		if err != nil {
@@ -146,62 +188,36 @@ func (l *log) shrunk(ctx context.Context, end uint64) error {
 		}
 		end = uint64(newest)
 	}
+	if !r.bounded {
+		r.end, r.bounded = end, true
+	}
 	return nil
 }
 
-// A chunk is the answer to one fetch request, or the end of a Read.
-type chunk struct {
-	from    uint64
-	batches []*sarama.RecordBatch
-	err     error
-}
-
-func (l *log) fetch(ctx context.Context, from, end uint64, chunks chan<- chunk) {
-	for from < end {
-		c := chunk{from: from}
-		c.batches, c.err = l.fetchOne(ctx, from)
-		if c.err == nil {
-			from, c.err = l.follows(ctx, c.batches, from)
-		}
-		if errors.Is(c.err, sarama.ErrOffsetOutOfRange) { // trimmed meanwhile, or gone
-			start, now, err := l.Bounds(ctx)
-			if err == nil && from < start { // perhaps up to behind the end
-				from = start
-				continue
-			}
-			if err == nil && from > now {
-				err = l.damaged(ctx, "partition %d of %s ends at record %d and had record %d before", l.partition, l.c.topic, now, end-1)
-			}
-			if err == nil { // the leader has changed, and will know it soon
-				select {
-				case <-ctx.Done():
-					return
-				case <-time.After(50 * time.Millisecond):
-				}
-				continue
-			}
-			c.err = err
-		}
-		select {
-		case chunks <- c:
-		case <-ctx.Done():
-			return
-		}
-		if c.err != nil {
-			return
-		}
-	}
-}
-
-func (l *log) fetchOne(ctx context.Context, from uint64) (batches []*sarama.RecordBatch, err error) {
-	err = l.atLeader(ctx, func(b *sarama.Broker) error {
-		block, err := fetchBlock(b, l.c.topic, l.partition, int64(from), fetchBytes, sarama.ReadUncommitted)
-		if err == nil {
-			batches = batchesOf(block)
-		}
+// astray goes on after Kafka has said that there is no such record: the log was
+// trimmed meanwhile, perhaps up to behind the end, or has lost its end.
+func (r *reading) astray(ctx context.Context) error {
+	start, end, err := r.l.Bounds(ctx)
+	switch {
+	case err != nil:
 		return err
-	})
-	return batches, err
+	case r.from < start:
+		r.from = start
+		return nil
+	case r.from > end:
+		return r.bound(ctx, end)
+	}
+	return soon(ctx) // the leader has changed, and will know it
+}
+
+// soon waits for what needs a moment.
+func soon(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(50 * time.Millisecond):
+		return nil
+	}
 }
 
 // follows checks that the batches go on at from, and returns where they end.
