@@ -97,7 +97,7 @@ func (l *link) handle(m tunnel.Message) {
 			}
 		}
 	case *tunnel.Deactivated:
-		owners.Deactivated(boot, m.Actor, m.Partition)
+		owners.Deactivated(boot, m.Deactivate)
 	case *tunnel.Cancel:
 		l.mu.Lock()
 		if cancel := l.waiting[m.Seq]; cancel != nil {

@@ -253,7 +253,7 @@ func (h *urlHost) Send(m runtime.HostMessage) {
 		}
 	case *runtime.Deactivate:
 		if h.admit(m.Partition, m.Epoch) { // it has no actors, so it is not active here
-			h.tell(func() { h.set.owners.Deactivated(h.info.Boot, m.Actor, m.Partition) })
+			h.tell(func() { h.set.owners.Deactivated(h.info.Boot, *m) })
 		}
 	case *runtime.JoinAsk:
 		h.joinAsk(m)

@@ -64,8 +64,8 @@ func (o *owners) Gateways() []string { return nil }
 func (o *owners) Joined(_ string, epochs []runtime.PartitionEpoch, j runtime.JoinAnswer) {
 	o.joins <- join{epochs, j}
 }
-func (o *owners) Answered(_ string, a runtime.Answer)       { o.answers <- a }
-func (o *owners) Deactivated(string, runtime.Actor, uint16) {}
+func (o *owners) Answered(_ string, a runtime.Answer)    { o.answers <- a }
+func (o *owners) Deactivated(string, runtime.Deactivate) {}
 
 func (o *owners) send(boot string, m runtime.HostMessage) {
 	o.mu.Lock()

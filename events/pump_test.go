@@ -105,7 +105,7 @@ func (b boot) Send(m runtime.HostMessage) {
 		mesh := b.mesh
 		go mesh.Answered(b.name, runtime.Answer{Attempt: m.Attempt, Outcome: &runtime.Outcome{Status: 204}})
 	case *runtime.Deactivate:
-		b.mesh.Deactivated(b.name, m.Actor, m.Partition)
+		b.mesh.Deactivated(b.name, *m)
 	}
 }
 

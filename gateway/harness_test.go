@@ -162,7 +162,7 @@ func (h *testHost) run(wait *sync.WaitGroup) {
 		case m := <-h.inbox:
 			switch m := m.(type) {
 			case *runtime.Deactivate:
-				h.mesh.Deactivated(h.boot, m.Actor, m.Partition)
+				h.mesh.Deactivated(h.boot, *m)
 			case *runtime.Invoke:
 				wait.Add(1)
 				m.MarkStep() // as each host does

@@ -108,6 +108,7 @@ type Core struct {
 	dirtyParks  []component
 	woken       []*entry     // interrupted requests of services to look at
 	turns       uint64       // of suspects
+	askings     uint64       // how often a host was asked to deactivate an actor
 	waking      parkedActor  // of which a parked actor tries again
 	losing      []*hostEntry // lost, and still to be gone through
 	reviews     []*review

@@ -15,7 +15,7 @@ import (
 var memoryOnly = map[string]bool{
 	"Core.cfg": true, "Core.me": true, "Core.now": true, "Core.sawHead": true, "Core.skipped": true, "Core.head": true, "Core.floor": true, "Core.owned": true,
 	"Core.seq": true, "Core.ghosts": true, "Core.unkept": true, "Core.withdrawals": true, "Core.purging": true, "appEntry.purging": true, "appEntry.left": true, "entry.ready": true, "actorEntry.ready": true, "actorEntry.hauntAt": true, "Core.hauntedOn": true, "Core.looks": true, "appEntry.heldActors": true, "appEntry.heldWoken": true, "appEntry.heldParks": true, "Core.keptZombies": true, "Core.keptFrom": true, "Core.parked": true, "Core.offers": true, "Core.remCount": true, "Core.due": true, "Core.view": true,
-	"Core.keep": true, "Core.load": true, "Core.endSize": true, "Core.timers": true, "Core.walls": true, "Core.dirty": true, "Core.woken": true, "Core.budget": true, "Core.turns": true, "Core.losing": true, "Core.reviews": true, "Core.dirtyParks": true,
+	"Core.keep": true, "Core.load": true, "Core.endSize": true, "Core.timers": true, "Core.walls": true, "Core.dirty": true, "Core.woken": true, "Core.budget": true, "Core.turns": true, "Core.askings": true, "Core.losing": true, "Core.reviews": true, "Core.dirtyParks": true,
 	"Core.drains": true, "Core.purges": true, "Core.fenceWait": true, "Core.fenceHeld": true, "Core.abroad": true, "Core.orphans": true, "entry.abroad": true, "homeEntry.abroad": true, "Core.fenceAsked": true, "Core.inquiries": true, "Core.lastTick": true,
 	"Core.blocked": true, "Core.leaving": true, "Core.forgettings": true, "Core.publishings": true, "Core.published": true, "Core.tables": true, "Core.released": true, "Core.via": true, "Core.records": true,
 	"Core.effects": true, "Core.rounds": true, "Core.changes": true, "Core.Counts": true,
@@ -25,7 +25,7 @@ var memoryOnly = map[string]bool{
 	"homeEntry.node": true, "homeEntry.waiters": true, "homeEntry.timer": true, "homeEntry.answered": true, "wish.node": true, "wish.at": true,
 	"past.node": true, "past.at": true,
 	"ending.node":     true,
-	"actorEntry.node": true, "actorEntry.flow": true, "actorEntry.nested": true, "actorEntry.fired": true, "actorEntry.placeAt": true, "actorEntry.deactivating": true, "actorEntry.dirty": true,
+	"actorEntry.node": true, "actorEntry.flow": true, "actorEntry.nested": true, "actorEntry.fired": true, "actorEntry.placeAt": true, "actorEntry.asking": true, "actorEntry.dirty": true,
 	"actorEntry.idleSince": true, "actorEntry.idleTurn": true, "actorEntry.idle": true, "actorEntry.parked": true,
 	"actorEntry.urgent": true, "actorEntry.parkTurn": true, "actorEntry.parkHost": true,
 	"hostEntry.info": true, "hostEntry.known": true, "hostEntry.linked": true, "hostEntry.contact": true,

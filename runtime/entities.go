@@ -114,19 +114,19 @@ type actorEntry struct {
 	stale   bool         // must be deactivated before new work (purge)
 
 	// memory
-	unkept       bool // it is in Core.unkept
-	ready        line // of resting: for which something has changed since they were looked at, or which wait for no more than a host
-	hauntAt      int  // among the haunted of the host of its zombies
-	placeAt      int  // among the actors of its host
-	deactivating bool
-	dirty        bool
-	idleSince    int64
-	idleTurn     uint64
-	idle         bool
-	parked       bool
-	urgent       bool   // running work waits for it, while parked
-	parkTurn     uint64 // of its last parking
-	parkHost     string // and where it was placed then
+	unkept    bool   // it is in Core.unkept
+	ready     line   // of resting: for which something has changed since they were looked at, or which wait for no more than a host
+	hauntAt   int    // among the haunted of the host of its zombies
+	placeAt   int    // among the actors of its host
+	asking    uint64 // the number of the [Deactivate] that is to be confirmed, 0 for none
+	dirty     bool
+	idleSince int64
+	idleTurn  uint64
+	idle      bool
+	parked    bool
+	urgent    bool   // running work waits for it, while parked
+	parkTurn  uint64 // of its last parking
+	parkHost  string // and where it was placed then
 }
 
 type zombie struct {

@@ -435,7 +435,7 @@ func (c *Core) unplace(a *actorEntry) {
 		c.Counts.ActiveActors--
 	}
 	c.keep.remove(&a.node)
-	a.deactivating, a.stale, a.idle = false, false, false
+	a.asking, a.stale, a.idle = 0, false, false
 }
 
 func (c *Core) applyCompleted(r *Record, b *completed) {

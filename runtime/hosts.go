@@ -138,8 +138,9 @@ type Owners interface {
 	Beat(boot string) (silent []uint16, lost bool)
 	// Answered reports the end of an attempt. The host keeps it until Taken.
 	Answered(boot string, a Answer)
-	// Deactivated confirms that an actor is no longer active on the boot.
-	Deactivated(boot string, a Actor, partition uint16)
+	// Deactivated confirms that the actor of m is no longer active on the boot: it
+	// repeats what was asked.
+	Deactivated(boot string, m Deactivate)
 }
 
 // A Link carries messages to one host in order. Send does not block; when the
@@ -183,11 +184,16 @@ func (m *Invoke) MarkStep() {
 	m.Header["Kar-Step"], m.Header["Kar-Idempotency-Key"] = values[0:1:1], values[1:2:2]
 }
 
-// Deactivate asks the host to deactivate an actor; the host answers with Deactivated.
+// Deactivate asks the host to deactivate an actor; the host answers with Deactivated,
+// which repeats the last that it was asked: a confirmation that was long on its way
+// says nothing about an actor that has been active again since.
 type Deactivate struct {
 	Actor     Actor
 	Partition uint16
 	Epoch     uint64
+	// Asking numbers what the owner has asked in this term. It is 0 from a gateway
+	// of an older version; a host of one leaves it and the epoch out of its answer.
+	Asking uint64
 }
 
 // Taken says that the answers are durable: the host may forget them.

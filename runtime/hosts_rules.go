@@ -363,10 +363,13 @@ func (c *Core) overtaken(e *entry) {
 	}
 }
 
-// Deactivated confirms that the actor is no longer active on the boot.
+// Deactivated confirms that the actor is no longer active on the boot. It repeats
+// what the host was asked (see [Deactivate]).
 type Deactivated struct {
-	Boot  string
-	Actor Actor
+	Boot   string
+	Actor  Actor
+	Epoch  uint64
+	Asking uint64
 }
 
 func (in *Deactivated) decide(c *Core) {
@@ -374,7 +377,7 @@ func (in *Deactivated) decide(c *Core) {
 	if a == nil || a.host != in.Boot {
 		return
 	}
-	if !a.deactivating {
+	if a.asking == 0 || in.Asking != 0 && (in.Asking != a.asking || in.Epoch != c.epoch) {
 		// An old confirmation: the actor may be active there again by now. One
 		// that is not keeps its place, and the host activates it when needed.
 		return

@@ -385,9 +385,9 @@ func (c *Core) applyKeptActor(seq uint64, k *keptActor) {
 	}
 	c.keptZombies = nil
 	if k.host != "" {
-		deact, idle := a.deactivating, a.idle
+		asking, idle := a.asking, a.idle
 		c.placeActor(a, k.host, c.keptFrom) // all its records are needed
-		a.deactivating, a.idle = deact, idle
+		a.asking, a.idle = asking, idle
 	}
 	a.stale = k.stale
 }

@@ -129,7 +129,7 @@ func (w *world) calm() {
 				}
 			}
 			for _, a := range sortedActors(p.core.actors) {
-				if x := p.core.actors[a]; x != nil && x.deactivating {
+				if x := p.core.actors[a]; x != nil && x.asking > 0 {
 					w.step(p.n, &Deactivated{Boot: x.host, Actor: a})
 				}
 			}

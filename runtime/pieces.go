@@ -130,13 +130,13 @@ func (c *Core) placed(a *actorEntry) *hostEntry {
 // strayed: the host says that the actor is active there.
 func (c *Core) strayed(h *hostEntry, actor Actor) {
 	if a := c.actors[actor]; a == nil || a.host != h.boot {
-		c.effect(Effect{Kind: ToHost, Boot: h.boot, Msg: &Deactivate{Actor: actor, Partition: c.cfg.Partition, Epoch: c.epoch}})
+		c.askEnd(h.boot, actor)
 	}
 }
 
 func (c *Core) visit(r *review, a *actorEntry) {
 	switch {
-	case a.deactivating && r.left < r.again, a.idle && r.h.info.Draining:
+	case a.asking > 0 && r.left < r.again, a.idle && r.h.info.Draining:
 		c.deactivate(a)
 	case r.first:
 		a.idle = false // counted from now, by this host's interval

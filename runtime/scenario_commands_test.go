@@ -253,7 +253,15 @@ func (w *world) hostCommand(ws words) {
 		w.silent[boot] = true
 	case "deactivated":
 		a := target(ws.at(2)).Actor()
-		w.step(ActorPartition(a, len(w.parts)), &Deactivated{Boot: boot, Actor: a})
+		in := &Deactivated{Boot: boot, Actor: a}
+		if asked := w.ends[boot+" "+actorText(a)]; len(asked) > 0 && ws.opts["as"] != "older" {
+			n := len(asked)
+			if ws.opts["asked"] != "" {
+				n = min(n, int(w.num(ws.opts["asked"])))
+			}
+			in.Epoch, in.Asking = asked[n-1].Epoch, asked[n-1].Asking
+		}
+		w.step(ActorPartition(a, len(w.parts)), in)
 	case "answer":
 		w.answer(ws)
 	}

@@ -21,6 +21,7 @@ type world struct {
 	names   map[ID]string
 	made    int
 	infos   map[string]HostInfo
+	ends    map[string][]Deactivate // that a host was asked for, by boot and actor
 	silent  map[string]bool
 	held    bool     // messages between partitions wait
 	deaf    int      // messages to this partition are lost; -1 for none
@@ -58,7 +59,7 @@ func newWorld(t *testing.T) *world {
 		deaf: -1,
 		t:    t, now: Now{Wall: 1767225600000, Mono: 1_000_000}, keep: -1,
 		cfg: Config{Mesh: "test", Partitions: 1, Lease: 6000, IDWindow: 600_000, ResultRetention: 86_400_000, BodyLimit: 1 << 20},
-		ids: map[string]ID{}, names: map[ID]string{}, infos: map[string]HostInfo{}, silent: map[string]bool{},
+		ids: map[string]ID{}, names: map[ID]string{}, infos: map[string]HostInfo{}, ends: map[string][]Deactivate{}, silent: map[string]bool{},
 	}
 	w.setPartitions(1)
 	return w
@@ -251,6 +252,10 @@ func (w *world) carry(p *worldPart, e *Effect, mark string) {
 		w.finish(p, mark)
 	case GroupsChanged, ServicesChanged, GenerationChanged:
 	default:
+		if m, ok := e.Msg.(*Deactivate); ok {
+			key := e.Boot + " " + actorText(m.Actor)
+			w.ends[key] = append(w.ends[key], *m)
+		}
 		w.say("= %s%s", mark, w.effectText(e))
 	}
 }

@@ -28,7 +28,7 @@ func (c *Core) pumpActor(a *actorEntry) {
 	if a.host != "" && c.placed(a) == nil {
 		c.unplace(a) // its host was lost
 	}
-	if a.deactivating || len(a.zombies) > 0 {
+	if a.asking > 0 || len(a.zombies) > 0 {
 		return
 	}
 	if c.isStale(a) {
@@ -49,7 +49,7 @@ func (c *Core) pumpActor(a *actorEntry) {
 			case e.phase == stopped && !c.mayRetry(e):
 				a.unready(e) // until something changes
 			case c.startOnActor(e, a):
-			case !e.suspect() || a.deactivating:
+			case !e.suspect() || a.asking > 0:
 				return
 			default: // it is in line
 				i++
@@ -264,9 +264,15 @@ func (c *Core) attemptOf(e *entry) Attempt {
 // deactivate asks the host to let go of the actor; nothing starts on it until
 // the host has confirmed or is lost.
 func (c *Core) deactivate(a *actorEntry) {
-	a.deactivating = true
+	a.asking = c.askEnd(a.host, a.actor)
 	a.idle = false
-	c.effect(Effect{Kind: ToHost, Boot: a.host, Msg: &Deactivate{Actor: a.actor, Partition: c.cfg.Partition, Epoch: c.epoch}})
+}
+
+// askEnd asks a host to deactivate an actor, and returns the number of the asking.
+func (c *Core) askEnd(boot string, a Actor) uint64 {
+	c.askings++
+	c.effect(Effect{Kind: ToHost, Boot: boot, Msg: &Deactivate{Actor: a, Partition: c.cfg.Partition, Epoch: c.epoch, Asking: c.askings}})
+	return c.askings
 }
 
 func (c *Core) becomeIdle(a *actorEntry) {

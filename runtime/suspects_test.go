@@ -148,7 +148,7 @@ func TestTurnsOfSuspects(t *testing.T) {
 	for _, e := range es {
 		b.c.unplace(b.c.actorOf(e))
 	}
-	b.c.actorOf(busy).deactivating = true
+	b.c.actorOf(busy).asking = 1
 	for _, e := range []*entry{busy, young, old} {
 		b.c.park(e)
 	}

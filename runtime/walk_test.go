@@ -375,7 +375,7 @@ func (x *walker) host(n int) string {
 	}
 	for _, p := range x.parts {
 		for _, a := range sortedActors(p.core.actors) {
-			if y := p.core.actors[a]; y.deactivating {
+			if y := p.core.actors[a]; y.asking > 0 {
 				return fmt.Sprintf("deactivated %s %s:%s/%s", y.host, a.App, a.Type, a.ID)
 			}
 		}

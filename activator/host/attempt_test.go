@@ -305,9 +305,10 @@ func TestDeactivate(t *testing.T) {
 	r.owners.send(actorCall(1, "a/b?c#d% e😀+", "/m", "[1]"))
 	wait(t, "answer", r.owners.answers)
 	actor := runtime.Actor{App: "app/1", Type: "T", ID: "a/b?c#d% e😀+"}
-	r.owners.send(&runtime.Deactivate{Actor: actor, Epoch: 5})
-	if a := wait(t, "deactivated", r.owners.inactive); a != actor {
-		t.Fatal(a)
+	asked := runtime.Deactivate{Actor: actor, Epoch: 5, Asking: 1}
+	r.owners.send(&asked)
+	if m := wait(t, "deactivated", r.owners.inactive); m != asked {
+		t.Fatal(m)
 	}
 	seen := app.requests()
 	want := "DELETE /kar/impl/v1/actor/T/a%2Fb%3Fc%23d%25%20e%F0%9F%98%80+"
@@ -507,14 +508,16 @@ func TestDeactivateWaitsForAttempts(t *testing.T) {
 	t.Cleanup(free)
 	wait(t, "join", r.owners.ups)
 	slow, also := actorCall(1, "x", "/slow", "[1]"), actorCall(2, "x", "/slow", "[2]")
-	end := &runtime.Deactivate{Actor: slow.Target.Actor(), Epoch: 5}
+	end := func(n uint64) *runtime.Deactivate {
+		return &runtime.Deactivate{Actor: slow.Target.Actor(), Epoch: 5, Asking: n}
+	}
 	r.owners.send(slow)
 	r.owners.send(also)
-	r.owners.send(end) // while it is activated
+	r.owners.send(end(7)) // while it is activated
 	close(app.actGate)
 	wait(t, "slow start", entered)
 	wait(t, "slow start", entered)
-	r.owners.send(end)
+	r.owners.send(end(8))
 	// The reader goes on, and a call that the slow one may wait for runs.
 	r.owners.send(actorCall(3, "x", "/nested", "[3]"))
 	if a := wait(t, "nested answer", r.owners.answers); body(a.Outcome) != "200 [3]" {
@@ -527,7 +530,9 @@ func TestDeactivateWaitsForAttempts(t *testing.T) {
 	none(t, "deactivation", r.owners.inactive, 20*time.Millisecond)
 	free()
 	wait(t, "answer", r.owners.answers)
-	wait(t, "deactivated", r.owners.inactive)
+	if m := wait(t, "deactivated", r.owners.inactive); m != *end(8) {
+		t.Fatalf("%+v is not what was asked last", m)
+	}
 	var order []string
 	for _, s := range app.requests() {
 		if strings.Contains(s, "/T/x") {

@@ -34,37 +34,61 @@ func (h *Host) deactivate(m *runtime.Deactivate) {
 	if h.exited || !h.parts.admit(m.Partition, m.Epoch) {
 		return
 	}
-	h.beginEnd(m)
-}
-
-// beginEnd is the same for a message that may be obeyed; h.mu is held.
-func (h *Host) beginEnd(m *runtime.Deactivate) {
 	if e := h.ending[m.Actor]; e != nil {
-		e.m = m // perhaps of a new owner
+		e.m, e.asked = m, true // perhaps of a new owner
 		return
 	}
 	if h.instances[m.Actor] == nil && h.calls[m.Actor] == 0 {
-		h.send(&tunnel.Deactivated{Actor: m.Actor, Partition: m.Partition})
+		h.send(&tunnel.Deactivated{Deactivate: *m})
 		return
 	}
-	e := &ending{m: m, quiet: make(chan struct{}, 1)}
-	h.ending[m.Actor] = e
+	h.beginEnd(&ending{m: m, asked: true})
+}
+
+// beginEnd starts one; h.mu is held.
+func (h *Host) beginEnd(e *ending) {
+	e.quiet = make(chan struct{}, 1)
+	h.ending[e.m.Actor] = e
 	h.wait.Go(func() { h.end(e) })
 }
 
 // ending is a deactivation in progress.
 type ending struct {
 	m     *runtime.Deactivate // the last that asked for it
+	asked bool                // by an owner, to whom it is confirmed
 	quiet chan struct{}       // tells that no attempt runs
 }
 
-// end waits until no attempt runs on the actor, then tells the app. After a
-// purge the owner asks while attempts run that it has given up. They keep the
-// instance, and so do nested calls that arrive meanwhile, which they may wait for.
+// confirm answers the last that asked; h.mu is held. What nobody has asked for is
+// not told: the actor keeps its place, and is activated here again when it is called.
+func (h *Host) confirm(e *ending) {
+	if e.asked {
+		h.send(&tunnel.Deactivated{Deactivate: *e.m})
+	}
+}
+
+// end tells the app when nothing runs on the actor, and then who has asked.
 func (h *Host) end(e *ending) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	defer delete(h.ending, e.m.Actor)
+	for h.rests(e) {
+		inst := h.instances[e.m.Actor]
+		if inst == nil {
+			h.confirm(e)
+			return
+		}
+		if inst.state != active || h.quit(inst) != nil {
+			return // an exit will tell
+		}
+	}
+}
+
+// rests waits until no attempt runs on the actor; h.mu is held, but not meanwhile.
+// After a purge the owner asks while attempts run that it has given up. They keep
+// the instance, and so do nested calls that arrive meanwhile, which they may wait
+// for. False means that nobody waits any more.
+func (h *Host) rests(e *ending) bool {
 	for {
 		var settled chan struct{}
 		inst := h.instances[e.m.Actor]
@@ -73,7 +97,8 @@ func (h *Host) end(e *ending) {
 			settled = inst.settled
 		}
 		if h.calls[e.m.Actor] == 0 && (!own || isClosed(settled)) {
-			break
+			// Another owner that has come meanwhile decides anew.
+			return h.parts.admit(e.m.Partition, e.m.Epoch)
 		}
 		h.mu.Unlock()
 		select {
@@ -83,23 +108,8 @@ func (h *Host) end(e *ending) {
 		}
 		h.mu.Lock()
 		if h.ctx.Err() != nil {
-			return
+			return false
 		}
-	}
-	m := e.m
-	if !h.parts.admit(m.Partition, m.Epoch) {
-		return // another owner has come meanwhile, which decides anew
-	}
-	inst := h.instances[m.Actor]
-	if inst == nil {
-		h.send(&tunnel.Deactivated{Actor: m.Actor, Partition: m.Partition})
-		return
-	}
-	if inst.state != active {
-		return
-	}
-	if h.quit(inst) == nil {
-		h.send(&tunnel.Deactivated{Actor: inst.actor, Partition: inst.partition})
 	}
 }
 
@@ -126,9 +136,6 @@ func (h *Host) quit(inst *instance) error {
 	if err == nil && o.Status >= 400 {
 		h.cfg.Logger.Warn("the app answered the deactivation of an actor with an error", "type", inst.actor.Type, "id", inst.actor.ID, "status", o.Status)
 	}
-	if inst.state == gone { // the app was found anew, which was told
-		return errStopped
-	}
-	h.remove(inst)
+	h.remove(inst) // it is gone already when the app was found anew
 	return nil
 }

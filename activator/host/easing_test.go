@@ -71,7 +71,7 @@ func TestSilentOwnerStopsItsOwnActorsOnly(t *testing.T) {
 	// Asked for by its owner, a deactivation is confirmed as ever, of one that is gone too.
 	for _, m := range idle {
 		r.owners.send(&runtime.Deactivate{Actor: m.Target.Actor(), Partition: 1, Epoch: 6})
-		if a := wait(t, "confirmation", r.owners.inactive); a != m.Target.Actor() {
+		if a := wait(t, "confirmation", r.owners.inactive); a.Actor != m.Target.Actor() {
 			t.Errorf("confirmed %v", a)
 		}
 	}

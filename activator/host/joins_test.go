@@ -206,11 +206,11 @@ func TestDeactivationsAndANewOwner(t *testing.T) {
 	r.owners.send(ask(1, 9))
 	wait(t, "join behind them", r.owners.joins)
 	free(app.end)
-	if a := wait(t, "deactivated", r.owners.inactive); a != quick.Target.Actor() {
+	if a := wait(t, "deactivated", r.owners.inactive); a.Actor != quick.Target.Actor() {
 		t.Errorf("deactivated %v", a)
 	}
 	free(app.release)
-	if a := wait(t, "deactivated", r.owners.inactive); a != busy.Target.Actor() {
+	if a := wait(t, "deactivated", r.owners.inactive); a.Actor != busy.Target.Actor() {
 		t.Errorf("deactivated %v", a)
 	}
 	r.owners.send(ask(1, 9))

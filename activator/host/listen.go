@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/karmesh/kar/activator/tunnel"
 	"github.com/karmesh/kar/runtime"
 )
 
@@ -145,7 +144,6 @@ func (h *Host) appGone(cause error, seen int, inst *instance) error {
 	defer h.mu.Unlock()
 	if inst != nil && h.calls[inst.actor] <= 1 && inst.state != gone {
 		h.remove(inst)
-		h.send(&tunnel.Deactivated{Actor: inst.actor, Partition: inst.partition})
 	}
 	return errStopped
 }
@@ -166,7 +164,6 @@ func (h *Host) lookOut() {
 	for _, inst := range h.instances {
 		if inst.state == active && h.calls[inst.actor] == 0 {
 			h.remove(inst)
-			h.send(&tunnel.Deactivated{Actor: inst.actor, Partition: inst.partition})
 		}
 	}
 	close(h.restarts.pending)

@@ -73,7 +73,7 @@ func (h *Host) dismiss(n uint16) {
 	p := h.parts.at(n)
 	for _, inst := range p.instances {
 		if h.ending[inst.actor] == nil {
-			h.beginEnd(&runtime.Deactivate{Actor: inst.actor, Partition: n, Epoch: p.epoch})
+			h.beginEnd(&ending{m: &runtime.Deactivate{Actor: inst.actor, Partition: n, Epoch: p.epoch}})
 		}
 	}
 }

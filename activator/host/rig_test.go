@@ -43,7 +43,7 @@ type owners struct {
 	joins    chan join
 	ups      chan up
 	answers  chan runtime.Answer
-	inactive chan runtime.Actor
+	inactive chan runtime.Deactivate
 	downs    chan string
 	linkDown chan string
 	changes  chan runtime.HostInfo
@@ -63,7 +63,7 @@ func newOwners() *owners {
 	return &owners{
 		epochs: []runtime.PartitionEpoch{{Partition: 0, Epoch: 5}},
 		joins:  make(chan join, 100),
-		ups:    make(chan up, 100), answers: make(chan runtime.Answer, 10000), inactive: make(chan runtime.Actor, 100),
+		ups:    make(chan up, 100), answers: make(chan runtime.Answer, 10000), inactive: make(chan runtime.Deactivate, 100),
 		downs: make(chan string, 100), linkDown: make(chan string, 100), changes: make(chan runtime.HostInfo, 100),
 	}
 }
@@ -88,10 +88,10 @@ func (o *owners) HostUp(h runtime.HostInfo, j runtime.JoinAnswer, l runtime.Link
 	return nil
 }
 
-func (o *owners) HostChanged(h runtime.HostInfo)                  { o.changes <- h }
-func (o *owners) LinkDown(boot string, _ runtime.Link)            { o.linkDown <- boot }
-func (o *owners) HostDown(boot, reason string)                    { o.downs <- boot + ": " + reason }
-func (o *owners) Deactivated(_ string, a runtime.Actor, _ uint16) { o.inactive <- a }
+func (o *owners) HostChanged(h runtime.HostInfo)             { o.changes <- h }
+func (o *owners) LinkDown(boot string, _ runtime.Link)       { o.linkDown <- boot }
+func (o *owners) HostDown(boot, reason string)               { o.downs <- boot + ": " + reason }
+func (o *owners) Deactivated(_ string, m runtime.Deactivate) { o.inactive <- m }
 
 func (o *owners) Beat(string) (silent []uint16, lost bool) {
 	o.mu.Lock()

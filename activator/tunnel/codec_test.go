@@ -24,13 +24,13 @@ func samples() []Message {
 		&Answer{runtime.Answer{Attempt: at, ActivationFailed: true, Outcome: &runtime.Outcome{Status: 404, Header: header, Body: []byte{0, 255}, Code: "c"}}},
 		&Answer{runtime.Answer{Attempt: at}},
 		&Answer{runtime.Answer{Attempt: at, Outcome: &runtime.Outcome{}}},
-		&Deactivated{Actor: actor, Partition: 7}, &Beat{Seq: 5}, &BeatAnswer{Seq: 5, Kept: true, Gateways: []string{"http://a:1"}},
+		&Deactivated{runtime.Deactivate{Actor: actor, Partition: 7, Epoch: 3, Asking: 1 << 40}}, &Beat{Seq: 5}, &BeatAnswer{Seq: 5, Kept: true, Gateways: []string{"http://a:1"}},
 		&Exit{Reason: "r"}, &Changed{Draining: true},
 		&Request{Seq: 1, ID: id, Method: "POST", Path: "/kar/v1/x?y", Header: header, Body: []byte("b")},
 		&Response{Seq: 1, Status: 200, Header: header, Body: []byte("b")},
 		&Got{IDs: []runtime.ID{id, id}}, &Cancel{Seq: 9},
 		&runtime.Invoke{Attempt: at, Epoch: 4, Target: runtime.Target{App: "a", Type: "T", ID: "i", Service: "s"}, Method: "GET", Path: "/p", Header: header, Body: []byte("b"), Session: "f:r", Limit: 50},
-		&runtime.Deactivate{Actor: actor, Partition: 2, Epoch: 3}, &runtime.Taken{Attempts: []runtime.Attempt{at}},
+		&runtime.Deactivate{Actor: actor, Partition: 2, Epoch: 3, Asking: 4}, &runtime.Taken{Attempts: []runtime.Attempt{at}},
 		&runtime.Verdict{Reason: "r"}, &runtime.JoinAsk{Epochs: []runtime.PartitionEpoch{{Partition: 1, Epoch: 2}}},
 	}
 }

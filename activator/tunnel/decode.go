@@ -74,29 +74,10 @@ func decodeKind(kind byte, f *fields) Message {
 		})
 		return m
 	case kindDeactivate:
-		m := &runtime.Deactivate{}
-		each(f, func(x field) {
-			switch x.num {
-			case 1:
-				m.Actor = actor(f, x.data)
-			case 2:
-				m.Partition = uint16(x.v)
-			case 3:
-				m.Epoch = x.v
-			}
-		})
-		return m
+		m := deactivate(f)
+		return &m
 	case kindDeactivated:
-		m := &Deactivated{}
-		each(f, func(x field) {
-			switch x.num {
-			case 1:
-				m.Actor = actor(f, x.data)
-			case 2:
-				m.Partition = uint16(x.v)
-			}
-		})
-		return m
+		return &Deactivated{deactivate(f)}
 	case kindJoinAsk:
 		m := &runtime.JoinAsk{}
 		each(f, func(x field) {

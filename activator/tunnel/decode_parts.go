@@ -38,6 +38,22 @@ func actor(f *fields, data []byte) (a runtime.Actor) {
 	return a
 }
 
+func deactivate(f *fields) (m runtime.Deactivate) {
+	each(f, func(x field) {
+		switch x.num {
+		case 1:
+			m.Actor = actor(f, x.data)
+		case 2:
+			m.Partition = uint16(x.v)
+		case 3:
+			m.Epoch = x.v
+		case 4:
+			m.Asking = x.v
+		}
+	})
+	return m
+}
+
 func epoch(f *fields, data []byte) (e runtime.PartitionEpoch) {
 	in := fields{b: data}
 	for x, ok := in.next(); ok; x, ok = in.next() {

@@ -108,11 +108,9 @@ type Refused struct {
 // Answer is the end of an attempt.
 type Answer struct{ runtime.Answer }
 
-// Deactivated confirms that an actor is no longer active.
-type Deactivated struct {
-	Actor     runtime.Actor
-	Partition uint16
-}
+// Deactivated confirms that an actor is no longer active: it repeats the last
+// message that asked for it.
+type Deactivated struct{ runtime.Deactivate }
 
 // Beat is a sign of life; BeatAnswer is its echo once the owners have judged.
 type Beat struct{ Seq uint64 }

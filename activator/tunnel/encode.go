@@ -78,12 +78,9 @@ func encode(b []byte, m Message) (head, body []byte) {
 			b = append(appendLength(b, 4, len(g)), g...)
 		}
 	case *runtime.Deactivate:
-		b = appendActor(append(b, kindDeactivate), 1, m.Actor)
-		b = appendUint(b, 2, uint64(m.Partition))
-		b = appendUint(b, 3, m.Epoch)
+		b = appendDeactivate(append(b, kindDeactivate), m)
 	case *Deactivated:
-		b = appendActor(append(b, kindDeactivated), 1, m.Actor)
-		b = appendUint(b, 2, uint64(m.Partition))
+		b = appendDeactivate(append(b, kindDeactivated), &m.Deactivate)
 	case *runtime.JoinAsk:
 		b = appendEpochs(append(b, kindJoinAsk), 1, m.Epochs)
 	case *runtime.TermLost:
@@ -212,6 +209,13 @@ func appendActor(b []byte, num int, a runtime.Actor) []byte {
 		b = appendString(b, 2, a.Type)
 		return appendString(b, 3, a.ID)
 	})
+}
+
+func appendDeactivate(b []byte, m *runtime.Deactivate) []byte {
+	b = appendActor(b, 1, m.Actor)
+	b = appendUint(b, 2, uint64(m.Partition))
+	b = appendUint(b, 3, m.Epoch)
+	return appendUint(b, 4, m.Asking)
 }
 
 func appendEpochs(b []byte, num int, list []runtime.PartitionEpoch) []byte {

@@ -191,7 +191,7 @@ func TestJoinOfNoPartition(t *testing.T) {
 	}
 	a.Joined("h", []runtime.PartitionEpoch{none}, runtime.JoinAnswer{})
 	a.Answered("h", runtime.Answer{Attempt: runtime.Attempt{Partition: 65535}})
-	a.Deactivated("h", runtime.Actor{}, 65535)
+	a.Deactivated("h", runtime.Deactivate{Partition: 65535})
 	r.calls(t, a)
 	h.stop()
 }

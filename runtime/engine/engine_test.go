@@ -99,7 +99,7 @@ func (h *fakeHost) Send(m runtime.HostMessage) {
 			}
 		}()
 	case *runtime.Deactivate:
-		h.owners.Deactivated(h.info.Boot, m.Actor, m.Partition)
+		h.owners.Deactivated(h.info.Boot, *m)
 	case *runtime.JoinAsk:
 		h.join(m.Epochs)
 	case *runtime.Taken:

@@ -166,7 +166,7 @@ type HostNote struct {
 	Unlinked    bool
 	Down        *string // the reason: proof that the boot has stopped
 	Answered    *runtime.Answer
-	Deactivated *DeactivatedNote
+	Deactivated *runtime.Deactivate // what the host was asked, and confirms
 	Later       *runtime.TermSeen
 }
 
@@ -177,12 +177,6 @@ type HostUpNote struct {
 	// host was asked for: an owner of another term waits for its own join.
 	Epochs []runtime.PartitionEpoch
 	Join   runtime.JoinAnswer
-}
-
-// DeactivatedNote says that an actor is no longer active on the boot.
-type DeactivatedNote struct {
-	Actor     runtime.Actor
-	Partition uint16
 }
 
 // HostTaken answers a HostNote with a Seq.

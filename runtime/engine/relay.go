@@ -15,11 +15,13 @@ func (m *Mesh) Answered(boot string, a runtime.Answer) {
 }
 
 // Deactivated implements runtime.Owners.
-func (m *Mesh) Deactivated(boot string, a runtime.Actor, n uint16) {
-	m.toOwner(n, func(p *partition) { p.pushOf(m.backlogOf(boot), len(a.ID), &runtime.Deactivated{Boot: boot, Actor: a}) },
-		func() *HostNote {
-			return &HostNote{Boot: boot, Deactivated: &DeactivatedNote{Actor: a, Partition: n}}
-		})
+func (m *Mesh) Deactivated(boot string, d runtime.Deactivate) {
+	m.toOwner(d.Partition, func(p *partition) { p.pushOf(m.backlogOf(boot), len(d.Actor.ID), confirmation(boot, &d)) },
+		func() *HostNote { return &HostNote{Boot: boot, Deactivated: &d} })
+}
+
+func confirmation(boot string, d *runtime.Deactivate) *runtime.Deactivated {
+	return &runtime.Deactivated{Boot: boot, Actor: d.Actor, Epoch: d.Epoch, Asking: d.Asking}
 }
 
 // toOwner brings what a host says to the owner, here or there. Without an owner
@@ -105,7 +107,7 @@ func (m *Mesh) heardHost(from string, n *HostNote) {
 		}
 	case n.Deactivated != nil:
 		if p := m.part(n.Deactivated.Partition); p != nil {
-			p.push(&runtime.Deactivated{Boot: n.Boot, Actor: n.Deactivated.Actor})
+			p.push(confirmation(n.Boot, n.Deactivated))
 		}
 	}
 }

@@ -430,7 +430,9 @@ func (h *simHost) deactivate(m *runtime.Deactivate) {
 		return
 	}
 	done := func() {
-		h.toOwner(m.Partition, func(o *simOwner) { o.push(&runtime.Deactivated{Boot: h.boot, Actor: m.Actor}) })
+		h.toOwner(m.Partition, func(o *simOwner) {
+			o.push(&runtime.Deactivated{Boot: h.boot, Actor: m.Actor, Epoch: m.Epoch, Asking: m.Asking})
+		})
 	}
 	if !h.instances[m.Actor] {
 		done()
