@@ -74,6 +74,42 @@ func TestMeshRedisStall(t *testing.T) {
 	}
 }
 
+// TestMeshRedisHangsAndTwoDie kills two of three gateways while Redis gives no answer:
+// who is left takes all from the log, and brings into the store what it lacks.
+func TestMeshRedisHangsAndTwoDie(t *testing.T) {
+	t.Parallel() // most of its time it waits
+	m, w := newMesh(t, options{}), newWitness(t)
+	gs := m.three()
+	c := m.component(w, "")
+	l := m.load(w, loadOptions{clients: 9, keyless: true, kinds: []string{"touch", "tell", "work"}})
+	writers := m.load(w, loadOptions{name: "w", clients: 4, kinds: []string{"add"}})
+	l.progress("before", 20)
+	writers.progress("before", 20)
+	all := 0.0
+	for _, g := range gs {
+		all += g.metric("kar_partitions_owned")
+	}
+	must(t, m.redis.Pause())
+	m.forget(gs[1])
+	m.forget(gs[2])
+	begin := time.Now()
+	gs[1].end(syscall.SIGKILL)
+	gs[2].end(syscall.SIGKILL)
+	eventually(t, 30*time.Second, "one gateway owns all", func() bool { return gs[0].metric("kar_partitions_owned") == all })
+	took := time.Since(begin)
+	t.Logf("%.0f partitions were taken in %s", all, took.Round(10*time.Millisecond))
+	if took > 4*time.Second && !overloaded(t) { // 13 s and more when they wait for Redis in turn
+		t.Error("that is too long")
+	}
+	l.progress("without the store", 20)
+	l.gaps(t, "two killed while Redis hangs", begin, time.Now())
+	must(t, m.redis.Resume())
+	writers.progress("afterwards", 20)
+	l.verify()
+	writers.verify()
+	c.untouched()
+}
+
 // write sets the state n of an actor from outside.
 func (m *mesh) write(actor, value string) {
 	m.t.Helper()

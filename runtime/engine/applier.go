@@ -255,6 +255,7 @@ func (a *applier) write(ctx context.Context, changes []runtime.StoreChange, from
 		writes = append(writes, c.Writes...)
 	}
 	got, err := a.p.m.cfg.Store.Apply(ctx, a.p.n, from, to, writes)
+	a.p.m.heardStore(ctx, a.p.n, err)
 	a.mu.Lock()
 	switch {
 	case err != nil:
@@ -288,6 +289,7 @@ func (a *applier) locate(ctx context.Context) bool {
 	}
 	got, err := a.p.m.cfg.Store.Applied(ctx, a.p.n)
 	if err != nil {
+		a.p.m.heardStore(ctx, a.p.n, err)
 		a.trouble.say(a.p.logger, "the store does not answer; changes wait", err)
 		return false
 	}

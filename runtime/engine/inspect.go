@@ -147,6 +147,11 @@ func (m *Mesh) Healthy(ctx context.Context) error {
 	if m.owned != nil && !m.owned.complete() {
 		return runtime.Errorf(runtime.CodeUnavailable, "the gateway has just begun and does not know the owners of all partitions yet")
 	}
+	select {
+	case <-m.silence.hear():
+		return storeAway(errSilent)
+	default:
+	}
 	for _, p := range m.parts {
 		if m.cfg.Shared != nil && m.dir.of(p.n).node != m.cfg.Node {
 			continue

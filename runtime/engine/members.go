@@ -20,6 +20,7 @@ func (o *ownerLoop) list(ctx context.Context) {
 	defer cancel()
 	members, err := s.Members.Announce(ask, me, s.Lease)
 	if err != nil {
+		m.heardStore(ctx, 0, err)
 		if ctx.Err() == nil {
 			o.trouble.say(m.cfg.Logger, "the list of gateways cannot be read", err)
 			defer m.acquaint()

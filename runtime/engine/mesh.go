@@ -141,14 +141,15 @@ func NewBoot() string {
 // A Mesh is this node's part of the mesh: the partitions it owns, and the way
 // to the owners of the others.
 type Mesh struct {
-	cfg   Config
-	start time.Time
-	parts []*partition
-	dir   *directory
-	peers Peers // nil in local mode
-	owned *ownerLoop
-	tally tally
-	reach reach
+	cfg     Config
+	start   time.Time
+	parts   []*partition
+	dir     *directory
+	peers   Peers // nil in local mode
+	owned   *ownerLoop
+	tally   tally
+	reach   reach
+	silence silence
 	memory
 	guests
 	beats beats
@@ -174,7 +175,7 @@ func Open(ctx context.Context, cfg Config) (*Mesh, error) {
 	run, cancel := context.WithCancel(context.Background())
 	m := &Mesh{
 		cfg: cfg, start: time.Now(), dir: newDirectory(cfg.Partitions), guests: newGuests(),
-		groups: newSignal(), services: newSignal(), life: run, cancel: cancel,
+		groups: newSignal(), services: newSignal(), silence: silence{found: make(chan struct{})}, life: run, cancel: cancel,
 	}
 	m.refused, m.refuse = context.WithCancelCause(context.Background())
 	m.memory.limit, m.memory.room = cfg.Memory, int64(cfg.part(256<<20, 4))

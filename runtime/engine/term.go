@@ -39,8 +39,7 @@ type term struct {
 // errDeposed: another gateway has claimed the partition.
 var errDeposed = errors.New("another gateway owns the partition")
 
-// storePatience bounds the question where the store is; without an answer the
-// partition is recovered from the log alone.
+// storePatience is what a store that works needs at most for one answer.
 const storePatience = 2 * time.Second
 
 func (p *partition) newTerm() *term {
@@ -105,14 +104,9 @@ func (t *term) front(start uint64) error {
 
 func (p *partition) readOnce(ctx context.Context, start uint64) (*term, error) {
 	t := p.newTerm()
-	ask, cancel := context.WithTimeout(ctx, storePatience)
-	defer cancel()
-	applied, err := p.m.cfg.Store.Applied(ask, p.n)
-	if t.applied, t.stored = applied, err == nil; err != nil {
-		if p.m.cfg.Shared == nil {
-			return nil, err
-		}
-		p.logger.Warn("the store does not answer; the partition is recovered from the log alone", "error", err)
+	applied, err := p.m.whereStore(ctx, p.n)
+	if t.applied, t.stored = applied, err == nil; err != nil && p.m.cfg.Shared == nil {
+		return nil, err
 	}
 	return t, t.to(ctx, start)
 }
