@@ -48,7 +48,7 @@ func (c *Core) changeApp(b *appChanged) {
 // raise begins a new generation of an app.
 func (c *Core) raise(b *appChanged, out ...OutMessage) {
 	b.from = c.generation(b.app) + 1
-	first := max(pieceSize-c.app(b.app).members, 0) // the record ends those at once
+	c.pieces = max(c.pieces-c.app(b.app).members, 0) // the record ends those at once
 	if c.LogLevel() >= 2 {
 		c.emit(b, out...)
 	} else {
@@ -60,14 +60,8 @@ func (c *Core) raise(b *appChanged, out ...OutMessage) {
 		return ok && m.Target.App == b.app
 	})
 	c.beginPurge(c.app(b.app))
-	c.afterPurge(b.app, first)
-}
-
-// afterPurge lets hosts let go of what was active, in pieces, of which first is the
-// size of the first one.
-func (c *Core) afterPurge(app string, first int) {
-	c.keepHaunted(c.purgeSome(first))
-	if c.app(app).holds > 0 {
+	c.pieces = c.keepHaunted(c.purgeSome(c.pieces))
+	if c.app(b.app).holds > 0 { // hosts let go of what was active, in pieces as well
 		c.beginSweep()
 	}
 	c.effect(Effect{Kind: GroupsChanged})
@@ -155,7 +149,8 @@ func (c *Core) applyApp(seq uint64, b *appChanged) {
 // haunt and exorcise are the one account of zombies.
 func (c *Core) haunt(a *actorEntry, z zombie) {
 	if len(a.zombies) == 0 {
-		a.hauntAt = len(c.hauntedOn[z.host])
+		c.haunts++
+		a.hauntAt, a.hauntTurn = len(c.hauntedOn[z.host]), c.haunts
 		c.hauntedOn[z.host] = append(c.hauntedOn[z.host], a)
 	}
 	a.zombies = append(a.zombies, z)
@@ -212,6 +207,15 @@ func (c *Core) joinZombies(a *actorEntry, boot string, runs map[ID]Attempt) {
 		r, ok := runs[z.id]
 		return z.host == boot && !(ok && r.Number == z.attempt)
 	})
+}
+
+// isHaunted tells an actor on which nothing may begin. What ran on a boot that was
+// lost has ended, whether it was gone through or not.
+func (c *Core) isHaunted(a *actorEntry) bool {
+	if len(a.zombies) > 0 && c.isLost(a.zombies[0].host) {
+		c.exorcise(a, func(zombie) bool { return true })
+	}
+	return len(a.zombies) > 0
 }
 
 // Drain withdraws what has not started and replies, with the number of those,

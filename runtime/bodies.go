@@ -202,6 +202,9 @@ func (c *Core) bodyRead(e *entry, in *BodyRead) {
 			e.inside, e.leaves = false, c.rounds+1
 		}
 		e.unsent = false
+		if h := c.hosts[e.host]; h != nil {
+			h.give(e) // what the host has said before is not about this
+		}
 		c.sendAttempt(e, in.Body)
 	}
 }

@@ -68,7 +68,7 @@ type Core struct {
 	// The zombies of a keptActor that goes on, and its first record.
 	keptZombies []zombie
 	keptFrom    uint64
-	cancels     map[string]map[ID]*entry // by calling boot: to be withdrawn when it is lost
+	cancels     map[string]*roll // by calling boot: to be withdrawn when it is lost
 	parked      map[component]*parking
 	hosts       map[string]*hostEntry
 	offers      map[component][]*hostEntry // sorted by boot
@@ -117,6 +117,8 @@ type Core struct {
 	unkept      []*actorEntry // haunted since the last purges, see keepHaunted
 	budget      int           // what this step may still start
 	looks       int           // and look at
+	pieces      int           // and do of what goes in pieces
+	haunts      uint64        // how often an actor got its first zombie
 	drains      []*drain
 	enrolled    uint64            // seats that were given
 	abroad      map[uint16]*roll  // calls of which this is the home, by the partition of their callers
@@ -164,7 +166,7 @@ func New(cfg Config) *Core {
 	c := &Core{
 		cfg: cfg, me: hash64(cfg.Node),
 		entries: map[ID]*entry{}, homes: map[ID]*homeEntry{}, endings: map[ID]*ending{},
-		keys: map[string]ID{}, flows: map[ID][]*entry{}, actors: map[Actor]*actorEntry{}, haunted: map[Actor]*actorEntry{}, hauntedOn: map[string][]*actorEntry{}, ghosts: map[ID]*actorEntry{}, cancels: map[string]map[ID]*entry{},
+		keys: map[string]ID{}, flows: map[ID][]*entry{}, actors: map[Actor]*actorEntry{}, haunted: map[Actor]*actorEntry{}, hauntedOn: map[string][]*actorEntry{}, ghosts: map[ID]*actorEntry{}, cancels: map[string]*roll{},
 		parked: map[component]*parking{}, hosts: map[string]*hostEntry{},
 		offers: map[component][]*hostEntry{}, lost: map[string]*lostEntry{},
 		reminders: map[Actor]reminderList{}, subs: map[Actor]map[string]*subEntry{},
@@ -182,7 +184,7 @@ func New(cfg Config) *Core {
 
 // Step decides one input. What it decided is in Take.
 func (c *Core) Step(now Now, in Input) {
-	c.now, c.budget, c.looks = now, stepBudget, stepLooks
+	c.now, c.budget, c.looks, c.pieces = now, stepBudget, stepLooks, pieceSize
 	in.decide(c)
 	c.settle()
 	c.easeEndings()

@@ -46,6 +46,9 @@ type entry struct {
 	// memory
 	seat     seat   // in the roll of its app
 	abroad   *seat  // among those with callers in the same other partition
+	withBoot *seat  // among those that end with their calling boot
+	given    uint64 // its number among what its host was given, from 1; 0 when it does not run
+	shaken   bool   // it was interrupted by a loss, and is still to be looked at
 	ready    bool   // it is in the line of its actor
 	bodyAt   uint64 // the record that holds the body
 	weight   int    // bytes beside the body
@@ -117,6 +120,7 @@ type actorEntry struct {
 	unkept    bool   // it is in Core.unkept
 	ready     line   // of resting: for which something has changed since they were looked at, or which wait for no more than a host
 	hauntAt   int    // among the haunted of the host of its zombies
+	hauntTurn uint64 // when it got the first of them
 	placeAt   int    // among the actors of its host
 	asking    uint64 // the number of the [Deactivate] that is to be confirmed, 0 for none
 	dirty     bool
@@ -212,6 +216,8 @@ type hostEntry struct {
 	contact int64 // monotonic ms of the last sign of life
 	grace   int64
 	running map[ID]*entry    // changed by take and release alone
+	gave    uint64           // memory: how often it was given something
+	halted  heapOf           // memory: what it ran when it was lost, still to be looked at
 	bytes   int              // of the bodies of running
 	flows   map[ID]flowCount // of running
 	beside  company
@@ -229,6 +235,7 @@ type hostEntry struct {
 // take and release are the one account of what a host is given.
 func (h *hostEntry) take(e *entry) {
 	h.running[e.req.ID] = e
+	h.give(e)
 	h.bytes += e.size
 	if e.suspect() && (h.beside.suspects == 0 || e.among < h.among) {
 		h.among = e.among
@@ -236,14 +243,10 @@ func (h *hostEntry) take(e *entry) {
 	h.count(e, 1)
 }
 
-// byOrder are the requests that the host was given, by their place in mailboxes.
-func (h *hostEntry) byOrder() []*entry {
-	es := make([]*entry, 0, len(h.running))
-	for _, e := range h.running {
-		es = append(es, e)
-	}
-	sortEntries(es)
-	return es
+// give numbers a request that the host was given.
+func (h *hostEntry) give(e *entry) {
+	h.gave++
+	e.given = h.gave
 }
 
 func (h *hostEntry) release(e *entry) bool {
@@ -251,6 +254,7 @@ func (h *hostEntry) release(e *entry) bool {
 		return false
 	}
 	delete(h.running, e.req.ID)
+	e.given = 0
 	h.bytes -= e.size
 	h.count(e, -1)
 	return true

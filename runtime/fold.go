@@ -1,9 +1,6 @@
 package runtime
 
-import (
-	"slices"
-	"sort"
-)
+import "sort"
 
 // A record is valid or void for every reader alike: a claim is valid when its
 // epoch is greater than all before it; any other record is valid when it
@@ -256,10 +253,14 @@ func (c *Core) addEntry(seq uint64, e *entry) {
 	}
 	c.use(e.req.Target.App)
 	if boot := e.req.Boot; boot != "" && e.req.CancelWithCaller {
-		if c.cancels[boot] == nil {
-			c.cancels[boot] = map[ID]*entry{}
+		r := c.cancels[boot]
+		if r == nil {
+			r = &roll{}
+			c.cancels[boot] = r
 		}
-		c.cancels[boot][e.req.ID] = e
+		c.enrolled++
+		e.withBoot = &seat{e: e}
+		r.add(e.withBoot, c.enrolled)
 	}
 	if e.req.Key != "" && e.home == c.cfg.Partition {
 		c.keys[keyOf(&e.req)] = e.req.ID
@@ -375,11 +376,12 @@ func (c *Core) dropEntry(e *entry) {
 	}
 	a.links -= len(e.children)
 	c.dropApp(e.req.Target.App)
-	if m := c.cancels[e.req.Boot]; m != nil {
-		delete(m, e.req.ID)
-		if len(m) == 0 {
+	if e.withBoot != nil {
+		r := c.cancels[e.req.Boot]
+		if r.remove(e.withBoot); r.first == nil {
 			delete(c.cancels, e.req.Boot)
 		}
+		e.withBoot = nil
 	}
 	c.tellEnded(e.from)
 }
@@ -552,17 +554,15 @@ func (c *Core) applyHostLost(seq uint64, b *hostLost) {
 	if h == nil {
 		return
 	}
-	for _, e := range h.byOrder() { // in which they come to rest
+	for _, e := range h.running { // their lines put them in order
 		c.stop(e, b.beside)
-	}
-	for _, a := range slices.Clone(c.hauntedOn[b.boot]) {
-		c.exorcise(a, func(z zombie) bool { return z.host == b.boot })
+		e.given = 0
 	}
 	c.removeOffers(h)
 	delete(c.hosts, b.boot)
 	c.losing = append(c.losing, h)
 	for !c.owned && len(c.losing) > 0 {
-		c.nextPiece()
+		c.loseSome(pieceSize)
 	}
 }
 

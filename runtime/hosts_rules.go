@@ -39,37 +39,11 @@ func (in *HostJoined) decide(c *Core) {
 	for i := range in.Join.Finished {
 		c.answered(boot, &in.Join.Finished[i])
 	}
-	runs := map[ID]Attempt{}
+	r := &review{h: h, runs: make(map[ID]Attempt, len(in.Join.Running)), beside: h.company(h.stops.last), instances: in.Join.Instances, first: first}
 	for _, a := range in.Join.Running {
-		runs[a.ID] = a
+		r.runs[a.ID] = a
 	}
-	beside := h.company(h.stops.last)
-	for _, id := range sortedIDs(h.running) {
-		e := h.running[id]
-		switch r, ok := runs[id]; {
-		case c.isPurged(e):
-			e.inside = e.inside || silent && !(ok && r.Number == e.attempt)
-		case ok && r.Step == e.step && r.Number == e.attempt:
-		case !ok && first && e.epoch < c.epoch:
-			// It never arrived, and since the host has answered for this term it
-			// never will. An attempt of its own, so that a request which ends the
-			// gateways that hand it over is held back, and reaches its limit.
-			c.stopOn(h, e, beside)
-			e.void = true
-			c.interrupted(e)
-		case silent: // never arrived, or only in part: the same attempt again
-			c.invokeAnew(e)
-		default: // it may be on its way, behind the question
-			c.invoke(e)
-		}
-	}
-	if silent {
-		for _, x := range slices.Clone(c.hauntedOn[boot]) {
-			c.joinZombies(x, boot, runs)
-			c.touch(x)
-		}
-	}
-	c.reviewJoin(&review{h: h, instances: in.Join.Instances, first: first})
+	c.reviewJoin(r, silent)
 	c.touchOffers(h)
 }
 
@@ -208,7 +182,7 @@ func (c *Core) loseHost(boot, reason string, proven bool) {
 	if h == nil {
 		// Nothing here was ever given to it: remembering it in the log is not
 		// needed for safety, but a late join must be refused all the same.
-		if len(c.cancels[boot]) == 0 {
+		if c.cancels[boot] == nil {
 			c.noteStranger(boot)
 			return
 		}
@@ -216,36 +190,34 @@ func (c *Core) loseHost(boot, reason string, proven bool) {
 		c.withdrawCallsOf(boot)
 		return
 	}
-	es := h.byOrder()
-	haunted := slices.Clone(c.hauntedOn[boot])
+	for _, e := range h.running {
+		e.shaken = true
+	}
+	h.halted = heapify(h.running, func(a, b *entry) bool { return a.order < b.order })
 	c.emit(&hostLost{boot, reason, c.now.Wall, h.company(h.stops.since(c.now.Mono-hearsay, 0))})
 	c.effect(Effect{Kind: LostHost, Boot: boot, Value: HostEnd{h.info.App, h.info.Name, reason, proven}})
-	for _, e := range es {
-		if !c.isPurged(e) {
-			c.interrupted(e)
-		}
-	}
 	c.nextPiece()
-	for _, a := range haunted {
-		if c.actors[a.actor] == a {
-			c.touch(a)
-		}
-	}
 	c.withdrawCallsOf(boot)
 }
 
-// withdrawCallsOf ends what the lost boot asked to be withdrawn with it.
+// withdrawCallsOf ends what the lost boot asked to be withdrawn with it. What would
+// start before its turn ends then: see callerGone.
 func (c *Core) withdrawCallsOf(boot string) {
-	var es []*entry
-	for _, e := range c.cancels[boot] {
-		if !e.hasStarted() && !c.isPurged(e) {
-			es = append(es, e)
-		}
+	if c.cancels[boot] != nil {
+		c.withdrawAll(&withdrawal{boot: boot, upto: c.enrolled, code: CodeCallerGone, why: callerHasEnded})
 	}
-	sortEntries(es)
-	for _, e := range es {
-		c.end(e, Errorf(CodeCallerGone, "the caller has ended").Outcome())
+}
+
+const callerHasEnded = "the caller has ended"
+
+// callerGone ends a request that is to be withdrawn with its caller, which was lost.
+func (c *Core) callerGone(e *entry) bool {
+	if !e.req.CancelWithCaller || e.hasStarted() || e.req.Boot == "" || !c.isLost(e.req.Boot) {
+		return false
 	}
+	c.budget--
+	c.end(e, Errorf(CodeCallerGone, callerHasEnded).Outcome())
+	return true
 }
 
 // interrupted sets the back-off: attempts 1 to 3 follow at once, later ones
@@ -303,7 +275,9 @@ func (c *Core) checkHosts(hearing int64) {
 			grace += lostMargin // counted from the claim of this owner
 		}
 		if c.now.Mono-h.contact > grace+lostMargin+hearing {
-			c.loseHost(boot, "no sign of life", false)
+			if c.pieces > 0 { // else the next look counts it lost
+				c.loseHost(boot, "no sign of life", false)
+			}
 			continue
 		}
 		c.collectIdle(h)

@@ -198,7 +198,7 @@ func (c *Core) keepOne(n *node) {
 			c.emit(&hostLost{boot: o.boot, at: o.at, beside: o.beside})
 		}
 	case *actorEntry:
-		if c.placed(o) == nil && o.host != "" {
+		if !c.isHaunted(o) && c.placed(o) == nil {
 			c.unplace(o) // on a host that was lost: nothing is left to keep
 			return
 		}

@@ -371,6 +371,9 @@ func TestManyHaunted(t *testing.T) {
 		t.Errorf("%d actors are haunted, %d on h1", len(b.c.haunted), len(b.c.hauntedOn["h1"]))
 	}
 	b.step(&HostDown{Boot: "h1"})
+	for b.c.Due(b.now) == 0 {
+		b.step(&Tick{})
+	}
 	if len(b.c.haunted)+len(b.c.hauntedOn)+len(b.c.ghosts) != 0 {
 		t.Error("the lost host haunts")
 	}

@@ -122,9 +122,14 @@ func (c *Core) pumpParked(comp component) {
 	p.dirty = false
 	if len(c.takers(comp)) > 0 {
 		for e := p.awaited.first(); e != nil && c.budget > 0; e = p.awaited.first() {
-			c.start(e, c.hostForService(comp, e, true)) // takes it out of p.awaited
+			if !c.callerGone(e) {
+				c.start(e, c.hostForService(comp, e, true)) // takes it out of p.awaited
+			}
 		}
 		for e := p.requests.first(); e != nil && c.budget > 0; e = p.requests.first() {
+			if c.callerGone(e) {
+				continue
+			}
 			h := c.hostForService(comp, e, false)
 			if h == nil {
 				break

@@ -138,7 +138,7 @@ func (c *Core) endNow(a *appEntry, ids []ID) {
 		if e == nil {
 			continue
 		}
-		if e.phase == running && (e.inside || e.leaves > a.left) {
+		if c.absentThere(e) || e.phase == running && (e.inside || e.leaves > a.left) {
 			unsent = append(unsent, e)
 		}
 		if n := e.replacedOf(); n > 0 { // may still live, and call what the app does anew
@@ -202,7 +202,7 @@ func (c *Core) raiseAtOnce(b *appChanged, out []OutMessage) {
 	for s := c.app(b.app).roll.first; s != nil; s = s.next {
 		if e := s.e; e != nil {
 			ids = append(ids, e.req.ID)
-			if e.phase == running && (e.inside || e.leaves > c.rounds) {
+			if c.absentThere(e) || e.phase == running && (e.inside || e.leaves > c.rounds) {
 				unsent = append(unsent, e)
 			}
 		} else if id := s.h.req.ID; c.entries[id] == nil {

@@ -60,7 +60,7 @@ func (r *recount) requests() {
 			}
 		}
 		if e.req.Boot != "" && e.req.CancelWithCaller {
-			if cancels++; c.cancels[e.req.Boot][id] != e {
+			if cancels++; e.withBoot == nil || e.withBoot.e != e || c.cancels[e.req.Boot] == nil {
 				r.say("%s is not withdrawn with its caller", id)
 			}
 		}
@@ -91,7 +91,10 @@ func (r *recount) requests() {
 	}
 	r.same("entries in flows", flows, len(c.entries))
 	for _, m := range c.cancels {
-		if cancels -= len(m); len(m) == 0 {
+		for s := m.first; s != nil; s = s.next {
+			cancels--
+		}
+		if m.first == nil {
 			r.say("a list of withdrawals is empty")
 		}
 	}
@@ -285,6 +288,13 @@ func (r *recount) actors() {
 	on := 0
 	for _, as := range c.hauntedOn {
 		on += len(as)
+	}
+	for boot, h := range c.hosts {
+		for id, e := range h.running {
+			if e.given == 0 || e.given > h.gave {
+				r.say("%s is number %d of %d that %s was given", id, e.given, h.gave, boot)
+			}
+		}
 	}
 	r.same("haunted actors on hosts", on, len(c.haunted))
 	r.same("running", c.Counts.Running, runs)

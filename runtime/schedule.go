@@ -28,7 +28,7 @@ func (c *Core) pumpActor(a *actorEntry) {
 	if a.host != "" && c.placed(a) == nil {
 		c.unplace(a) // its host was lost
 	}
-	if a.asking > 0 || len(a.zombies) > 0 {
+	if a.asking > 0 || c.isHaunted(a) {
 		return
 	}
 	if c.isStale(a) {
@@ -46,6 +46,7 @@ func (c *Core) pumpActor(a *actorEntry) {
 			e := a.ready.all()[i]
 			switch {
 			case c.giveUp(e):
+				c.budget--
 			case e.phase == stopped && !c.mayRetry(e):
 				a.unready(e) // until something changes
 			case c.startOnActor(e, a):
@@ -64,8 +65,7 @@ func (c *Core) pumpActor(a *actorEntry) {
 			if e == nil {
 				break
 			}
-			if e.req.CancelWithCaller && c.callerLost(e) {
-				c.end(e, Errorf(CodeCallerGone, "the caller has ended").Outcome())
+			if c.callerGone(e) {
 				continue
 			}
 			if e.req.Kind == Remove {
@@ -73,6 +73,7 @@ func (c *Core) pumpActor(a *actorEntry) {
 					c.deactivate(a)
 					return
 				}
+				c.budget--
 				c.endRemoval(e)
 				a = c.actorEntry(a.actor)
 				continue
@@ -87,7 +88,7 @@ func (c *Core) pumpActor(a *actorEntry) {
 				if c.budget <= 0 {
 					break
 				}
-				if !c.startOnActor(e, a) {
+				if !c.callerGone(e) && !c.startOnActor(e, a) {
 					return
 				}
 				entered = true
@@ -123,17 +124,10 @@ func (c *Core) flowWaiting(a *actorEntry) []*entry {
 	return slices.DeleteFunc(es, func(e *entry) bool { return e.req.Kind == Remove })
 }
 
-func (c *Core) callerLost(e *entry) bool {
-	if e.req.Boot == "" {
-		return false
-	}
-	return c.isLost(e.req.Boot)
-}
-
 // mayRetry is P3 and P4 for an interrupted request: its calls have ended, no
 // call of an earlier term can still arrive, and its back-off is over.
 func (c *Core) mayRetry(e *entry) bool {
-	if len(e.children) > 0 {
+	if len(e.children) > 0 || e.shaken {
 		return false
 	}
 	if c.fencing(e) {

@@ -404,9 +404,10 @@ func (in *CancelAll) decide(c *Core) {
 	c.withdrawAll(&withdrawal{app: in.App, upto: c.enrolled, code: CodeCancelled, why: "the request was cancelled", waiter: in.Waiter})
 }
 
-// A withdrawal ends, in pieces, those requests of an app that have not started.
+// A withdrawal ends, in pieces, those requests of an app, or of a calling boot that
+// was lost, that have not started.
 type withdrawal struct {
-	app         string
+	app, boot   string // one of them
 	after, upto uint64 // what has these numbers in the roll is left to be looked at
 	code        Code
 	why         string
@@ -417,14 +418,25 @@ type withdrawal struct {
 
 func (c *Core) withdrawAll(w *withdrawal) {
 	c.withdrawals = append(c.withdrawals, w)
-	c.withdrawSome(pieceSize)
+	c.pieces = c.withdrawSome(c.pieces)
+}
+
+// next is what has the next number.
+func (w *withdrawal) next(c *Core) *seat {
+	if w.boot == "" {
+		return c.openOf(w.app, w.after)
+	}
+	if r := c.cancels[w.boot]; r != nil {
+		return r.behind(w.after)
+	}
+	return nil
 }
 
 // withdrawSome goes on with one withdrawal after the other; it returns what is left of n.
 func (c *Core) withdrawSome(n int) (left int) {
 	for ; len(c.withdrawals) > 0 && n > 0; n-- {
 		w := c.withdrawals[0]
-		s := c.openOf(w.app, w.after)
+		s := w.next(c)
 		if s == nil || s.n > w.upto {
 			c.withdrawals = c.withdrawals[1:]
 			c.replyValue(w.waiter, w.n)

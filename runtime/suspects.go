@@ -273,7 +273,7 @@ func (c *Core) startSuspect(e *entry) bool {
 		return h != nil
 	case a.host != "" && c.placed(a) == nil:
 		c.unplace(a) // its host was lost
-	case a.asking > 0 || c.isStale(a) || len(a.zombies) > 0:
+	case a.asking > 0 || c.isStale(a) || c.isHaunted(a):
 		return false
 	}
 	return c.startOnActor(e, a)

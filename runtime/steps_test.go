@@ -1,0 +1,176 @@
+package runtime
+
+import (
+	"fmt"
+	"testing"
+)
+
+// A step does a piece of what an input means, however much there is: what fifteen
+// times as much costs in its longest step is not fifteen times as long.
+func TestNoStepGrows(t *testing.T) {
+	const few, many = 2_000, 30_000
+	s := func(app string) Target { return Target{App: app, Service: "s"} }
+	info := HostInfo{Boot: "h", App: "dp", Service: "s", Actors: []string{"A"}, Grace: 6000}
+	quiet := func(b *bench, in Input) {
+		b.c.Step(b.now, in)
+		b.c.Recycle(b.c.Take())
+		b.c.TakeChanges()
+	}
+	submit := func(b *bench, r Request) ID {
+		b.n++
+		r.ID, r.Method, r.Path = NewID(b.now.Wall, 0, "dp", [6]byte{byte(b.n >> 16), byte(b.n >> 8), byte(b.n)}), "POST", "/m"
+		quiet(b, &Submit{Request: r})
+		return r.ID
+	}
+	running := func(b *bench, n int) {
+		quiet(b, &HostJoined{Info: info})
+		for range n {
+			submit(b, Request{Target: s("dp")})
+		}
+	}
+	// What one record stops, and what a join is compared with, is as much as a host is
+	// given from outside.
+	const lost, joins, given = "end of a host that ran much", "join of a host that runs much", 8_000
+	for name, f := range map[string]func(b *bench, n int) Input{
+		"calls of a lost caller": func(b *bench, n int) Input {
+			quiet(b, &HostJoined{Info: HostInfo{Boot: "caller", App: "dp", Service: "caller", Grace: 6000}})
+			for range n {
+				submit(b, Request{Target: Target{App: "dp", Service: "away"}, Boot: "caller", CancelWithCaller: true})
+			}
+			return &HostDown{Boot: "caller"}
+		},
+		"calls to one actor of a lost caller": func(b *bench, n int) Input {
+			quiet(b, &HostJoined{Info: HostInfo{Boot: "caller", App: "dp", Service: "caller", Grace: 6000}})
+			for range n {
+				submit(b, Request{Target: Target{App: "dp", Type: "A", ID: "1"}, Boot: "caller", CancelWithCaller: true})
+			}
+			return &HostDown{Boot: "caller"}
+		},
+		joins: func(b *bench, n int) Input {
+			running(b, n)
+			quiet(b, &HostUnlinked{Boot: "h"})
+			return &HostJoined{Info: info}
+		},
+		lost: func(b *bench, n int) Input {
+			running(b, n)
+			return &HostDown{Boot: "h"}
+		},
+	} {
+		cost := func(n int) float64 {
+			least := 0.0
+			for i := range 2 {
+				b := newBench(t, Config{})
+				in := f(b, n)
+				if took := b.timed(in); i == 0 || took < least {
+					least = took
+				}
+			}
+			return least
+		}
+		more := many
+		if name == lost || name == joins {
+			more = given
+		}
+		little, much := cost(few), cost(more)
+		t.Logf("%-40s %6.2f ms, %6.2f ms", name, little, much)
+		if much > growth*little {
+			t.Errorf("%s: a step took %.2f ms with %d and %.2f ms with %d", name, little, few, much, more)
+		}
+	}
+}
+
+// The calls of a lost caller end piece by piece. None of them starts meanwhile, and the
+// next owner goes on.
+func TestLostCallerInPieces(t *testing.T) {
+	const n = 3*pieceSize + 1
+	for _, target := range []Target{{App: "dp", Service: "away"}, {App: "dp", Type: "C", ID: "1"}} {
+		b := newBench(t, Config{})
+		b.host("caller")
+		var stays *entry
+		for i := range n {
+			b.submit(Request{Target: target, Boot: "caller", CancelWithCaller: true})
+			if i == 7 {
+				stays = b.submit(Request{Target: target, Boot: "caller"})
+			}
+		}
+		b.step(&HostDown{Boot: "caller"})
+		if left := len(b.c.entries); left < n-pieceSize || left > n {
+			t.Fatalf("%d of %d are left after the first step", left, n+1)
+		}
+		b.restart()
+		stays = b.c.entries[stays.req.ID]
+		b.step(&HostJoined{Info: HostInfo{Boot: "late", App: "dp", Service: "away", Actors: []string{"C"}, Grace: 6000}})
+		for b.c.Due(b.now) == 0 {
+			before := len(b.c.entries)
+			b.step(&Tick{})
+			if ended := before - len(b.c.entries); ended > 2*pieceSize {
+				t.Fatalf("%d ended in one step", ended)
+			}
+		}
+		if len(b.c.entries) != 1 || stays.phase != running || len(b.c.hosts["late"].running) != 1 {
+			t.Errorf("%d are left, %d run", len(b.c.entries), len(b.c.hosts["late"].running))
+		}
+		for _, r := range b.log {
+			if x, err := DecodeRecord(r); err == nil {
+				if s, ok := x.Body.(*started); ok && s.id != stays.req.ID {
+					t.Fatal("a call of a lost caller has started")
+				}
+			}
+		}
+	}
+}
+
+// What a host that joins is said to run is sent to it again in pieces, each attempt
+// once, whoever joins anew meanwhile; and what a purge ends before its turn haunts
+// nobody when the host does not have it.
+func TestJoinOfManyThatRun(t *testing.T) {
+	const n = 4 * pieceSize
+	for _, purged := range []bool{false, true} {
+		b := newBench(t, Config{})
+		info := HostInfo{Boot: "h1", App: "dp", Actors: []string{"A"}, Grace: 6000}
+		b.step(&HostJoined{Info: info})
+		var es []*entry
+		var runs []Attempt
+		for i := range n {
+			es = append(es, b.submit(Request{Target: Target{App: "dp", Type: "A", ID: fmt.Sprint(i)}}))
+			if i%2 == 0 {
+				runs = append(runs, b.c.attemptOf(es[i]))
+			}
+		}
+		b.step(&HostUnlinked{Boot: "h1"})
+		sent := map[ID]int{}
+		note := func(effects []Effect) (n int) {
+			for _, e := range effects {
+				if m, ok := e.Msg.(*Invoke); ok {
+					sent[m.Attempt.ID]++
+					n++
+				}
+			}
+			return n
+		}
+		if got := note(b.step(&HostJoined{Info: info, Join: JoinAnswer{Running: runs}})); got == 0 || got > pieceSize {
+			t.Fatalf("%d attempts are sent again in the step of the join", got)
+		}
+		if purged {
+			b.step(&Purge{App: "dp", Waiter: "p"})
+		} else {
+			note(b.step(&HostJoined{Info: info, Join: JoinAnswer{Running: append(runs, b.c.attemptOf(es[n-1]))}}))
+		}
+		for b.c.Due(b.now) == 0 {
+			note(b.step(&Tick{}))
+		}
+		for i, e := range es {
+			times := sent[e.req.ID]
+			if purged {
+				if haunts := b.c.ghosts[e.req.ID] != nil; haunts != (i%2 == 0 || times > 0) {
+					t.Fatalf("attempt %d, sent again %d times, haunts: %v", i, times, haunts)
+				}
+				continue
+			}
+			// What was sent after the first join may be behind the second one.
+			if again := i%2 == 1 && i < n-1; again != (times > 0) || times > 2 {
+				t.Fatalf("attempt %d is sent again %d times", i, times)
+			}
+		}
+	}
+}
