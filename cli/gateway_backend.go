@@ -88,10 +88,10 @@ func openShared(ctx context.Context, cfg nodeConfig, boot, address string) (_ *b
 	}()
 	if err := store.Check(ctx); err != nil {
 		// A store that is away is no reason not to start; one that is wrong is.
-		if !isCode(err, runtime.CodeRedisUnreachable) {
+		if !isCode(err, runtime.CodeRedisUnreachable) && !isCode(err, runtime.CodeRedisNoWrites) {
 			return nil, err
 		}
-		log.Warn("the store does not answer; the gateway starts without it", "error", err)
+		log.Warn("the store cannot be used now; the gateway starts all the same", "error", err)
 	}
 	cluster, err := kafka.Open(ctx, s.Kafka)
 	if err != nil {

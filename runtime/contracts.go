@@ -112,7 +112,9 @@ type Event struct {
 // runtimetest.MembersSuite states the laws as tests.
 type Members interface {
 	// Announce sets this gateway's entry, which is valid for ttl by the clock of
-	// the store, and returns all valid entries, sorted by Node.
+	// the store, and returns all valid entries, sorted by Node. With an error it may
+	// return entries too, those that are over included: the list could be read, but
+	// takes no entry now.
 	Announce(ctx context.Context, m Member, ttl time.Duration) ([]Member, error)
 	// Leave removes an entry at once; an unknown node is no error.
 	Leave(ctx context.Context, node string) error

@@ -67,6 +67,7 @@ const (
 	CodeRedisAuth        Code = "redis_auth"
 	CodeRedisTLS         Code = "redis_tls"
 	CodeRedisSettings    Code = "redis_settings"
+	CodeRedisNoWrites    Code = "redis_no_writes"
 	CodeKafkaUnreachable Code = "kafka_unreachable"
 	CodeKafkaAuth        Code = "kafka_auth"
 	CodeKafkaTLS         Code = "kafka_tls"
@@ -209,6 +210,8 @@ func (c Code) facts() codeFacts {
 		return codeFacts{500, "Make REDIS_ENABLE_TLS match the server, and REDIS_CA the authority that signed its certificate."}
 	case CodeRedisSettings:
 		return codeFacts{500, "Change the setting of Redis that the message names; nothing was written."}
+	case CodeRedisNoWrites:
+		return codeFacts{503, "Give Redis room (memory, or disk for its snapshots) or its replicas back, as the message says; what waits is then written."}
 	case CodeNoSecret:
 		return codeFacts{400, "Set KAR_MESH_SECRET to 16 random bytes or more, the same on all gateways; docs/security.md."}
 	case CodeTLSMismatch:

@@ -110,6 +110,39 @@ func TestMeshRedisHangsAndTwoDie(t *testing.T) {
 	c.untouched()
 }
 
+// TestMeshRedisFull starts gateways while Redis has no room: each becomes ready and
+// serves, and all owners before it may end. When there is room, all is as ever.
+func TestMeshRedisFull(t *testing.T) {
+	m, w := newMesh(t, options{}), newWitness(t)
+	a, b := m.gateway(), m.gateway()
+	c := m.component(w, "")
+	l := m.load(w, loadOptions{clients: 8, keyless: true, kinds: []string{"touch", "tell"}})
+	l.progress("before", 20)
+	set := func(memory string) {
+		t.Helper()
+		_, err := m.redis.Do(t.Context(), "CONFIG", "SET", "maxmemory", memory)
+		must(t, err)
+	}
+	set("1mb")
+	time.Sleep(2 * gatewayLease) // no entry in the list is valid any more
+	d := m.gateway()
+	l.progress("a gateway that began without room", 20)
+	for _, g := range []*gateway{a, b} {
+		m.forget(g)
+		begin := time.Now()
+		g.end(syscall.SIGKILL)
+		l.progress("a gateway is killed", 20)
+		l.gaps(t, "killed while Redis is full", begin, time.Now())
+	}
+	eventually(t, 30*time.Second, "the new one owns all", func() bool {
+		return d.metric("kar_partitions_owned") == d.metric("kar_partitions{")+d.metric("kar_partitions ")
+	})
+	set("0")
+	l.progress("with room", 20)
+	l.verify()
+	c.untouched()
+}
+
 // write sets the state n of an actor from outside.
 func (m *mesh) write(actor, value string) {
 	m.t.Helper()

@@ -28,7 +28,8 @@ func (m *Mesh) meet(x runtime.Member) {
 	o := m.owned
 	o.mu.Lock()
 	_, met := o.heard[x.Node]
-	if !met && x.Node != "" && x.Address != "" && x.Node != m.cfg.Node && !contains(o.members, x.Node) && len(o.heard) < acquaintances {
+	_, gone := o.dead[x.Node]
+	if !met && !gone && x.Node != "" && x.Address != "" && x.Node != m.cfg.Node && !contains(o.members, x.Node) && len(o.heard) < acquaintances {
 		o.heard[x.Node] = acquaintance{x, time.Now()}
 	}
 	o.mu.Unlock()

@@ -22,8 +22,11 @@ func (o *ownerLoop) list(ctx context.Context) {
 	if err != nil {
 		m.heardStore(ctx, 0, err)
 		if ctx.Err() == nil {
-			o.trouble.say(m.cfg.Logger, "the list of gateways cannot be read", err)
+			o.trouble.say(m.cfg.Logger, "this gateway cannot enter itself in the list of gateways", err)
 			defer m.acquaint()
+		}
+		for _, x := range members { // their entries may be old, for the same reason
+			m.meet(x)
 		}
 		o.mu.Lock()
 		if o.failing.IsZero() || o.paused {
@@ -36,7 +39,7 @@ func (o *ownerLoop) list(ctx context.Context) {
 		o.mu.Unlock()
 		return
 	}
-	o.trouble.over(m.cfg.Logger, "the list of gateways can be read again")
+	o.trouble.over(m.cfg.Logger, "the list of gateways takes this gateway again")
 	o.mu.Lock()
 	now := time.Now()
 	for _, x := range o.members { // whoever answers is alive, whatever the list says

@@ -23,7 +23,8 @@ const clockSkew = 2 * time.Minute
 
 // Check reaches Redis, looks whether it may be used, and leaves the name of the
 // mesh there. It returns within a few times Config.Timeout. An error with
-// CodeRedisUnreachable may pass by itself; any other wants a change of settings.
+// CodeRedisUnreachable or CodeRedisNoWrites may pass by itself; any other wants a
+// change of settings.
 func (r *Redis) Check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*r.cfg.Timeout)
 	defer cancel()
@@ -69,6 +70,8 @@ func (r *Redis) checkNode(ctx context.Context, node *goredis.Client) error {
 		return refuse("it does not say which version it is")
 	case f.version[0] < need[0] || f.version[0] == need[0] && f.version[1] < need[1]:
 		return refuse("it is version %s, but %d.%d or newer is needed", info["redis_version"], need[0], need[1])
+	case (info["role"] == "slave" || info["role"] == "replica") && len(r.cfg.Sentinels)+len(r.cfg.Cluster) > 0:
+		return runtime.Errorf(runtime.CodeRedisNoWrites, "Redis at %s takes no writes: it is a replica of %s now", at, net.JoinHostPort(info["master_host"], info["master_port"]))
 	case info["role"] == "slave" || info["role"] == "replica":
 		return refuse("it is a read-only replica of %s; use the master", net.JoinHostPort(info["master_host"], info["master_port"]))
 	case strings.HasPrefix(info["maxmemory_policy"], "allkeys-"):
@@ -95,10 +98,13 @@ func (r *Redis) checkNode(ctx context.Context, node *goredis.Client) error {
 // carries it too, for stores that are first reached later.
 func (r *Redis) checkIdentity(ctx context.Context) error {
 	key := identityKey(r.cfg.Mesh)
-	if err := r.client.SetNX(ctx, key, r.identity, 0).Err(); err != nil {
-		return err
-	}
 	found, err := r.client.Get(ctx, key).Result()
+	if errors.Is(err, goredis.Nil) { // a server that takes no writes is asked for none without need
+		if err := r.client.SetNX(ctx, key, r.identity, 0).Err(); err != nil {
+			return err
+		}
+		found, err = r.client.Get(ctx, key).Result()
+	}
 	if err != nil {
 		return err
 	}

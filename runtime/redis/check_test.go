@@ -182,13 +182,43 @@ func TestFull(t *testing.T) {
 		_, err = r.Apply(t.Context(), 0, at, at+1, []runtime.Mutation{set(fmt.Sprint(at), big)})
 	}
 	at--
-	wantCode(t, "full", err, runtime.CodeRedisSettings)
+	wantCode(t, "full", err, runtime.CodeRedisNoWrites)
 	applied(t, r, at)
 	if _, err := server.Do(t.Context(), "CONFIG", "SET", "maxmemory", "0"); err != nil {
 		t.Fatal(err)
 	}
 	apply(t, r, at, at+1, set("a", "1"))
 	get(t, r, "0", big)
+}
+
+// TestBeginWhileFull: a server without room can be begun with. It knows the mesh
+// that was there, and the gateways that cannot renew their entries.
+func TestBeginWhileFull(t *testing.T) {
+	server := parts.NeedRedis(t, parts.RedisOptions{Settings: []string{"maxmemory-policy noeviction"}})
+	c := at(t, server)
+	r := checked(t, c)
+	old := runtime.Member{Node: "old", Address: "http://old"}
+	if _, err := r.Announce(t.Context(), old, time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := server.Do(t.Context(), "CONFIG", "SET", "maxmemory", "1"); err != nil {
+		t.Fatal(err)
+	}
+	for what, mesh := range map[string]string{"a mesh that was there": c.Mesh, "a new one": c.Mesh + ".new"} {
+		c.Mesh = mesh
+		x := open(t, c)
+		err := x.Check(t.Context())
+		if what == "a new one" {
+			wantCode(t, what, err, runtime.CodeRedisNoWrites)
+		} else if err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		list, err := x.Announce(t.Context(), runtime.Member{Node: "new", Address: "http://new"}, time.Minute)
+		wantCode(t, "announce in "+what, err, runtime.CodeRedisNoWrites)
+		if found := len(list) == 1 && list[0].Node == "old"; found != (what != "a new one") {
+			t.Errorf("%s: the list is %v", what, list)
+		}
+	}
 }
 
 // TestFaults: each word of Redis has its code.
@@ -198,10 +228,10 @@ func TestFaults(t *testing.T) {
 		"LOADING Redis is loading the dataset in memory": runtime.CodeRedisUnreachable,
 		"MASTERDOWN Link with MASTER is down":            runtime.CodeRedisUnreachable,
 		"EOF":                                            runtime.CodeRedisUnreachable,
-		"READONLY You can't write against a read only replica.":          runtime.CodeRedisSettings,
-		"MISCONF Redis is configured to save RDB snapshots, but":         runtime.CodeRedisSettings,
-		"NOREPLICAS Not enough good replicas to write.":                  runtime.CodeRedisSettings,
-		"OOM command not allowed when used memory > 'maxmemory'.":        runtime.CodeRedisSettings,
+		"READONLY You can't write against a read only replica.":          runtime.CodeRedisNoWrites,
+		"MISCONF Redis is configured to save RDB snapshots, but":         runtime.CodeRedisNoWrites,
+		"NOREPLICAS Not enough good replicas to write.":                  runtime.CodeRedisNoWrites,
+		"OOM command not allowed when used memory > 'maxmemory'.":        runtime.CodeRedisNoWrites,
 		"MOVED 123 127.0.0.1:7000":                                       runtime.CodeRedisSettings,
 		"WRONGTYPE Operation against a key holding the wrong kind":       runtime.CodeForeign,
 		"KARFOREIGN mesh m partitions 2 format 1":                        runtime.CodeForeign,

@@ -47,15 +47,15 @@ func (r *Redis) fault(tried string, err error) error {
 	case isTLS(err):
 		return say(runtime.CodeRedisTLS, "and this gateway do not agree on TLS (%s)", text)
 	case hasWord(text, "READONLY"):
-		return say(runtime.CodeRedisSettings, "is a replica that takes no writes (%s)", text)
+		return say(runtime.CodeRedisNoWrites, "is a replica that takes no writes (%s)", text)
 	case hasWord(text, "MOVED") && len(r.cfg.Cluster) == 0:
 		return say(runtime.CodeRedisSettings, "is part of a cluster, but was given as a single server (%s)", text)
 	case strings.Contains(text, "cluster support disabled"):
 		return say(runtime.CodeRedisSettings, "is not a cluster, but was given as one")
 	case hasWord(text, "OOM"):
-		return say(runtime.CodeRedisSettings, "is full (%s)", text)
+		return say(runtime.CodeRedisNoWrites, "is full (%s)", text)
 	case hasWord(text, "MISCONF", "NOREPLICAS"):
-		return say(runtime.CodeRedisSettings, "takes no writes (%s)", text)
+		return say(runtime.CodeRedisNoWrites, "takes no writes (%s)", text)
 	case hasWord(text, "WRONGTYPE"):
 		return say(runtime.CodeForeign, "holds something else under a key of this mesh (%s)", text)
 	case errors.Is(err, context.Canceled):

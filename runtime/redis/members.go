@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"sort"
 	"strings"
 	"time"
@@ -23,10 +24,16 @@ func (r *Redis) Announce(ctx context.Context, m runtime.Member, ttl time.Duratio
 	defer cancel()
 	key := []string{membersKey(r.cfg.Mesh)}
 	list, err := r.scripts.announce.Run(ctx, r.client, key, m.Node, entry, ttl.Milliseconds()).StringSlice()
+	if err == nil && len(list) == 0 {
+		err = errAnswer
+	}
 	if err != nil {
 		return nil, r.fault("announce this gateway", err)
 	}
-	return r.readMembers(list), nil
+	if list[0] != "" {
+		err = r.fault("announce this gateway", errors.New(list[0]))
+	}
+	return r.readMembers(list[1:]), err
 }
 
 // readMembers skips what it does not understand: an entry that another version

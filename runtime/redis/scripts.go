@@ -194,18 +194,23 @@ end
 return {applied, step}
 `
 
-// luaAnnounce: node, entry, lifetime in ms. Answers all entries that are not
-// over; one that cannot be read is not known to be over.
+// luaAnnounce: node, entry, lifetime in ms. Answers why the entry was refused, ""
+// when it was not, and all entries that are not over; one that cannot be read is not
+// known to be over, and none is while nobody can renew them.
 const luaAnnounce = `
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local answer = {''}
 if ARGV[1] ~= '' then
-  redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f ', now + ARGV[3]) .. ARGV[2])
+  local done = redis.pcall('HSET', KEYS[1], ARGV[1], string.format('%.0f ', now + ARGV[3]) .. ARGV[2])
+  if type(done) == 'table' and done.err then
+    answer[1] = done.err
+  end
 end
-local all, answer = redis.call('HGETALL', KEYS[1]), {}
+local all = redis.call('HGETALL', KEYS[1])
 for i = 1, #all, 2 do
   local ends = tonumber(string.match(all[i + 1], '^(%d+) '))
-  if ends and ends <= now then
+  if answer[1] == '' and ends and ends <= now then
     redis.call('HDEL', KEYS[1], all[i])
   else
     answer[#answer + 1] = all[i]
