@@ -336,8 +336,7 @@ func (c *Core) dropActor(a *actorEntry) {
 		if a.parked {
 			c.unparkActor(Target{App: a.actor.App, Type: a.actor.Type, ID: a.actor.ID})
 		}
-		c.keep.remove(&a.node)
-		delete(c.actors, a.actor)
+		delete(c.actors, a.actor) // without a place and zombies it is not kept
 	}
 }
 

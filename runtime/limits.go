@@ -44,7 +44,7 @@ func (r *Request) bytes() int {
 	return 2*r.Target.bytes() + len(r.Method) + len(r.Path) + len(r.Key) + len(r.Boot) + r.Header.bytes() + len(r.Body)
 }
 
-func (o *Outcome) bytes() int { return o.Header.bytes() + len(o.Body) }
+func (o *Outcome) bytes() int { return len(o.Code) + o.Header.bytes() + len(o.Body) }
 
 // The firing of a reminder has its actor and path again.
 func (r *Reminder) bytes() int { return 2*r.Actor.bytes() + 2*len(r.ID) + len(r.Path) + len(r.Data) }
