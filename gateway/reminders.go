@@ -163,7 +163,7 @@ func (x *exchange) absent(instead, contentType string) error {
 }
 
 func (x *exchange) cancelReminders() error {
-	n, err := x.mesh.CancelReminders(x.r.Context(), x.caller, x.actor(), "")
+	n, err := x.mesh.CancelReminders(x.r.Context(), x.caller, x.actor(), "", x.query("session"))
 	if err != nil {
 		return err
 	}
@@ -171,7 +171,7 @@ func (x *exchange) cancelReminders() error {
 }
 
 func (x *exchange) cancelReminder() error {
-	n, err := x.mesh.CancelReminders(x.r.Context(), x.caller, x.actor(), x.names[3])
+	n, err := x.mesh.CancelReminders(x.r.Context(), x.caller, x.actor(), x.names[3], x.query("session"))
 	if err != nil {
 		return err
 	}

@@ -76,6 +76,7 @@ type Core struct {
 	reminders   map[Actor]reminderList
 	remCount    int
 	firings     map[ID]*reminderEntry // by the request of the unfinished firing
+	fired       map[Actor][]*firing   // unfinished firings by the actor of their reminder, in no order
 	due         reminderHeap
 	subs        map[Actor]map[string]*subEntry
 	groups      map[string]*groupEntry
@@ -170,8 +171,8 @@ func New(cfg Config) *Core {
 		parked: map[component]*parking{}, hosts: map[string]*hostEntry{},
 		offers: map[component][]*hostEntry{}, lost: map[string]*lostEntry{},
 		reminders: map[Actor]reminderList{}, subs: map[Actor]map[string]*subEntry{},
-		firings: map[ID]*reminderEntry{},
-		groups:  map[string]*groupEntry{}, memberOf: map[memberKey]*groupEntry{}, tells: map[groupLife]*groupTells{}, wishes: map[ID]*wish{}, pasts: map[pastKey]*past{}, publishings: map[ID]*publishing{}, apps: map[string]*appEntry{},
+		firings: map[ID]*reminderEntry{}, fired: map[Actor][]*firing{},
+		groups: map[string]*groupEntry{}, memberOf: map[memberKey]*groupEntry{}, tells: map[groupLife]*groupTells{}, wishes: map[ID]*wish{}, pasts: map[pastKey]*past{}, publishings: map[ID]*publishing{}, apps: map[string]*appEntry{},
 		out: map[uint16]*outbox{}, in: map[uint16]uint64{}, fences: map[uint16]uint64{},
 		fenceWait: map[uint16]*fenceQuestion{}, abroad: map[uint16]*roll{}, orphans: map[ID]*homeEntry{}, inquiries: map[string]*inquiry{}, blocked: map[string][]any{},
 	}

@@ -91,8 +91,8 @@ func flags(e *entry) string {
 	if e.cancelled {
 		s += " cancelled"
 	}
-	if e.reminder != "" {
-		s += " reminder " + e.reminder
+	if e.fired != nil {
+		s += " reminder " + e.fired.reminder
 	}
 	if e.from.key != "" {
 		s += " event"

@@ -34,10 +34,10 @@ type entry struct {
 	epoch       uint64 // term in which the last attempt was started
 	phase       phase
 	cancelled   bool
-	among       uint32 // of a suspect: how many may run on its host, itself included; 0 for others
-	tried       uint32 // interrupted attempts before the last for which nobody else is to blame
-	alone       bool   // the last attempt was interrupted, and nobody of this partition is to blame but itself
-	reminder    string
+	among       uint32  // of a suspect: how many may run on its host, itself included; 0 for others
+	tried       uint32  // interrupted attempts before the last for which nobody else is to blame
+	alone       bool    // the last attempt was interrupted, and nobody of this partition is to blame but itself
+	fired       *firing // of the reminder that has fired; nil for none, and in what has come home
 	due, count  int64
 	from        groupLife // of the event that began it; zero for none
 
@@ -66,7 +66,6 @@ type entry struct {
 	leaves   uint64 // nothing of the last attempt is at its host before this round
 	began    uint64 // record that started the last attempt, in this term
 	flowAt   int    // its place among those of its flow
-	firedAt  int    // and among the firings of its actor
 	waiters  []any
 	children map[ID]struct{}
 	retryAt  int64 // monotonic ms before which no retry starts
@@ -112,7 +111,6 @@ type actorEntry struct {
 	queue   line         // waiting for the lock
 	nested  map[ID]*line // nested calls in queue, by flow
 	awaited int          // how many in queue are awaited by running work
-	fired   []*entry     // memory: unfinished firings of its reminders, in their first step, in no order
 	zombies []zombie     // attempts of an earlier generation that may still run
 	stale   bool         // must be deactivated before new work (purge)
 

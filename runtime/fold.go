@@ -218,11 +218,14 @@ func (c *Core) applyAccepted(seq uint64, b *accepted) {
 	e := &entry{
 		req: b.req, flow: b.flow, home: b.home, parents: b.parents, parentPart: b.parentPart,
 		parentEpoch: b.parentEpoch, parentStep: b.parentStep, at: b.at, order: seq, step: b.step,
-		reminder: b.reminder, due: b.due, count: b.count, from: b.life(c.cfg.Partition),
+		due: b.due, count: b.count, from: b.life(c.cfg.Partition),
 	}
 	e.phase = queued
 	if b.req.NotBefore > b.at && b.step == 0 {
 		e.phase = delayed
+	}
+	if b.reminder != "" {
+		e.fired = &firing{actor: b.req.Target.Actor(), reminder: b.reminder, id: b.req.ID}
 	}
 	c.addEntry(seq, e)
 	if b.reminder != "" {
@@ -272,27 +275,7 @@ func (c *Core) addEntry(seq uint64, e *entry) {
 	if e.phase != delayed {
 		c.place(e)
 	}
-	if e.reminder != "" && e.step == 0 {
-		a := c.actorEntry(e.req.Target.Actor())
-		e.firedAt = len(a.fired)
-		a.fired = append(a.fired, e)
-	}
-}
-
-// firedNoMore: the first step of a reminder's firing is over.
-func (c *Core) firedNoMore(e *entry) {
-	if e.reminder == "" || e.step != 0 {
-		return
-	}
-	if a := c.actorOf(e); a != nil {
-		if i := e.firedAt; i < len(a.fired) && a.fired[i] == e {
-			end := len(a.fired) - 1
-			a.fired[i] = a.fired[end]
-			a.fired[i].firedAt = i
-			a.fired[end] = nil
-			a.fired = a.fired[:end]
-		}
-	}
+	c.addFiring(e.fired)
 }
 
 // place puts the entry into the mailbox of its target, by its phase.
@@ -351,7 +334,7 @@ func (c *Core) leave(e *entry) {
 
 // dropEntry removes the entry from every index; its waiters are the caller's business.
 func (c *Core) dropEntry(e *entry) {
-	c.firedNoMore(e)
+	c.dropFiring(e.fired)
 	c.leave(e)
 	c.unweigh(e)
 	e.phase = gone
@@ -502,7 +485,7 @@ func (c *Core) applyContinued(seq uint64, b *continued) {
 	if b.away {
 		t := e.req.Target
 		waiters := e.waiters
-		h := &homeEntry{req: e.req, flow: e.flow, parents: e.parents, parentPart: e.parentPart, parentEpoch: e.parentEpoch, parentStep: e.parentStep, at: e.at, from: e.from, cancelled: e.cancelled, waiters: waiters, answered: e.answered}
+		h := &homeEntry{req: e.req, flow: e.flow, parents: e.parents, parentPart: e.parentPart, parentEpoch: e.parentEpoch, parentStep: e.parentStep, at: e.at, from: e.from, fired: e.fired, cancelled: e.cancelled, waiters: waiters, answered: e.answered}
 		isHome := e.home == c.cfg.Partition && c.homes[b.id] == nil
 		if isHome {
 			c.keep.replace(&e.node, &h.node, h) // the record of acceptance stays needed
@@ -528,7 +511,6 @@ func (c *Core) applyContinued(seq uint64, b *continued) {
 		return
 	}
 	old := e.req.Target
-	c.firedNoMore(e)
 	c.leave(e)
 	c.unweigh(e)
 	c.app(old.App).links -= len(e.children)

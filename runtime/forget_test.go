@@ -52,6 +52,49 @@ func TestManyRemindersAreDeleted(t *testing.T) {
 	}
 }
 
+// Chains of firings that are away are told to all partitions, a few in each step.
+func TestManyChainsOfDeletedRemindersEnd(t *testing.T) {
+	const n = 4 * forgetPiece
+	b := newBench(t, Config{Partitions: 64})
+	b.c.cfg.Partition = ActorPartition(Actor{"dp", "A", "x"}, 64)
+	a, away := Actor{"dp", "A", "x"}, Target{Type: "A", ID: "far"}
+	if PartitionOf(Target{App: "dp", Type: "A", ID: "far"}, "", ID{}, 64) == b.c.cfg.Partition {
+		t.Fatal("the chain is not away")
+	}
+	b.host("h1")
+	for i := range n {
+		b.step(&SetReminder{Reminder: Reminder{Actor: a, ID: fmt.Sprint(i), Path: "/tick", Due: b.now.Wall}})
+		for _, e := range b.c.entries {
+			b.answer(e, &Outcome{Status: 200, Body: tailCallBody(away, "/next", false)})
+		}
+	}
+	if len(b.c.homes) != n {
+		t.Fatalf("%d chains are away", len(b.c.homes))
+	}
+	messages := func() (most int) {
+		before := 0
+		for _, o := range b.c.out {
+			before += len(o.pending)
+		}
+		b.step(&Tick{})
+		for _, o := range b.c.out {
+			most += len(o.pending)
+		}
+		return most - before
+	}
+	b.step(&CancelReminders{Actor: a, Waiter: "all"})
+	for len(b.c.forgettings) > 0 {
+		if m := messages(); m > 63*forgetPiece/4 {
+			t.Fatalf("one step makes %d messages", m)
+		}
+	}
+	for _, h := range b.c.homes {
+		if !h.cancelled {
+			t.Fatalf("%s goes on", h.req.ID)
+		}
+	}
+}
+
 // What is being deleted fires no more, also when its time comes before its turn, and
 // a small deletion does not wait for a large one.
 func TestDeletedRemindersFireNoMore(t *testing.T) {

@@ -13,6 +13,7 @@ type homeEntry struct {
 	parentStep  uint32
 	at          int64
 	from        groupLife // of the event that began it
+	fired       *firing   // of the reminder that has fired
 	// Wherever the chain is, it is to end.
 	cancelled bool
 
@@ -43,6 +44,7 @@ func (c *Core) addHome(h *homeEntry) {
 	if h.req.Key != "" {
 		c.keys[keyOf(&h.req)] = h.req.ID
 	}
+	c.addFiring(h.fired)
 	c.tellBegun(h.from)
 	if c.owned {
 		c.armAway(h)
@@ -55,6 +57,7 @@ func (c *Core) dropHome(h *homeEntry) {
 	delete(c.homes, id)
 	c.keep.remove(&h.node)
 	delete(c.orphans, id)
+	c.dropFiring(h.fired)
 	if h.abroad != nil {
 		c.abroad[h.parentPart].remove(h.abroad)
 	}
@@ -89,10 +92,10 @@ func (c *Core) rungAway(h *homeEntry) {
 func (c *Core) withdrawAway(h *homeEntry) {
 	var out []OutMessage
 	if c.LogLevel() >= 2 {
-		m := parcel{kind: msgCancel, id: h.req.ID, gen: c.generation(h.req.Target.App), req: Request{Target: Target{App: h.req.Target.App}}}
+		m := encode(nil, &parcel{kind: msgCancel, id: h.req.ID, gen: c.generation(h.req.Target.App), req: Request{Target: Target{App: h.req.Target.App}}})
 		for p := range c.cfg.Partitions {
 			if uint16(p) != c.cfg.Partition {
-				out = append(out, OutMessage{To: uint16(p), Payload: encode(nil, &m)})
+				out = append(out, OutMessage{To: uint16(p), Payload: m})
 			}
 		}
 	}

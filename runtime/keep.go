@@ -180,7 +180,7 @@ func (c *Core) keepOne(n *node) {
 	case *entry:
 		c.emit(c.keptOf(o))
 	case *homeEntry:
-		c.emit(&keptRequest{accepted: accepted{req: o.req, flow: o.flow, home: c.cfg.Partition, parents: o.parents, parentPart: o.parentPart, parentEpoch: o.parentEpoch, parentStep: o.parentStep, at: o.at}.of(o.from, c.cfg.Partition), phase: uint64(gone), away: true, cancelled: o.cancelled})
+		c.emit(&keptRequest{accepted: accepted{req: o.req, flow: o.flow, home: c.cfg.Partition, parents: o.parents, parentPart: o.parentPart, parentEpoch: o.parentEpoch, parentStep: o.parentStep, at: o.at, reminder: o.fired.name()}.of(o.from, c.cfg.Partition), phase: uint64(gone), away: true, cancelled: o.cancelled, firedBy: o.fired.of()})
 	case *ending:
 		if c.dead(n, o.app) {
 			c.dropEnding(o.id)
@@ -243,17 +243,35 @@ type keptRequest struct {
 	away      bool
 	ended     bool
 	outcome   Outcome
+	firedBy   Actor // of accepted.reminder, behind the first step
 }
 
 func (c *Core) keptOf(e *entry) *keptRequest {
-	return &keptRequest{
+	k := &keptRequest{
 		accepted: accepted{
 			req: e.req, flow: e.flow, home: e.home, step: e.step, parents: e.parents, parentPart: e.parentPart,
-			parentEpoch: e.parentEpoch, parentStep: e.parentStep, at: e.at, reminder: e.reminder, due: e.due, count: e.count,
+			parentEpoch: e.parentEpoch, parentStep: e.parentStep, at: e.at, reminder: e.fired.name(), due: e.due, count: e.count,
 		}.of(e.from, c.cfg.Partition),
 		order: e.order, attempt: e.attempt, host: e.host, grace: e.grace, epoch: e.epoch,
 		phase: uint64(e.phase), cancelled: e.cancelled, among: e.among, tried: e.tried, alone: e.alone,
 	}
+	if e.step > 0 {
+		k.firedBy = e.fired.of()
+	}
+	return k
+}
+
+// firing is that of the request; of which actor's reminder it is, records of before
+// the field do not tell behind the first step.
+func (k *keptRequest) firing() *firing {
+	if k.reminder == "" {
+		return nil
+	}
+	f := &firing{actor: k.firedBy, reminder: k.reminder, id: k.req.ID}
+	if k.step == 0 && !k.away {
+		f.actor = k.req.Target.Actor()
+	}
+	return f
 }
 
 func (k *keptRequest) fields(c *codec) {
@@ -272,6 +290,8 @@ func (k *keptRequest) fields(c *codec) {
 	c.u32(30, &k.among)
 	c.u32(31, &k.tried)
 	c.bool(32, &k.alone)
+	has = k.firedBy.Type != ""
+	c.msg(33, &has, &k.firedBy)
 }
 
 func (c *Core) applyKeptRequest(seq uint64, k *keptRequest) {
@@ -292,6 +312,8 @@ func (c *Core) applyKeptRequest(seq uint64, k *keptRequest) {
 		// In a trimmed log a step that came home and left again looks like the
 		// first one, and has neither key nor parents.
 		before := h.from
+		c.dropFiring(h.fired)
+		h.fired = k.firing()
 		h.req, h.flow, h.parents, h.at, h.from = k.req, k.flow, k.parents, k.at, k.life(c.cfg.Partition)
 		h.cancelled, h.parentPart, h.parentEpoch, h.parentStep = k.cancelled, k.parentPart, k.parentEpoch, k.parentStep
 		c.addHome(h)
@@ -306,7 +328,7 @@ func (c *Core) applyKeptRequest(seq uint64, k *keptRequest) {
 		}
 		e := &entry{
 			req: k.req, flow: k.flow, home: k.home, parents: k.parents, parentPart: k.parentPart,
-			parentEpoch: k.parentEpoch, parentStep: k.parentStep, at: k.at, order: k.order, step: k.step, reminder: k.reminder,
+			parentEpoch: k.parentEpoch, parentStep: k.parentStep, at: k.at, order: k.order, step: k.step, fired: k.firing(),
 			due: k.due, count: k.count, from: k.life(c.cfg.Partition), attempt: k.attempt, host: k.host, grace: k.grace,
 			epoch: k.epoch, phase: phase(k.phase), cancelled: k.cancelled, among: k.among, tried: k.tried, alone: k.alone,
 		}

@@ -212,9 +212,6 @@ func (r *recount) actors() {
 				r.say("%s rests on an actor that is held by flow %s", id, a.flow)
 			}
 		}
-		if e.reminder != "" && e.step == 0 && !slices.Contains(a.fired, e) {
-			r.say("firing %s is not among those of its actor", id)
-		}
 	}
 	for name, a := range c.actors {
 		w := want[a]
@@ -231,11 +228,6 @@ func (r *recount) actors() {
 				r.say("nobody of flow %s waits for %v", f, name)
 			} else {
 				r.line(fmt.Sprintf("nested calls of %v", name), l, w.nested[f].es)
-			}
-		}
-		for _, e := range a.fired {
-			if c.entries[e.req.ID] != e || e.step != 0 || e.reminder == "" {
-				r.say("%s is no firing any more", e.req.ID)
 			}
 		}
 		if a.host != "" {
@@ -574,6 +566,26 @@ func (r *recount) reminders() {
 	r.same("reminders", c.remCount, n)
 	r.same("due reminders", len(c.due.items), due)
 	r.same("firings", len(c.firings), firings)
+	fired, listed := 0, 0
+	for a, list := range c.fired {
+		fired += len(list)
+		for i, f := range list {
+			if f.actor != a || f.at != i || c.firingOf(f.id) != f {
+				r.say("%s is no firing of %v any more", f.id, a)
+			}
+		}
+	}
+	for _, e := range c.entries {
+		if e.fired.of() != (Actor{}) {
+			listed++
+		}
+	}
+	for _, h := range c.homes {
+		if h.fired.of() != (Actor{}) {
+			listed++
+		}
+	}
+	r.same("unfinished firings", fired, listed)
 	for i := 1; i < len(c.due.items); i++ {
 		if c.due.Less(i, (i-1)/2) {
 			r.say("the reminder at %d is due before the one above it", i)

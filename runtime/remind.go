@@ -114,8 +114,11 @@ func (in *SetReminder) decide(c *Core) {
 	if c.refuseLarge(in.Waiter, "the reminder", r.bytes()) {
 		return
 	}
-	found := c.reminder(r.Actor, r.ID) != nil
-	c.spareAnew(r.Actor, r.ID)
+	old := c.reminder(r.Actor, r.ID)
+	found := old != nil
+	if found {
+		old.leaving = false // of a deletion under way; what it has become is withdrawn
+	}
 	c.emit(&reminderSet{*r, c.doneAs(in.ID, done{yes: found})})
 	c.replyValue(in.Waiter, found)
 	c.fireReminders(fireBatch)
@@ -152,154 +155,6 @@ func (c *Core) dropReminder(a Actor, id string) {
 		delete(c.reminders, a)
 	} else {
 		c.reminders[a] = list
-	}
-}
-
-// CancelReminders removes one reminder (or all, ID ""); the reply's Value is the number.
-type CancelReminders struct {
-	Actor   Actor
-	ID      string
-	Boot    string
-	Request ID // under which it is repeated; zero for none
-	Waiter  any
-}
-
-// forgetPiece is how many reminders, or firings of them, one step ends.
-const forgetPiece = 500
-
-// forgetting are reminders of an actor that are deleted in pieces, with their
-// unfinished firings.
-type forgetting struct {
-	in      *CancelReminders
-	rs      []*reminderEntry
-	orphans []*entry // firings that their reminder does not name: it has fired for the last time, or was made anew
-	n       int
-}
-
-func (in *CancelReminders) decide(c *Core) {
-	if c.refuseLost(in.Boot, in.Actor, in.Waiter) {
-		return
-	}
-	if c.repeated(in.Request, in.Actor.App, in.Waiter, counted) {
-		return
-	}
-	x := &forgetting{in: in}
-	for _, r := range c.reminders[in.Actor] {
-		if (in.ID == "" || r.ID == in.ID) && !c.dead(&r.node, r.Actor.App) {
-			r.leaving = true // it fires no more
-			x.rs = append(x.rs, r)
-		}
-	}
-	x.n = len(x.rs)
-	if a := c.actors[in.Actor]; a != nil {
-		for _, e := range a.fired {
-			if in.ID != "" && e.reminder != in.ID || c.isPurged(e) {
-				continue
-			}
-			r := c.reminders[in.Actor].find(e.reminder)
-			if r == nil {
-				x.n++ // fired for the last time: only this was left of it
-			}
-			if r == nil || r.firing != e.req.ID {
-				x.orphans = append(x.orphans, e)
-			}
-		}
-		sortEntries(x.orphans)
-	}
-	if !c.forgetPieceOf(x) {
-		c.forgettings = append(c.forgettings, x)
-	}
-}
-
-// spareAnew keeps a reminder that is being made anew out of a deletion under way, but
-// not its firing.
-func (c *Core) spareAnew(a Actor, id string) {
-	r := c.reminders[a].find(id)
-	if r == nil || !r.leaving {
-		return
-	}
-	r.leaving = false
-	e := c.entries[r.firing]
-	for _, x := range c.forgettings {
-		if x.in.Actor == a && e != nil {
-			x.orphans = append(x.orphans, e)
-			return
-		}
-	}
-}
-
-// forgetSome goes on with one deletion of reminders after the other.
-func (c *Core) forgetSome() {
-	if len(c.forgettings) == 0 {
-		return
-	}
-	x := c.forgettings[0]
-	c.forgettings[0] = nil
-	c.forgettings = c.forgettings[1:]
-	if !c.forgetPieceOf(x) {
-		c.forgettings = append(c.forgettings, x)
-	}
-}
-
-// forgetPieceOf tells whether the deletion is done with that.
-func (c *Core) forgetPieceOf(x *forgetting) bool {
-	if len(x.orphans) > forgetPiece {
-		c.withdrawFirings(x.in, x.orphans[:forgetPiece])
-		x.orphans = x.orphans[forgetPiece:]
-		return false
-	}
-	rs := x.rs[max(0, len(x.rs)-forgetPiece):] // from the end, where nothing has to move up
-	x.rs = x.rs[:len(x.rs)-len(rs)]
-	var ids []string
-	var away []*homeEntry
-	var firings []*entry
-	for _, r := range rs {
-		if c.reminders[r.Actor].find(r.ID) != r || !r.leaving {
-			continue
-		}
-		if e := c.entries[r.firing]; e != nil {
-			firings = append(firings, e)
-		}
-		ids = append(ids, r.ID)
-		if h := c.homes[r.firing]; h != nil && c.entries[r.firing] == nil && !h.cancelled && !c.isPurgedHome(h) {
-			away = append(away, h)
-		}
-	}
-	last := len(x.rs) == 0
-	parts := pieces(ids, func(id string) int { return len(id) })
-	if len(parts) == 0 && last && x.n > 0 && !x.in.Request.IsZero() {
-		parts = [][]string{nil}
-	}
-	for i, part := range parts {
-		var d done
-		if last && i == len(parts)-1 { // the last record says that all is done
-			d = c.doneAs(x.in.Request, done{n: x.n})
-		}
-		c.emit(&reminderGone{x.in.Actor, part, d})
-	}
-	for _, h := range away {
-		c.withdrawAway(h)
-	}
-	if last {
-		firings = append(firings, x.orphans...)
-		sortEntries(firings)
-	}
-	c.withdrawFirings(x.in, firings)
-	if last {
-		c.replyValue(x.in.Waiter, x.n)
-	}
-	return last
-}
-
-func (c *Core) withdrawFirings(in *CancelReminders, es []*entry) {
-	for _, e := range es {
-		if c.entries[e.req.ID] != e || c.isPurged(e) {
-			continue
-		}
-		if e.phase == running && in.Boot != "" && in.Boot == e.host {
-			continue // the firing itself may have asked, and goes on
-		}
-		c.withdraw(e, &Error{CodeCancelled, "the reminder was deleted", e.req.ID})
 	}
 }
 

@@ -64,7 +64,17 @@ func (w *world) otherCommand(ws words, line string) {
 		w.step(ActorPartition(a, len(w.parts)), &SetReminder{Reminder: r, Boot: ws.opts["from"], Waiter: "reminder"})
 	case "unremind":
 		a := target(ws.at(1)).Actor()
-		w.step(ActorPartition(a, len(w.parts)), &CancelReminders{Actor: a, ID: ws.at(2), Boot: ws.opts["from"], Waiter: "unremind"})
+		in := &CancelReminders{Actor: a, ID: ws.at(2), Boot: ws.opts["from"], Waiter: "unremind"}
+		if of := ws.opts["session"]; of != "" {
+			in.Session = w.session(of)
+		}
+		if name := ws.opts["as"]; name != "" {
+			var ok bool
+			if in.Request, ok = w.ids[name]; !ok {
+				in.Request = w.newID(name, target(ws.at(1)), "")
+			}
+		}
+		w.step(ActorPartition(a, len(w.parts)), in)
 	case "subscribe":
 		a := target(ws.at(1)).Actor()
 		s := Subscription{Actor: a, ID: ws.at(2), Path: ws.at(3), Topic: ws.opts["topic"], Group: ws.opts["group"], Next: w.num(ws.opts["next"])}

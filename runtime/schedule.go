@@ -241,7 +241,7 @@ func (c *Core) sendAttempt(e *entry, body []byte) {
 		set("Content-Type", "application/kar+json")
 		m.Session = c.sessionOf(e)
 	}
-	if e.reminder != "" {
+	if e.fired != nil {
 		set("Kar-Reminder-Due", formatMillis(e.due))
 		set("Kar-Reminder-Count", utoa(uint64(e.count)))
 	}

@@ -349,7 +349,10 @@ func (in *Cancel) decide(c *Core) {
 
 // cancel withdraws a request that is open at its home, wherever its chain is.
 func (c *Core) cancel(id ID) string {
-	why := &Error{CodeCancelled, "the request was cancelled", id}
+	return c.withdrawOpen(id, &Error{CodeCancelled, "the request was cancelled", id})
+}
+
+func (c *Core) withdrawOpen(id ID, why *Error) string {
 	h, e := c.homes[id], c.entries[id]
 	if h != nil {
 		h.answered = true

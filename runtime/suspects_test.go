@@ -231,9 +231,8 @@ func TestAttemptThatNeverBeganWaitsForNoFence(t *testing.T) {
 	}
 }
 
-// Deleting a reminder that has fired for the last time does not reach what its
-// method has handed on.
-func TestDeletedReminderLeavesTheChain(t *testing.T) {
+// Deleting a reminder reaches what its method has handed on, and each request once.
+func TestDeletedReminderEndsTheChain(t *testing.T) {
 	b := newBench(t, Config{})
 	b.host("h1")
 	actor := Actor{"dp", "A", "a"}
@@ -244,8 +243,13 @@ func TestDeletedReminderLeavesTheChain(t *testing.T) {
 		}
 		b.answer(e, &Outcome{Status: 200, Body: tailCallBody(Target{Type: "A", ID: "b"}, "/next", false)})
 		b.step(&CancelReminders{Actor: actor})
-		if withdrawn := e.cancelled; e.step != 1 || withdrawn != (period > 0) {
-			t.Errorf("period %d: step %d, withdrawn %v", period, e.step, withdrawn)
+		if e.step != 1 || !e.cancelled {
+			t.Errorf("period %d: step %d, withdrawn %v", period, e.step, e.cancelled)
+		}
+		for _, x := range b.step(&CancelReminders{Actor: actor, Waiter: "again"}) {
+			if x.Waiter == "again" && x.Value != 0 {
+				t.Errorf("period %d: %v reminders are deleted again", period, x.Value)
+			}
 		}
 		b.answer(e, &Outcome{Status: 200})
 	}

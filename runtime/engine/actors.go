@@ -159,10 +159,11 @@ func (m *Mesh) Reminders(ctx context.Context, a runtime.Actor, id string) ([]run
 	return rs, err
 }
 
-// CancelReminders removes one reminder, or all when id is "".
-func (m *Mesh) CancelReminders(ctx context.Context, by runtime.Caller, a runtime.Actor, id string) (int, error) {
+// CancelReminders removes one reminder, or all when id is "", and withdraws what has
+// become of them, but not what asks with its session.
+func (m *Mesh) CancelReminders(ctx context.Context, by runtime.Caller, a runtime.Actor, id, session string) (int, error) {
 	v, err := m.ofChange(ctx, a, by, func(by runtime.Caller) *Op {
-		return &Op{CancelReminders: &runtime.CancelReminders{Actor: a, ID: id, Boot: by.Boot, Request: by.ID}}
+		return &Op{CancelReminders: &runtime.CancelReminders{Actor: a, ID: id, Session: session, Boot: by.Boot, Request: by.ID}}
 	})
 	n, _ := v.(int)
 	return n, err
