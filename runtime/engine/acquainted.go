@@ -52,6 +52,7 @@ func (m *Mesh) acquaint() {
 	for node := range o.since {
 		if !contains(known, node) {
 			delete(o.since, node)
+			delete(o.parted, node)
 		}
 	}
 	for i := range known {

@@ -144,8 +144,10 @@ func (m *Mesh) Healthy(ctx context.Context) error {
 			return err
 		}
 	}
-	if m.owned != nil && !m.owned.complete() {
-		return runtime.Errorf(runtime.CodeUnavailable, "the gateway has just begun and does not know the owners of all partitions yet")
+	if m.owned != nil {
+		if err := m.owned.ready(); err != nil {
+			return err
+		}
 	}
 	select {
 	case <-m.silence.hear():

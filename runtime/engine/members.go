@@ -157,22 +157,6 @@ func (o *ownerLoop) heirs() bool {
 	return false
 }
 
-// complete tells whether all partitions had owners at some time: only a gateway
-// that begins is not ready for lack of them, or a take-over would make all
-// gateways unready at once.
-func (o *ownerLoop) complete() bool {
-	if o.settled.Load() {
-		return true
-	}
-	for _, own := range o.m.dir.all() {
-		if own.node == "" {
-			return false
-		}
-	}
-	o.settled.Store(true)
-	return true
-}
-
 // Settled waits until every partition has an owner that this node knows.
 func (m *Mesh) Settled(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)

@@ -26,6 +26,7 @@ type ownerLoop struct {
 	paused      bool                 // this process stood still: what it knows may be old
 	taken, lost int                  // partitions since the last line in the log about them
 	up          map[string]bool      // streams that stand
+	parted      map[string]time.Time // when a stream broke that has not come back
 	dead        map[string]time.Time // when a process was first found to be gone
 	told        map[string]bool      // nodes that have said what they own
 	busy        map[uint16]bool      // partitions that are being taken here, true without asking an owner
@@ -37,7 +38,7 @@ type ownerLoop struct {
 	tried       time.Time            // while none answers: when one was tried for all
 	unfit       error                // why this gateway should own nothing now, nil when it may
 
-	settled atomic.Bool
+	settled atomic.Bool // this gateway was ready at some time
 	// Of claims by gateways that may live.
 	doubts map[uint16]doubt
 	ousted map[uint16]bool // lost to a claim, and not looked at by whose
@@ -68,7 +69,7 @@ const takeAtOnce = 8
 
 func newOwnerLoop(m *Mesh) *ownerLoop {
 	return &ownerLoop{
-		m: m, wake: make(chan struct{}, 1), relist: make(chan struct{}, 1), up: map[string]bool{}, dead: map[string]time.Time{}, told: map[string]bool{},
+		m: m, wake: make(chan struct{}, 1), relist: make(chan struct{}, 1), up: map[string]bool{}, parted: map[string]time.Time{}, dead: map[string]time.Time{}, told: map[string]bool{},
 		taking: map[uint16]string{}, since: map[string]time.Time{}, busy: map[uint16]bool{}, doubts: map[uint16]doubt{}, apart: map[string]time.Time{}, said: map[string]bool{}, ousted: map[uint16]bool{}, losses: map[uint16]loss{}, heard: map[string]acquaintance{}, vouch: map[string][]runtime.Member{}, away: map[uint16]time.Time{}, slots: make(chan struct{}, takeAtOnce),
 	}
 }

@@ -229,6 +229,7 @@ func (m *Mesh) PeerUp(node string) {
 	o := m.owned
 	o.mu.Lock()
 	o.up[node] = true
+	delete(o.parted, node)
 	delete(o.dead, node)
 	maps.DeleteFunc(o.losses, func(_ uint16, l loss) bool { return l.to == node }) // it can be asked
 	o.mu.Unlock()
@@ -241,6 +242,9 @@ func (m *Mesh) PeerUp(node string) {
 func (m *Mesh) PeerDown(node string, dead bool) {
 	o := m.owned
 	o.mu.Lock()
+	if o.up[node] {
+		o.parted[node] = time.Now()
+	}
 	delete(o.up, node)
 	delete(o.told, node)
 	delete(o.vouch, node)
