@@ -137,14 +137,14 @@ func (in *HostChanged) decide(c *Core) {
 		return
 	}
 	h.contact = c.now.Mono
-	drained, free := h.info.Draining, h.willing()
+	drained, frozen, free := h.info.Draining, h.info.Frozen, h.willing()
 	switch same := in.Info.sameOffer(h.info); {
 	case !same:
 		c.removeOffers(h)
 		h.info = in.Info
 		c.addOffers(h)
 		c.touchOffers(h)
-	case in.Info.Draining == drained && in.Info.Frozen == h.info.Frozen:
+	case in.Info.Draining == drained && in.Info.Frozen == frozen:
 		return
 	default:
 		h.info.Draining, h.info.Frozen = in.Info.Draining, in.Info.Frozen
@@ -152,7 +152,7 @@ func (in *HostChanged) decide(c *Core) {
 			c.touchOffers(h)
 		}
 	}
-	if h.info.Draining && !drained {
+	if h.info.Draining && !drained || frozen && !h.info.Frozen {
 		c.reviewAll(h)
 	}
 }

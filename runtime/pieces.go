@@ -12,7 +12,8 @@ import (
 const pieceSize = 1000
 
 // A review goes through what a host runs and holds after it has joined, or what it
-// holds when it is to be emptied. What is given to it meanwhile needs none.
+// holds when it is to be emptied or goes on after it was frozen. What is given to it
+// meanwhile needs none.
 type review struct {
 	h *hostEntry
 
@@ -50,7 +51,7 @@ func (c *Core) reviewJoin(r *review, silent bool) {
 	c.review(r)
 }
 
-// reviewAll begins when the host is to be emptied. What is left of the review
+// reviewAll begins for another reason than a join. What is left of the review
 // after its join is part of it.
 func (c *Core) reviewAll(h *hostEntry) {
 	r := &review{h: h}

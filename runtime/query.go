@@ -135,6 +135,8 @@ func (c *Core) requestFacts(app string, id ID) RequestFacts {
 			f.BlockedBy = "its time"
 		case len(c.takers(comp)) == 0:
 			f.State, f.BlockedBy = "parked", "a component that offers "+comp.name
+		case c.standsStill(e):
+			f.BlockedBy = "its component, which is away or stands still"
 		case e.req.Target.IsActor():
 			f.BlockedBy = "other work of the actor"
 		}

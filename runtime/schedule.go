@@ -150,8 +150,8 @@ func (c *Core) startOnActor(e *entry, a *actorEntry) bool {
 	switch {
 	case a.host == "":
 		h = c.hostForActor(comp, e, nested)
-	case h == nil || !h.linked:
-		return false // joins again, or is counted lost
+	case h.still():
+		return false // joins again, goes on, or is counted lost
 	case h.info.Draining && a.running == 0:
 		c.deactivate(a)
 		return false
@@ -168,6 +168,15 @@ func (c *Core) startOnActor(e *entry, a *actorEntry) bool {
 		c.parkActor(comp, a)
 	}
 	return false
+}
+
+// still tells that nothing which waits for a host can be done there now.
+func (h *hostEntry) still() bool { return h == nil || !h.linked || h.info.Frozen }
+
+// standsStill tells that the host where the actor of a request is placed is still.
+func (c *Core) standsStill(e *entry) bool {
+	a := c.actorOf(e)
+	return a != nil && a.host != "" && c.hosts[a.host].still()
 }
 
 // start records attempt n+1 and hands it to the host.

@@ -144,7 +144,7 @@ func TestTurnsOfSuspects(t *testing.T) {
 	old, young, busy := es[0], es[1], es[2]
 	info := b.c.hosts["h1"].info
 	info.Frozen = true
-	b.step(&HostChanged{Info: info}) // placed actors go on, so that each is off its host
+	b.step(&HostChanged{Info: info}) // each is off its host
 	for _, e := range es {
 		b.c.unplace(b.c.actorOf(e))
 	}
