@@ -23,7 +23,8 @@ const (
 
 // Admit decides whether a gateway takes part beside others. All of one mesh have
 // the same lease of hosts, or an owner that is deposed answers for longer than the
-// next one waits; and the same store, or each trims from the log what is only in
+// next one waits; the same lease of gateways, or one holds another for gone that the
+// others hold for alive; and the same store, or each trims from the log what is only in
 // its own. Who differs and has owned something goes on, and who comes is refused.
 // Of several that come at once the first by name goes on.
 //
@@ -36,8 +37,9 @@ func Admit(me *Member, others []Neighbour, gatewayLease time.Duration) (a Admiss
 		switch {
 		case x.Node == me.Node:
 		case x.Lease != 0 && me.Lease != 0 && x.Lease != me.Lease:
-			differs = Errorf(CodeBadConfig, "--lease (KAR_LEASE) is %s here and %s at the gateway %s (%s), and all gateways of a mesh need the same; to change it, stop all of them first",
-				lasting(me.Lease), lasting(x.Lease), x.Node, x.Address)
+			differs = otherLease("--lease (KAR_LEASE)", me.Lease, x.Lease, &x.Member)
+		case x.GatewayLease != 0 && me.GatewayLease != 0 && x.GatewayLease != me.GatewayLease:
+			differs = otherLease("--gateway-lease (KAR_GATEWAY_LEASE)", me.GatewayLease, x.GatewayLease, &x.Member)
 		case x.Apart > 2*gatewayLease:
 			differs = Errorf(CodeForeign, "the gateway %s (%s) of this mesh uses another Redis: neither of the two is in the list of gateways that the other reads; see the settings of Redis of both, and to move a mesh to another Redis stop all its gateways first",
 				x.Node, x.Address)
@@ -56,6 +58,11 @@ func Admit(me *Member, others []Neighbour, gatewayLease time.Duration) (a Admiss
 		}
 	}
 	return a, with, why
+}
+
+func otherLease(name string, mine, theirs int64, at *Member) *Error {
+	return Errorf(CodeBadConfig, "%s is %s here and %s at the gateway %s (%s), and all gateways of a mesh need the same; to change it, stop all of them first",
+		name, lasting(mine), lasting(theirs), at.Node, at.Address)
 }
 
 func lasting(ms int64) time.Duration { return time.Duration(ms) * time.Millisecond }

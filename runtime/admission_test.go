@@ -31,6 +31,8 @@ func TestAdmit(t *testing.T) {
 		"another store, and it was here first":     {me(true), other("a", 6000, false, 5*second), Admitted, CodeForeign},
 		"perhaps another store, both own":          {me(true), other("a", 6000, true, second), Admitted, ""},
 		"another store, both come":                 {me(false), other("x", 6000, false, 5*second), Admitted, ""},
+		"another lease of gateways":                {&Member{Node: "m", Lease: 6000, GatewayLease: 2000}, []Neighbour{{Member: Member{Node: "a", Lease: 6000, GatewayLease: 3000, Joined: true}}}, Refused, CodeBadConfig},
+		"one does not say its lease of gateways":   {&Member{Node: "m", Lease: 6000, GatewayLease: 2000}, other("a", 6000, true, 0), Admitted, ""},
 		"one that waits and one that is certain":   {me(false), append(other("a", 3000, false, 0), other("b", 3000, true, 0)...), Refused, CodeBadConfig},
 	} {
 		got, with, why := Admit(c.me, c.others, 2*second)

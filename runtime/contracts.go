@@ -129,8 +129,8 @@ type Member struct {
 	Level int
 	// Leaving gateways give away what they own and take nothing.
 	Leaving bool
-	// Lease of hosts in ms, the same on all.
-	Lease int64
+	// Lease of hosts and of gateways in ms, the same on all.
+	Lease, GatewayLease int64
 	// Joined: it has owned something.
 	Joined bool
 	// Owns are the partitions it owns, for those who cannot ask it.

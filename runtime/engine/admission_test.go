@@ -47,6 +47,13 @@ func TestAnotherLeaseWithoutTheList(t *testing.T) {
 	})
 }
 
+// TestAnotherGatewayLease: one would hold for gone who is alive for the other.
+func TestAnotherGatewayLease(t *testing.T) {
+	refusedBeside(t, runtime.CodeBadConfig, func(*meshRig) func(*engine.Config) {
+		return func(c *engine.Config) { c.Shared.Lease *= 2 }
+	})
+}
+
 // TestAnotherStore: each has a list in which the other is not.
 func TestAnotherStore(t *testing.T) {
 	refusedBeside(t, runtime.CodeForeign, func(r *meshRig) func(*engine.Config) {
