@@ -280,7 +280,8 @@ type groupEntry struct {
 	topic   string
 	next    int64
 	life    uint64                // position of the record that made it
-	kept    uint64                // memory: the first of the records that keep it
+	moving  moving                // memory: the place behind the first of the records that keep it
+	keptTo  *subEntry             // memory: the last one that is kept anew, while others are left
 	members []*subEntry           // sorted by actor and id
 	away    map[uint16]*awayTells // memory: by partition of its members
 }

@@ -114,6 +114,7 @@ func (c *Core) dropGroup(g *groupEntry) {
 // group hear that it is gone when they ask again.
 func (c *Core) forgetGroup(g *groupEntry) {
 	c.keep.remove(&g.node)
+	c.keep.remove(&g.moving.node)
 	delete(c.groups, g.key)
 	c.unblock(g.key)
 }
@@ -125,6 +126,8 @@ func (c *Core) splitGroups() {
 	c.groupOrder = nil
 	for _, g := range shared {
 		members, old := g.members, g.key
+		c.keep.remove(&g.moving.node) // it is kept anew, as what it becomes
+		g.keptTo = nil
 		delete(c.groups, old)
 		for x := g; ; {
 			n := ofOneApp(members)
@@ -137,7 +140,7 @@ func (c *Core) splitGroups() {
 			if members = members[n:]; len(members) == 0 {
 				break
 			}
-			x = &groupEntry{topic: g.topic, next: g.next, life: g.life, kept: g.kept}
+			x = &groupEntry{topic: g.topic, next: g.next, life: g.life}
 			c.keep.beside(&g.node, &x.node, x)
 		}
 		if c.groups[old] == nil {

@@ -403,6 +403,90 @@ func TestKeptGroupOfMany(t *testing.T) {
 	}
 }
 
+// A group is kept over many steps while members come, change and go, and over a new
+// owner. Nothing is cut off before the last of them, whatever of the log is there, and
+// what is left of the log then tells all.
+func TestGroupKeptOverManySteps(t *testing.T) {
+	const n = 3*pieceSize + 10
+	s := newSolo(t, Config{})
+	sub := func(i int, path string) {
+		s.do(&Subscribe{Subscription: Subscription{Actor: Actor{"dp", "A", fmt.Sprintf("%05d", i)}, ID: "s", Path: path, Topic: "t", Group: "g"}, Waiter: 1})
+	}
+	drop := func(i int) {
+		s.do(&Unsubscribe{Actor: Actor{"dp", "A", fmt.Sprintf("%05d", i)}, Waiter: 1})
+	}
+	for i := range n {
+		sub(2*i, "/e")
+	}
+	s.do(&Mark{})
+	cut, seq := len(s.log)-1, s.c.Seq()
+	keep := func() {
+		s.do(&Keep{Before: seq, Limit: 10})
+		for _, m := range recounted(s.c) {
+			t.Fatal(m)
+		}
+	}
+	oldest := func() {
+		t.Helper()
+		c := New(s.c.cfg)
+		for _, b := range s.log {
+			if _, err := c.Fold(b); err != nil {
+				t.Fatal(err)
+			}
+			if c.Seq() > seq && c.OldestLive() > seq {
+				t.Fatalf("record %d: what is in front of %d may be cut off, and the rest of the group is not kept", c.Seq(), seq)
+			}
+		}
+	}
+	keep()
+	oldest()
+	sub(1, "/came")          // in front of what is left
+	sub(2*n-4, "/changed")   // behind it
+	sub(4, "/changed too")   // was kept
+	drop(6)                  // was kept
+	drop(2*n - 6)            // was not
+	sub(2*n+1, "/came late") // behind all
+	keep()
+	s.reown()
+	keep() // from the beginning
+	sub(3, "/came")
+	for i := 2 * (pieceSize + 20); i <= 2*n+1; i++ { // all that is left
+		drop(i)
+	}
+	oldest()
+	steps := 0
+	for ; s.c.OldestLive() < seq; steps++ {
+		keep()
+	}
+	before := s.c.Describe()
+	s.log = s.log[cut:]
+	s.reown()
+	if got := s.c.Describe(); got != before {
+		t.Error("the trimmed log tells otherwise:", firstDifference(before, got))
+	}
+	for i := range pieceSize { // and when all that was kept first goes before the last
+		sub(2*n+i, "/e")
+	}
+	s.do(&Mark{})
+	cut, seq = len(s.log)-1, s.c.Seq()
+	keep()
+	for i := range 2 * (pieceSize + 20) {
+		drop(i)
+	}
+	for s.c.OldestLive() < seq {
+		keep()
+	}
+	before = s.c.Describe()
+	s.log = s.log[cut:]
+	s.reown()
+	if got := s.c.Describe(); got != before {
+		t.Error("the log tells otherwise when the first members have gone:", firstDifference(before, got))
+	}
+	for _, m := range recounted(s.c) {
+		t.Error(m)
+	}
+}
+
 // Apps that name the same group in the same topic do not share its limit.
 func TestFullGroupOfOneAppStopsNoOther(t *testing.T) {
 	s := newSolo(t, Config{})

@@ -26,6 +26,8 @@ type idBucket struct {
 	recent map[ID]struct{}
 	runs   [][]ID // sorted, of falling size
 	added  int64  // when the last one came, by the clock that does not jump
+	left   []ID   // still to be kept anew
+	moving moving
 }
 
 func (w *idWindow) has(id ID) bool {
@@ -125,6 +127,7 @@ func (w *idWindow) prune(c *Core, before int64) {
 		}
 		w.count -= len(b.recent)
 		c.keep.remove(&b.node)
+		c.keep.remove(&b.moving.node)
 		delete(w.buckets, b.slot)
 	})
 }

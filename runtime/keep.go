@@ -45,6 +45,22 @@ func (l *nodeList) remove(n *node) {
 	n.list, n.prev, n.next = nil, nil, nil
 }
 
+// A moving is the place from which on all of something stands that is kept in
+// several records, and over several steps. Until the last of them what stood in the
+// old place is needed.
+type moving struct{ node }
+
+func (m *moving) begin(k *keepList, seq uint64) { k.place(&m.node, seq, m) }
+
+// end puts n into the new place. In a trimmed log the first records may have made
+// something that is gone again: then n, made behind them, stays where it is.
+func (m *moving) end(k *keepList, n *node, owner any) {
+	if m.listed() {
+		k.remove(n)
+		k.replace(&m.node, n, owner)
+	}
+}
+
 // keepList has a list of its own for endings, whose oldest go first under pressure.
 type keepList struct {
 	live    nodeList
@@ -159,7 +175,9 @@ func (in *Keep) decide(c *Core) {
 		if n == live {
 			live = live.next
 		}
-		c.keepOne(n)
+		if c.keepOne(n); c.pieces <= 0 {
+			return
+		}
 		for ; counted < len(c.records); counted++ {
 			size += len(c.records[counted])
 		}
@@ -212,12 +230,7 @@ func (c *Core) keepOne(n *node) {
 	case *groupEntry:
 		c.keepGroup(o)
 	case *idBucket:
-		c.keep.remove(&o.node) // add lists it again under the new record
-		first := c.seq + 1
-		for part := range slices.Chunk(o.all(), idsInRecord) {
-			c.emit(&keptIDs{part})
-		}
-		c.keep.place(&o.node, first, o)
+		c.keepIDs(o)
 	case *past:
 		c.keepPast(o)
 	case *wish:
@@ -455,11 +468,27 @@ func (k *keptGroup) fields(c *codec) {
 	c.bool(5, &k.rest)
 }
 
+// keepGroup keeps a piece of a group. The next Keep goes on behind it: what becomes
+// of members meanwhile stands in the log behind the first record.
 func (c *Core) keepGroup(g *groupEntry) {
-	parts := pieces(slices.Clone(g.members), func(m *subEntry) int { return m.bytes() })
-	next, life := g.next, g.life
+	from := 0
+	if g.keptTo != nil {
+		i, found := slices.BinarySearchFunc(g.members, g.keptTo, compareMembers)
+		if from = i; found {
+			from++
+		}
+	}
+	more := g.keptTo != nil
+	from = min(from, len(g.members)-1) // all that was left has gone: the last one says so
+	upto := min(from+max(c.pieces, 1), len(g.members))
+	c.pieces -= upto - from
+	g.keptTo = nil
+	if upto < len(g.members) {
+		g.keptTo = g.members[upto-1]
+	}
+	parts := pieces(slices.Clone(g.members[from:upto]), func(m *subEntry) int { return m.bytes() })
 	for i, part := range parts {
-		k := &keptGroup{next: next, life: life, more: i > 0, rest: i < len(parts)-1}
+		k := &keptGroup{next: g.next, life: g.life, more: more || i > 0, rest: g.keptTo != nil || i < len(parts)-1}
 		for _, m := range part {
 			k.members = append(k.members, m.Subscription)
 		}
@@ -473,20 +502,54 @@ func (c *Core) applyKeptGroup(seq uint64, k *keptGroup) {
 	}
 	// In a trimmed log some members may stand behind the cut and some before it.
 	for _, s := range k.members {
-		c.applySubscribed(seq, s)
+		if !c.isMember(&s) {
+			c.applySubscribed(seq, s)
+		}
 	}
 	g := c.groups[c.groupKey(&k.members[0])]
 	g.next, g.life = k.next, k.life
 	if !k.more {
-		g.kept = seq
+		g.moving.begin(&c.keep, seq)
 	}
 	if !k.rest { // all records of the group are needed from the first one on
-		c.keep.place(&g.node, g.kept, g)
+		g.moving.end(&c.keep, &g.node, g)
 	}
+}
+
+// isMember tells a subscription that is known as it is.
+func (c *Core) isMember(s *Subscription) bool {
+	g := c.memberOf[memberKey{s.Actor, s.ID}]
+	if g == nil || g.key != c.groupKey(s) {
+		return false
+	}
+	i, found := slices.BinarySearchFunc(g.members, &subEntry{*s}, compareMembers)
+	return found && g.members[i].Subscription == *s
 }
 
 // idsInRecord bounds a record of ids: 16 bytes each.
 const idsInRecord = 4096
+
+// idsInPiece is how many ids are kept as soon as a member of a group.
+const idsInPiece = 16
+
+// keepIDs keeps some of the ids of a bucket; the next Keep goes on. Those that come
+// meanwhile stand in the log behind the first record.
+func (c *Core) keepIDs(b *idBucket) {
+	if b.left == nil {
+		b.left = b.all()
+		b.moving.begin(&c.keep, c.seq+1)
+	}
+	for len(b.left) > 0 && c.pieces > 0 {
+		part := b.left[:min(idsInRecord, len(b.left))]
+		c.emit(&keptIDs{part})
+		b.left = b.left[len(part):]
+		c.pieces -= len(part) / idsInPiece
+	}
+	if len(b.left) == 0 {
+		b.left = nil
+		b.moving.end(&c.keep, &b.node, b)
+	}
+}
 
 type keptIDs struct{ ids []ID }
 

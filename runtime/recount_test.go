@@ -446,6 +446,7 @@ func (r *recount) waiting() {
 // kept: each live thing stands once in the list, and nothing else.
 func (r *recount) kept() {
 	c := r.c
+	moves := 0
 	n, base, swept := 0, uint64(0), c.keep.sweep == nil
 	var last *node
 	for x := c.keep.live.first; x != nil; x = x.next {
@@ -475,6 +476,9 @@ func (r *recount) kept() {
 			ok, own = c.groups[o.key] == o, &o.node
 		case *idBucket:
 			ok, own = c.ended.buckets[o.slot] == o, &o.node
+		case *moving:
+			ok, own = true, &o.node
+			moves++
 		case *past:
 			ok, own = c.pasts[o.pastKey] == o, &o.node
 		case *wish:
@@ -505,6 +509,7 @@ func (r *recount) kept() {
 	}
 	r.same("outcomes in the list", ends, len(c.endings))
 	want := len(c.entries) + len(c.homes) + len(c.pasts) + len(c.wishes) + c.remCount + len(c.groups) + len(c.ended.buckets)
+	want += moves
 	for _, a := range c.actors {
 		if a.listed() {
 			want++
