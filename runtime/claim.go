@@ -134,9 +134,7 @@ func (c *Core) Own(now Now, storeSeq uint64) bool {
 	for _, h := range c.hosts {
 		h.contact, h.begun = now.Mono, now.Mono
 	}
-	for _, b := range c.ended.buckets {
-		b.added = now.Mono
-	}
+	c.ended.own(c)
 	c.sortLost()
 	c.beginSweep() // the owner before may not have come to the end
 	for _, a := range sortedActors(c.haunted) {

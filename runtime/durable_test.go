@@ -71,7 +71,7 @@ func (l *lister) durable(c *Core) map[string]string {
 		switch {
 		case memoryOnly["Core."+name]:
 		case name == "ended":
-			for _, b := range c.ended.buckets {
+			for _, b := range c.ended.all() {
 				for _, run := range append(b.runs, sortedIDs(b.recent)) {
 					for _, id := range run {
 						lines["ended "+id.String()] = ""

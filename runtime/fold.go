@@ -179,6 +179,9 @@ func (c *Core) apply(r *Record) {
 		if g := c.groups[b.group]; g != nil {
 			g.next = b.next
 		}
+		if !b.copy.IsZero() {
+			c.ended.add(c, b.copy, r.Seq)
+		}
 	case *keptRequest:
 		c.applyKeptRequest(r.Seq, b)
 	case *keptActor:

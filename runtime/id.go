@@ -34,6 +34,12 @@ func (id ID) Millis() int64 {
 // Partition is the home of the request: the partition that first accepts it.
 func (id ID) Partition() uint16 { return binary.BigEndian.Uint16(id[6:8]) }
 
+// in is the same id for another home.
+func (id ID) in(partition uint16) ID {
+	binary.BigEndian.PutUint16(id[6:8], partition)
+	return id
+}
+
 // OfApp tells whether the id can have been made for app.
 func (id ID) OfApp(app string) bool { return binary.BigEndian.Uint16(id[8:10]) == appHash(app) }
 

@@ -625,11 +625,13 @@ func (m *received) fields(*codec) {}
 type delivered struct {
 	group string
 	next  int64
+	copy  ID // of an event that was sent away: its copies are known by it
 }
 
 func (m *delivered) fields(c *codec) {
 	c.str(1, &m.group)
 	c.i64(2, &m.next)
+	c.id(3, &m.copy)
 }
 
 // released: these outcomes have reached their callers. It rides along with a

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 )
@@ -33,6 +34,12 @@ func recounted(c *Core) []string {
 	r.memory()
 	return r.bad
 }
+
+func (w *idWindow) all() []*idBucket {
+	return append(slices.Collect(maps.Values(w.buckets)), w.late...)
+}
+
+func (b *idBucket) ids() []ID { return slices.Concat(append(b.runs, sortedIDs(b.recent))...) }
 
 func (r *recount) say(format string, args ...any) {
 	r.bad = append(r.bad, fmt.Sprintf(format, args...))
@@ -120,15 +127,20 @@ func (r *recount) requests() {
 	}
 	r.same("bytes of outcomes", c.endSize, size)
 	n := 0
-	for slot, b := range c.ended.buckets {
+	for _, b := range c.ended.all() {
 		k := len(b.recent)
 		for _, run := range b.runs {
 			if k += len(run); !slices.IsSortedFunc(run, compareIDs) {
 				r.say("a run of ids is not sorted")
 			}
 		}
-		if n += k; b.slot != slot || k == 0 {
-			r.say("bucket %d at %d has %d ids", b.slot, slot, k)
+		if n += k; b.began == 0 && c.ended.buckets[b.slot] != b || k == 0 {
+			r.say("bucket %d has %d ids", b.slot, k)
+		}
+		for _, id := range b.ids() {
+			if !b.has(id) || b.began == 0 && id.Millis()/idBucketMillis != b.slot {
+				r.say("%s is not where it is looked for", id)
+			}
 		}
 	}
 	r.same("ended ids", c.ended.count, n)
@@ -475,7 +487,7 @@ func (r *recount) kept() {
 		case *groupEntry:
 			ok, own = c.groups[o.key] == o, &o.node
 		case *idBucket:
-			ok, own = c.ended.buckets[o.slot] == o, &o.node
+			ok, own = slices.Contains(c.ended.all(), o), &o.node
 		case *moving:
 			ok, own = true, &o.node
 			moves++
@@ -508,7 +520,7 @@ func (r *recount) kept() {
 		r.say("the list of outcomes has another end")
 	}
 	r.same("outcomes in the list", ends, len(c.endings))
-	want := len(c.entries) + len(c.homes) + len(c.pasts) + len(c.wishes) + c.remCount + len(c.groups) + len(c.ended.buckets)
+	want := len(c.entries) + len(c.homes) + len(c.pasts) + len(c.wishes) + c.remCount + len(c.groups) + len(c.ended.all())
 	want += moves
 	for _, a := range c.actors {
 		if a.listed() {

@@ -241,12 +241,24 @@ func (c *Core) applyDueTimes(b *started) {
 // makeID is an id for work that the partition makes itself: unique because a
 // sequence number is used once in a term.
 func (c *Core) makeID(app string) ID {
-	h := hash64("made", c.cfg.Node, utoa(c.epoch), utoa(c.seq+1))
-	var rnd [6]byte
-	for i := range rnd {
-		rnd[i] = byte(h >> (8 * i))
+	return NewID(c.now.Wall, c.cfg.Partition, app, lowBytes(hash64("made", c.cfg.Node, utoa(c.epoch), utoa(c.seq+1))))
+}
+
+// makeIDFor is an id for work that the partition makes and another one does: who has
+// the id knows whom to ask.
+func (c *Core) makeIDFor(app string, partition uint16) ID {
+	if partition == c.cfg.Partition {
+		return c.makeID(app)
 	}
-	return NewID(c.now.Wall, c.cfg.Partition, app, rnd)
+	h := hash64("made", c.cfg.Node, utoa(c.epoch), utoa(c.seq+1), utoa(uint64(c.cfg.Partition)))
+	return NewID(c.now.Wall, partition, app, lowBytes(h))
+}
+
+func lowBytes(h uint64) (b [6]byte) {
+	for i := range b {
+		b[i] = byte(h >> (8 * i))
+	}
+	return b
 }
 
 func (c *Core) applyFired(b *accepted) {

@@ -166,20 +166,17 @@ func (g *groupEntry) member(ev *Event) *subEntry {
 	return g.members[n%uint64(len(g.members))]
 }
 
-// publishedAs is the id of the tell that an event becomes in one life of a group:
-// the same for each copy of the event, so that it runs once. ok is false for
-// events that were published without an id.
+// publishedAs is the id by which one life of a group knows an event: the same for each
+// copy of it, so that it runs once, whoever are the members by then. The tell has it,
+// too, but for the home, which is the member's. ok is false for events that were
+// published without an id.
 func (c *Core) publishedAs(g *groupEntry, ev *Event, m *subEntry) (id ID, ok bool) {
 	from, err := ParseID(ev.Header.Get(PublishID))
 	if err != nil || from.Millis() > c.now.Wall+c.cfg.IDWindow { // ids of the far future would be remembered till then
 		return ID{}, false
 	}
 	h := hash64("event", from.String(), sharedKey(&m.Subscription), utoa(g.life))
-	var rnd [6]byte
-	for i := range rnd {
-		rnd[i] = byte(h >> (8 * i))
-	}
-	return NewID(from.Millis(), c.cfg.Partition, m.Actor.App, rnd), true
+	return NewID(from.Millis(), c.cfg.Partition, m.Actor.App, lowBytes(h)), true
 }
 
 // knows reports whether a request with this id is here, or has ended here.

@@ -316,11 +316,12 @@ func (in *DeliverEvents) decide(c *Core) {
 		}
 		m := g.member(ev)
 		to := ActorPartition(m.Actor, c.cfg.Partitions)
-		id, published := c.publishedAs(g, ev, m)
+		copied, published := c.publishedAs(g, ev, m)
+		id := copied.in(to)
 		if !published {
-			id = c.makeID(m.Actor.App)
-		} else if to == c.cfg.Partition && c.knows(id) {
-			c.emit(&delivered{g.key, ev.Offset + 1}) // it is in the topic twice
+			id = c.makeIDFor(m.Actor.App, to)
+		} else if c.knows(copied) {
+			c.emit(&delivered{group: g.key, next: ev.Offset + 1}) // it is in the topic twice
 			continue
 		}
 		req := Request{
@@ -333,7 +334,7 @@ func (in *DeliverEvents) decide(c *Core) {
 			c.Counts.DeadLetters++
 			why := Errorf(CodeTooLarge, "event %d of topic %s has %d bytes as an argument", ev.Offset, g.topic, len(req.Body))
 			c.effect(Effect{Kind: AppError, ID: req.ID, Outcome: why.Outcome(), Target: req.Target})
-			c.emit(&delivered{g.key, ev.Offset + 1})
+			c.emit(&delivered{group: g.key, next: ev.Offset + 1})
 			continue
 		}
 		c.Counts.EventsDelivered++
@@ -342,7 +343,7 @@ func (in *DeliverEvents) decide(c *Core) {
 			c.accept(&b, nil)
 		} else {
 			p := &parcel{kind: msgTell, flow: req.ID, gen: c.generation(m.Actor.App), req: req, group: g.key, life: g.life}
-			c.emit(&delivered{g.key, ev.Offset + 1}, OutMessage{To: to, Payload: encode(nil, p)})
+			c.emit(&delivered{g.key, ev.Offset + 1, copied}, OutMessage{To: to, Payload: encode(nil, p)})
 			c.sentAway(g, to)
 		}
 	}
