@@ -79,6 +79,22 @@ func (h *Host) probe() bool {
 	return h.cfg.Foreign == nil || !h.cfg.Foreign()
 }
 
+// elsewhere says where something listens on the app's port in place of 127.0.0.1:
+// "localhost" is ::1 for some.
+func (h *Host) elsewhere() string {
+	host, port, err := net.SplitHostPort(h.base.Host)
+	if err != nil || host == "::1" {
+		return ""
+	}
+	other := net.JoinHostPort("::1", port)
+	c, err := net.DialTimeout("tcp", other, time.Second)
+	if err != nil {
+		return ""
+	}
+	_ = c.Close()
+	return "; something listens on " + other + ", which is another address: name 127.0.0.1, not localhost, in what the application listens on"
+}
+
 // refusals paces the attempts to reach an app that does not listen, and says
 // so: a warning after a second, then an error every ten seconds when the app
 // offers anything.
@@ -95,7 +111,7 @@ func (r *refusals) pause(h *Host) bool {
 	}
 	waited := now.Sub(r.began)
 	if waited > time.Second && (r.told.IsZero() || now.Sub(r.told) > 10*time.Second) {
-		e := runtime.Errorf(runtime.CodeNotListening, "the application does not listen on %s (waited %s)", h.base.Host, waited.Round(time.Second))
+		e := runtime.Errorf(runtime.CodeNotListening, "the application does not listen on %s (waited %s)%s", h.base.Host, waited.Round(time.Second), h.elsewhere())
 		level := slog.LevelWarn
 		if !r.told.IsZero() && (h.cfg.Info.Service != "" || len(h.cfg.Info.Actors) > 0) {
 			level = slog.LevelError // too long for a start, and calls may wait
