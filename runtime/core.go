@@ -85,6 +85,8 @@ type Core struct {
 	memberOf   map[memberKey]*groupEntry
 	tells      map[groupLife]*groupTells // unfinished work of events
 	wishes     map[ID]*wish              // to end chains that may still come
+	borrowings map[ID]*borrowing         // calls that wait for the request of their key
+	borrowers  map[ID][]*borrowing       // the same by that request, in order
 	pasts      map[pastKey]*past         // replaced attempts of steps that have ended
 	apps       map[string]*appEntry
 	out        map[uint16]*outbox
@@ -172,7 +174,7 @@ func New(cfg Config) *Core {
 		offers: map[component][]*hostEntry{}, lost: map[string]*lostEntry{},
 		reminders: map[Actor]reminderList{}, subs: map[Actor]map[string]*subEntry{},
 		firings: map[ID]*reminderEntry{}, fired: map[Actor][]*firing{},
-		groups: map[string]*groupEntry{}, memberOf: map[memberKey]*groupEntry{}, tells: map[groupLife]*groupTells{}, wishes: map[ID]*wish{}, pasts: map[pastKey]*past{}, publishings: map[ID]*publishing{}, apps: map[string]*appEntry{},
+		groups: map[string]*groupEntry{}, memberOf: map[memberKey]*groupEntry{}, tells: map[groupLife]*groupTells{}, wishes: map[ID]*wish{}, borrowings: map[ID]*borrowing{}, borrowers: map[ID][]*borrowing{}, pasts: map[pastKey]*past{}, publishings: map[ID]*publishing{}, apps: map[string]*appEntry{},
 		out: map[uint16]*outbox{}, in: map[uint16]uint64{}, fences: map[uint16]uint64{},
 		fenceWait: map[uint16]*fenceQuestion{}, abroad: map[uint16]*roll{}, orphans: map[ID]*homeEntry{}, inquiries: map[string]*inquiry{}, blocked: map[string][]any{},
 	}

@@ -25,6 +25,7 @@ var memoryOnly = map[string]bool{
 	"homeEntry.node": true, "homeEntry.waiters": true, "homeEntry.timer": true, "homeEntry.answered": true, "wish.node": true, "wish.at": true,
 	"past.node": true, "past.at": true,
 	"Core.fired": true, "firing.at": true,
+	"Core.borrowers": true, "borrowing.node": true, "borrowing.abroad": true,
 	"ending.node":     true,
 	"actorEntry.node": true, "actorEntry.flow": true, "actorEntry.nested": true, "actorEntry.placeAt": true, "actorEntry.asking": true, "actorEntry.dirty": true,
 	"actorEntry.idleSince": true, "actorEntry.idleTurn": true, "actorEntry.idle": true, "actorEntry.parked": true,

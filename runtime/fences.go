@@ -76,6 +76,8 @@ func (in *FenceAsk) decide(c *Core) {
 				note(e.req.ID, e.parents, e.parentStep)
 			} else if h := s.h; h != nil && h.parentEpoch < in.Epoch {
 				note(h.req.ID, h.parents, h.parentStep)
+			} else if b := s.b; b != nil && b.epoch < in.Epoch {
+				note(b.id, b.parents, b.step)
 			}
 		}
 	}

@@ -175,6 +175,8 @@ func (c *Core) apply(r *Record) {
 		c.applyPurged(r.Seq, b)
 	case *wished:
 		c.applyWished(r.Seq, b.id)
+	case *borrowed:
+		c.applyBorrowed(r.Seq, b)
 	case *delivered:
 		if g := c.groups[b.group]; g != nil {
 			g.next = b.next
@@ -455,6 +457,7 @@ func (c *Core) applyCompleted(r *Record, b *completed) {
 		c.dropHome(h)
 	}
 	c.firingEnded(b.id)
+	c.returned(b.id)
 	c.ended.add(c, b.id, r.Seq)
 	c.Counts.Completed++
 	if req != nil {

@@ -235,6 +235,8 @@ func (c *Core) keepOne(n *node) {
 		c.keepPast(o)
 	case *wish:
 		c.emit(&wished{o.id})
+	case *borrowing:
+		c.emit(&o.borrowed)
 	case *outEntry:
 		c.emit(&keptOut{o.to, o.n, o.payload})
 	}

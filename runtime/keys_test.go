@@ -108,4 +108,19 @@ func TestChildBelowTheFenceIsRefused(t *testing.T) {
 	if got := child(2); got != "" {
 		t.Errorf("at the fence: %q", got)
 	}
+	// Nor does it borrow the open request of its key.
+	borrow := func(key string, epoch uint64) Code {
+		id := s.id(b)
+		v := &Vouched{Flow: id, Parents: []ID{id}, Partition: 1, Epoch: epoch}
+		return codeOf(s.answer(&Submit{Request: Request{ID: id, Target: b, Method: "POST", Path: "/m", Key: key}, Vouched: v, View: &View{}, Waiter: s.ids}))
+	}
+	if got := borrow("k", 2); got != "" {
+		t.Fatal("the first of its key:", got)
+	}
+	if got := borrow("k", 1); got != CodeAskAgain || len(s.c.borrowings) > 0 {
+		t.Errorf("below the fence, with a key: %q", got)
+	}
+	if got := borrow("k", 2); got != "" || len(s.c.borrowings) != 1 {
+		t.Errorf("at the fence, with a key: %q", got)
+	}
 }

@@ -136,6 +136,8 @@ func (c *Core) repeatOfKey(in *Submit) bool {
 		}
 		if first.bodySum() != bodyHash(r) || !first.answers(r.Kind) {
 			c.refuse(in.Waiter, reused)
+		} else if err := c.borrow(in, first); err != nil {
+			c.refuse(in.Waiter, err)
 		} else {
 			c.wait(first.ID, r.Kind, waiters, in.Waiter)
 			c.armOpen(first.ID)

@@ -25,6 +25,7 @@ func (c *Core) applyPurged(seq uint64, b *purged) {
 		if h := c.homes[id]; h != nil {
 			c.endPurgedHome(seq, h)
 		}
+		c.returned(id)
 		c.ended.add(c, id, seq) // also what stood in front of a cut
 	}
 }

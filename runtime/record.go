@@ -63,6 +63,7 @@ const (
 	kindPurged       = 37
 	kindWished       = 40
 	kindKeptPast     = 41
+	kindBorrowed     = 44
 )
 
 func newBody(kind uint64) message {
@@ -131,6 +132,8 @@ func newBody(kind uint64) message {
 		return &wished{}
 	case kindKeptPast:
 		return &keptPast{}
+	case kindBorrowed:
+		return &borrowed{}
 	}
 	return nil
 }
@@ -201,6 +204,8 @@ func kindOf(m message) uint64 {
 		return kindWished
 	case *keptPast:
 		return kindKeptPast
+	case *borrowed:
+		return kindBorrowed
 	}
 	return 0
 }

@@ -24,6 +24,7 @@ func recounted(c *Core) []string {
 	r.hosts()
 	r.waiting()
 	r.abroad()
+	r.borrowings()
 	r.kept()
 	r.reminders()
 	r.groups()
@@ -310,6 +311,31 @@ func (r *recount) actors() {
 	}
 }
 
+// borrowings: each waits for a request that is open here.
+func (r *recount) borrowings() {
+	c := r.c
+	n := 0
+	for lent, xs := range c.borrowers {
+		n += len(xs)
+		if first, _ := c.open(lent); c.owned && first == nil || len(xs) == 0 {
+			r.say("%d calls wait for %s, which is not open", len(xs), lent)
+		}
+		for _, x := range xs {
+			if c.borrowings[x.id] != x || x.lent != lent || (x.abroad == nil) != (x.part == c.cfg.Partition) {
+				r.say("%s does not wait for %s", x.id, lent)
+			}
+			for _, p := range x.parents {
+				if e := c.entries[p]; c.owned && x.part == c.cfg.Partition && e != nil && (x.step == 0 || x.step == e.step+1) {
+					if _, ok := e.children[x.id]; !ok {
+						r.say("%s is no child of its parent %s", x.id, p)
+					}
+				}
+			}
+		}
+	}
+	r.same("calls that have borrowed", n, len(c.borrowings))
+}
+
 // abroad: calls with callers in other partitions stand there until they have ended.
 func (r *recount) abroad() {
 	c := r.c
@@ -318,6 +344,10 @@ func (r *recount) abroad() {
 			switch {
 			case s.e != nil && (c.entries[s.e.req.ID] != s.e || s.e.abroad != s || s.e.parentPart != p):
 				r.say("%s is not called from partition %d", s.e.req.ID, p)
+			case s.b != nil:
+				if c.borrowings[s.b.id] != s.b || s.b.abroad != s || s.b.part != p {
+					r.say("%s has borrowed nothing from partition %d", s.b.id, p)
+				}
 			case s.e == nil && (s.h == nil || c.homes[s.h.req.ID] != s.h || s.h.abroad != s || s.h.parentPart != p):
 				r.say("what has gone away from here is not called from partition %d", p)
 			}
@@ -495,6 +525,8 @@ func (r *recount) kept() {
 			ok, own = c.pasts[o.pastKey] == o, &o.node
 		case *wish:
 			ok, own = c.wishes[o.id] == o, &o.node
+		case *borrowing:
+			ok, own = c.borrowings[o.id] == o, &o.node
 		case *outEntry:
 			ok, own = c.out[o.to] != nil && c.out[o.to].pending[o.n] == o, &o.node
 		default:
@@ -521,7 +553,7 @@ func (r *recount) kept() {
 	}
 	r.same("outcomes in the list", ends, len(c.endings))
 	want := len(c.entries) + len(c.homes) + len(c.pasts) + len(c.wishes) + c.remCount + len(c.groups) + len(c.ended.all())
-	want += moves
+	want += moves + len(c.borrowings)
 	for _, a := range c.actors {
 		if a.listed() {
 			want++

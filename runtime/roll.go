@@ -15,6 +15,7 @@ type seat struct {
 	n          uint64 // grows along the roll; 0 when it is in none
 	e          *entry
 	h          *homeEntry // when e is nil
+	b          *borrowing // when both are: among calls abroad
 }
 
 func (r *roll) add(s *seat, n uint64) {

@@ -99,6 +99,12 @@ func (w *world) bodyText(m message) string {
 		return fmt.Sprintf("fenced p%d below %d", b.partition, b.below)
 	case *keptPast:
 		return fmt.Sprintf("kept past of %s step %d up to attempt %d", w.name(b.id), b.step, b.attempt)
+	case *borrowed:
+		s := "borrowed " + w.name(b.lent) + " by " + w.name(b.id)
+		for _, p := range b.parents {
+			s += " child of " + w.name(p)
+		}
+		return s
 	case *wished:
 		return "wished the end of " + w.name(b.id)
 	case *cancelled:

@@ -241,6 +241,11 @@ func (c *Core) linkChildren() {
 			c.addChild(p, id, h.parentStep)
 		}
 	}
+	for id, x := range c.borrowings {
+		for _, p := range x.parents {
+			c.addChild(p, id, x.step)
+		}
+	}
 }
 
 func (c *Core) childEnded(parents []ID, child ID) {

@@ -270,6 +270,12 @@ func (in *Await) decide(c *Core) {
 		*waiters = append(*waiters, in.Waiter)
 		return
 	}
+	if x := c.borrowings[in.ID]; x != nil && in.App == "" {
+		if _, waiters := c.open(x.lent); waiters != nil {
+			*waiters = append(*waiters, in.Waiter)
+			return
+		}
+	}
 	if in.App == "" {
 		// Another partition wants to know that it has ended, not how.
 	} else if o, again := c.storedOutcome(in.View, in.ID, in.App); again {

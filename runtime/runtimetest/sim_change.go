@@ -19,6 +19,7 @@ type simLife struct {
 	set, over     int64 // when that was answered; 0 for not yet
 	ending        int64 // when its end was asked for
 	loose         bool  // it has replaced one whose cursor it took over
+	deleted       int64 // when that was answered of it, or of what has replaced it
 	subscription  bool
 	published     int // how many events there were when its end was asked for
 	eventRequests map[string]map[runtime.ID]bool
@@ -39,11 +40,16 @@ func (s *sim) change(app string) {
 	name := app + "/" + a.ID + "/" + id
 	s.wit.lifeEnds(name)
 	if s.chance(35) {
-		again := s.newID(targetOf(a), "")
+		again, session := s.newID(targetOf(a), ""), ""
+		if s.opt.Bug == "spare-firing" {
+			session = s.wit.firingOf(name)
+		}
 		s.settled(runtime.ActorPartition(a, s.opt.Partitions), func(w any) runtime.Input {
-			return &runtime.CancelReminders{Actor: a, ID: id, Request: again, Waiter: w}
+			return &runtime.CancelReminders{Actor: a, ID: id, Session: session, Request: again, Waiter: w}
 		}, func() {
+			s.trace("reminder %s is deleted", name)
 			s.wit.lifeOver(name)
+			s.wit.lifeDeleted(name)
 			next()
 		})
 		return
@@ -123,6 +129,51 @@ func (w *witness) lifeOver(name string) {
 			l.over = w.s.now
 		}
 	}
+}
+
+// lifeDeleted: a reminder of that name was deleted, and all that it has become with it.
+func (w *witness) lifeDeleted(name string) {
+	for _, l := range w.lives {
+		if l.name == name && l.deleted == 0 {
+			l.deleted = w.s.now
+		}
+	}
+}
+
+// afterDelete: what a deleted reminder has become has no other attempt, and no other
+// step. It has one that was given to a host before; where the chain is away, the news
+// may be on its way.
+func (w *witness) afterDelete(x *simAttempt, r *seen) {
+	f := w.firings[x.m.Attempt.ID]
+	if f.life == 0 || w.lives[f.life-1].deleted == 0 {
+		return
+	}
+	l, from := w.lives[f.life-1], x.began
+	for _, y := range r.starts {
+		if y.m.Attempt == x.m.Attempt {
+			return
+		}
+		if y.done {
+			from = y.ended // of the last one: what follows was decided after that
+		}
+	}
+	slack := int64(30_000)
+	if x.m.Attempt.Partition == x.m.Attempt.ID.Partition() && from != x.began {
+		slack = 0
+	}
+	if from > l.deleted+slack {
+		w.fail("P8: %s begins, what came before ended at %d, life %d of %s was deleted at %d", x.token(), from, f.life-1, l.name, l.deleted)
+	}
+}
+
+// firingOf is a session of something that the reminder of that name has become.
+func (w *witness) firingOf(name string) string {
+	for _, id := range w.firingIDs() {
+		if f := w.firings[id]; f.life > 0 && w.lives[f.life-1].name == name && w.req(id).goesOn() {
+			return id.String()
+		}
+	}
+	return ""
 }
 
 func (w *witness) lifeOf(x *simAttempt) *simLife {

@@ -173,6 +173,7 @@ func TestSimSeesBugs(t *testing.T) {
 		{"early-deactivated", "P6", 0},
 		{"forget-lock", "P7", 0},
 		{"reminder-again", "P8", 0},
+		{"spare-firing", "P8", 0},
 		{"event-twice", "P9", 0},
 		{"late-writes", "P10", 4},
 	} {

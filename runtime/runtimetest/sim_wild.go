@@ -15,7 +15,7 @@ const simLeaf = 9 // depth from which a method calls nobody
 func (x *simAttempt) wild(then func()) {
 	s := x.h.s
 	x.wildness++
-	switch s.rng.Intn(6) {
+	switch s.rng.Intn(7) {
 	case 0, 1: // parallel calls of one flow, to one target
 		t := x.leafTarget()
 		left := 2 + s.rng.Intn(2)
@@ -39,8 +39,22 @@ func (x *simAttempt) wild(then func()) {
 		s.publishOne()
 	case 5:
 		x.madeUp()
+	case 6: // with a key that others use as well
+		x.keyed(then)
+		return
 	}
 	then()
+}
+
+// keyed waits for what may be somebody else's request: of a service, which holds nothing
+// that this flow could wait for.
+func (x *simAttempt) keyed(then func()) {
+	s := x.h.s
+	r := runtime.Request{Kind: runtime.Call, Target: simService(x.h.name), Method: "POST", Path: "/m", Key: fmt.Sprint("wild", s.rng.Intn(8)),
+		Body: simBody{Depth: simLeaf, Bare: true}.encode(), Session: x.m.Session, Boot: x.h.boot}
+	r.ID = s.newID(r.Target, r.Key)
+	s.wit.called(x, &r)
+	s.submit(r, x.h, func(*runtime.Effect) { then() })
 }
 
 // late is a call that the app makes when its method has answered. It becomes a

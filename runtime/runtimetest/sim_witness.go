@@ -370,6 +370,7 @@ func (w *witness) began(x *simAttempt) {
 		w.oneFlow(x, r)
 	}
 	w.made(x)
+	w.afterDelete(x, r)
 	r.starts = append(r.starts, x)
 }
 

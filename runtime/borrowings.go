@@ -1,0 +1,88 @@
+package runtime
+
+// A borrowing is a call that waits for the open request which has used its
+// Idempotency-Key before it: somebody else's, mostly. It is no request, but to those
+// who make it it is a call like others: their retries wait for it.
+type borrowing struct {
+	node
+	borrowed
+	abroad *seat // memory: among those with callers in the same other partition
+}
+
+// borrowed records one. It ends when the request does that it waits for.
+type borrowed struct {
+	id      ID // of the call
+	lent    ID // the request
+	parents []ID
+	// Where those run, and of which term and step; see [Vouched].
+	part  uint16
+	epoch uint64
+	step  uint32
+}
+
+func (b *borrowed) fields(c *codec) {
+	c.id(1, &b.id)
+	c.id(2, &b.lent)
+	c.ids(3, &b.parents)
+	c.u16(4, &b.part)
+	c.u64(5, &b.epoch)
+	c.u32(6, &b.step)
+}
+
+// borrow lets a call wait for the first request of its key. A caller that is not
+// current any more has no attempt that could wait.
+func (c *Core) borrow(in *Submit, first *Request) *Error {
+	r := &in.Request
+	if r.Kind != Call || r.ID == first.ID || c.borrowings[r.ID] != nil || c.LogLevel() < 2 {
+		return nil
+	}
+	b := &borrowed{id: r.ID, lent: first.ID, part: c.cfg.Partition, epoch: c.epoch}
+	if v := in.Vouched; v != nil {
+		if v.Epoch < c.fences[v.Partition] {
+			return Errorf(CodeAskAgain, "the caller's partition has a new owner")
+		}
+		b.parents, b.part, b.epoch, b.step = v.Parents, v.Partition, v.Epoch, v.Step
+	} else if r.Session != "" {
+		_, parents, err := c.session(r)
+		if err == nil {
+			err = c.spareLinks(parents)
+			b.parents, b.step = parents, c.callerStep(parents)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if len(b.parents) > 0 {
+		c.emit(b)
+	}
+	return nil
+}
+
+func (c *Core) applyBorrowed(seq uint64, b *borrowed) {
+	x := c.borrowings[b.id]
+	if x == nil {
+		x = &borrowing{borrowed: *b}
+		c.borrowings[b.id] = x
+		c.borrowers[b.lent] = append(c.borrowers[b.lent], x)
+		if b.part != c.cfg.Partition {
+			x.abroad = c.callAbroad(b.part, &seat{b: x})
+		}
+		for _, p := range b.parents {
+			c.addChild(p, b.id, b.step)
+		}
+	}
+	c.keep.place(&x.node, seq, x)
+}
+
+// returned: a request has ended, and with it all calls that have waited for it.
+func (c *Core) returned(lent ID) {
+	for _, x := range c.borrowers[lent] {
+		delete(c.borrowings, x.id)
+		c.keep.remove(&x.node)
+		if x.abroad != nil {
+			c.abroad[x.part].remove(x.abroad)
+		}
+		c.childEnded(x.parents, x.id)
+	}
+	delete(c.borrowers, lent)
+}
