@@ -96,13 +96,16 @@ func (c *Core) session(r *Request) (flow ID, parents []ID, err *Error) {
 	}
 	if p.ours && p.partition == c.cfg.Partition && p.parent.OfApp(r.Target.App) {
 		if e := c.entries[p.parent]; e != nil && e.flow == p.flow && e.req.Target.App == r.Target.App {
-			if e.phase != running || e.step != p.step || e.attempt != p.attempt {
+			answered := p.step < e.step // or replaced, which is asked below
+			if !answered && (e.phase != running || e.step != p.step || e.attempt != p.attempt) {
 				return ID{}, nil, &Error{CodeSuperseded, "the attempt that makes this call has been replaced", p.parent}
 			}
 			if c.isPurged(e) {
 				return ID{}, nil, &Error{CodePurged, "the app was purged while this method ran", p.parent}
 			}
-			return p.flow, []ID{p.parent}, nil
+			if !answered {
+				return p.flow, []ID{p.parent}, nil
+			}
 		}
 		if c.isZombie(p.parent, p.attempt) {
 			// It would wait for itself: its actor takes nothing before it has ended.
@@ -112,8 +115,8 @@ func (c *Core) session(r *Request) (flow ID, parents []ID, err *Error) {
 			return ID{}, nil, &Error{CodeSuperseded, "the attempt that makes this call has been replaced", p.parent}
 		}
 		// kar-sdk restores sessions in start order, so a method may go on with
-		// the session of a request that has ended: the call is a child of all
-		// open requests of its flow there.
+		// the session of a request that has ended, or of a step that was answered:
+		// the call is a child of all open requests of its flow there.
 		for _, e := range c.flows[p.flow] {
 			if len(parents) > maxCallers {
 				break // spareLinks refuses them
