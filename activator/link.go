@@ -93,7 +93,7 @@ func (l *link) handle(m tunnel.Message) {
 			l.joining = joining{partitions: l.a.cfg.Partitions}
 			if l.asked.Load() > 0 {
 				l.asked.Add(-int64(max(1, len(join.Epochs)+len(join.Later))))
-				owners.Joined(boot, join.Epochs, join)
+				owners.Joined(boot, l, join.Epochs, join)
 			}
 		}
 	case *tunnel.Deactivated:

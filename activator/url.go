@@ -323,7 +323,7 @@ func (h *urlHost) joinAsk(m *runtime.JoinAsk) {
 			join.Running = append(join.Running, a)
 		}
 	}
-	h.tell(func() { h.set.owners.Joined(h.info.Boot, join.Epochs, join) })
+	h.tell(func() { h.set.owners.Joined(h.info.Boot, h, join.Epochs, join) })
 }
 
 // tell queues what the owners have to know: they must not be called from Send.

@@ -61,7 +61,7 @@ func (o *owners) Beat(string) (silent []uint16, lost bool) {
 	return silent, o.lose.CompareAndSwap(true, false)
 }
 func (o *owners) Gateways() []string { return nil }
-func (o *owners) Joined(_ string, epochs []runtime.PartitionEpoch, j runtime.JoinAnswer) {
+func (o *owners) Joined(_ string, _ runtime.Link, epochs []runtime.PartitionEpoch, j runtime.JoinAnswer) {
 	o.joins <- join{epochs, j}
 }
 func (o *owners) Answered(_ string, a runtime.Answer)    { o.answers <- a }

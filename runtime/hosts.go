@@ -32,6 +32,10 @@ type HostInfo struct {
 	// Frozen hosts stand still until owners that they hold work of answer again;
 	// they get nothing new meanwhile.
 	Frozen bool
+	// Attachment numbers the streams by which the boot has attached, one after the
+	// other: the host counts. 0 is a host of an older version, or one that lives in
+	// its gateway.
+	Attachment uint64
 }
 
 // What a host may say about itself: every partition keeps it and looks through it.
@@ -67,9 +71,17 @@ func (h *HostInfo) Check() *Error {
 	return nil
 }
 
+// Before tells that what is said of the host here is late: it has attached again
+// since. What names what it is about (an attempt, what was asked, the end of the
+// boot) holds whenever it comes; what tells where the host is, in which condition,
+// or what it runs and holds, does not.
+func (h *HostInfo) Before(last *HostInfo) bool {
+	return h.Attachment != 0 && h.Attachment < last.Attachment
+}
+
 // sameOffer tells whether two infos differ in nothing but their flags.
 func (h HostInfo) sameOffer(o HostInfo) bool {
-	o.Draining, o.Frozen = h.Draining, h.Frozen
+	o.Draining, o.Frozen, o.Attachment = h.Draining, h.Frozen, h.Attachment
 	return reflect.DeepEqual(h, o)
 }
 
@@ -122,15 +134,16 @@ type Owners interface {
 	// HostUp attaches a boot (again). From now on its messages go to link. It
 	// returns an *Error with CodeHostLost when the boot has been counted lost.
 	HostUp(h HostInfo, join JoinAnswer, link Link) error
-	// HostChanged replaces what is known of an attached boot (e.g. Draining).
+	// HostChanged replaces what is known of an attached boot (e.g. Draining), unless
+	// it has attached again since.
 	HostChanged(h HostInfo)
 	// LinkDown says that link is broken. It proves nothing about the host.
 	LinkDown(boot string, link Link)
 	// HostDown is proof that the boot has stopped: its process is seen to have exited.
 	HostDown(boot, reason string)
-	// Joined answers a [JoinAsk]: what the boot runs and holds in these
+	// Joined answers a [JoinAsk] that was sent over link: what the boot runs and holds in these
 	// partitions. What it has finished there was reported by Answered before.
-	Joined(boot string, epochs []PartitionEpoch, join JoinAnswer)
+	Joined(boot string, link Link, epochs []PartitionEpoch, join JoinAnswer)
 	// Beat is a sign of life. Silent are the partitions for which no answer may
 	// be given (no owner, or one that cannot prove that it still is one): the
 	// lease is renewed for all others. Lost is true when the boot was counted
@@ -143,8 +156,9 @@ type Owners interface {
 	Deactivated(boot string, m Deactivate)
 }
 
-// A Link carries messages to one host in order. Send does not block; when the
-// link is broken messages vanish and the next join repairs it.
+// A Link carries messages to one host in order, for as long as that attachment of
+// it lasts. Send does not block; when the link is broken, or the host has attached
+// again, messages vanish and the next join repairs it.
 type Link interface {
 	Send(HostMessage)
 }

@@ -24,6 +24,10 @@ func (in *HostJoined) decide(c *Core) {
 		return
 	}
 	h := c.host(boot)
+	if in.Info.Before(&h.info) {
+		c.refuse(in.Waiter, Errorf(CodeUnavailable, "the host has attached again since"))
+		return
+	}
 	first, silent := !h.known, !h.linked
 	if first {
 		h.joined = c.now.Mono
@@ -133,7 +137,7 @@ type HostChanged struct{ Info HostInfo }
 
 func (in *HostChanged) decide(c *Core) {
 	h := c.hosts[in.Info.Boot]
-	if h == nil || !h.known {
+	if h == nil || !h.known || in.Info.Before(&h.info) {
 		return
 	}
 	h.contact = c.now.Mono
@@ -147,7 +151,7 @@ func (in *HostChanged) decide(c *Core) {
 	case in.Info.Draining == drained && in.Info.Frozen == frozen:
 		return
 	default:
-		h.info.Draining, h.info.Frozen = in.Info.Draining, in.Info.Frozen
+		h.info = in.Info
 		if h.willing() && !free {
 			c.touchOffers(h)
 		}
@@ -157,11 +161,16 @@ func (in *HostChanged) decide(c *Core) {
 	}
 }
 
-// HostUnlinked: the stream is broken. This proves nothing; nothing new is sent there.
-type HostUnlinked struct{ Boot string }
+// HostUnlinked: the stream of an attachment (0 for whichever) is broken. This proves
+// nothing; nothing new is sent there.
+type HostUnlinked struct {
+	Boot       string
+	Attachment uint64
+}
 
 func (in *HostUnlinked) decide(c *Core) {
-	if h := c.hosts[in.Boot]; h != nil {
+	over := HostInfo{Attachment: in.Attachment}
+	if h := c.hosts[in.Boot]; h != nil && !over.Before(&h.info) {
 		c.removeOffers(h)
 		h.linked = false
 	}

@@ -226,13 +226,17 @@ func (w *world) hostCommand(ws words) {
 			}
 			w.infos[boot] = info
 		}
+		if a := ws.opts["attachment"]; a != "" {
+			info.Attachment = uint64(w.num(a))
+			w.infos[boot] = info
+		}
 		for _, p := range w.parts {
 			w.step(p.n, &HostJoined{Info: info, Join: w.joinAnswer(p.n, ws), Waiter: boot})
 		}
 	case "unlink":
 		w.silent[boot] = true
 		for _, p := range w.parts {
-			w.step(p.n, &HostUnlinked{Boot: boot})
+			w.step(p.n, &HostUnlinked{Boot: boot, Attachment: uint64(w.num(ws.opts["attachment"]))})
 		}
 	case "down":
 		delete(w.infos, boot)
@@ -246,6 +250,9 @@ func (w *world) hostCommand(ws words) {
 		info := w.infos[boot]
 		info.Draining, info.Frozen = ws.at(0) == "draining", ws.at(0) == "frozen"
 		w.infos[boot] = info
+		if a := ws.opts["attachment"]; a != "" {
+			info.Attachment = uint64(w.num(a))
+		}
 		for _, p := range w.parts {
 			w.step(p.n, &HostChanged{Info: info})
 		}

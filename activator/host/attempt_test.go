@@ -453,6 +453,17 @@ func TestAnswersOverTheKeepLimitAreLost(t *testing.T) {
 	}
 }
 
+// What a host says over a stream that it has left is told from what it says now.
+func TestStreamsAreNumbered(t *testing.T) {
+	r := start(t, newScriptApp(ok))
+	for n := range uint64(3) {
+		if u := wait(t, "join", r.owners.ups); u.info.Attachment != n+1 {
+			t.Fatalf("the stream %d has the number %d", n+1, u.info.Attachment)
+		}
+		r.proxy.cut(false)
+	}
+}
+
 func TestExitReports(t *testing.T) {
 	r := start(t, newScriptApp(ok))
 	wait(t, "join", r.owners.ups)

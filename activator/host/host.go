@@ -33,6 +33,7 @@ type Host struct {
 
 	mu         sync.Mutex
 	conn       *tunnel.Conn // nil while not joined
+	attachment uint64       // the last, see [runtime.HostInfo]
 	partitions int
 	lease      time.Duration
 	bodyLimit  int

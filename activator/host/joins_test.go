@@ -303,7 +303,7 @@ type eventOwners struct {
 }
 
 func (o *eventOwners) Answered(_ string, a runtime.Answer) { o.events <- a }
-func (o *eventOwners) Joined(_ string, epochs []runtime.PartitionEpoch, j runtime.JoinAnswer) {
+func (o *eventOwners) Joined(_ string, _ runtime.Link, epochs []runtime.PartitionEpoch, j runtime.JoinAnswer) {
 	o.events <- join{epochs, j}
 }
 

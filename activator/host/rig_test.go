@@ -138,7 +138,7 @@ func (o *owners) list(gateways ...string) {
 	o.gateways = gateways
 }
 
-func (o *owners) Joined(_ string, epochs []runtime.PartitionEpoch, j runtime.JoinAnswer) {
+func (o *owners) Joined(_ string, _ runtime.Link, epochs []runtime.PartitionEpoch, j runtime.JoinAnswer) {
 	o.joins <- join{epochs, j}
 }
 

@@ -140,6 +140,8 @@ func (h *Host) snapshot(w *tunnel.Welcome) (runtime.HostInfo, []runtime.Answer, 
 	info.Grace = w.LeaseMillis
 	now := h.condition()
 	info.Draining, info.Frozen = now.Draining, now.Frozen
+	h.attachment++
+	info.Attachment = h.attachment
 	finished, running := h.attempts.snapshot(func(p uint16) bool { return !stale[p] })
 	joined := &tunnel.Joined{Epochs: fresh, Running: running, Later: later}
 	for a, inst := range h.instances {

@@ -110,6 +110,8 @@ func info(f *fields, data []byte) (i runtime.HostInfo) {
 			i.Draining = x.v != 0
 		case 11:
 			i.Frozen = x.v != 0
+		case 12:
+			i.Attachment = x.v
 		}
 	}
 	f.keep(in.err)

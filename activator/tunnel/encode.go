@@ -241,5 +241,6 @@ func appendInfo(b []byte, i *runtime.HostInfo) []byte {
 	b = appendUint(b, 8, uint64(i.Grace))
 	b = appendString(b, 9, i.URL)
 	b = appendBool(b, 10, i.Draining)
-	return appendBool(b, 11, i.Frozen)
+	b = appendBool(b, 11, i.Frozen)
+	return appendUint(b, 12, i.Attachment)
 }

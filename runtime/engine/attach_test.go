@@ -189,7 +189,7 @@ func TestJoinOfNoPartition(t *testing.T) {
 	if err := a.HostUp(h.info, runtime.JoinAnswer{Epochs: append(a.Epochs(), none)}, h); err != nil {
 		t.Fatal(err)
 	}
-	a.Joined("h", []runtime.PartitionEpoch{none}, runtime.JoinAnswer{})
+	a.Joined("h", nil, []runtime.PartitionEpoch{none}, runtime.JoinAnswer{})
 	a.Answered("h", runtime.Answer{Attempt: runtime.Attempt{Partition: 65535}})
 	a.Deactivated("h", runtime.Deactivate{Partition: 65535})
 	r.calls(t, a)

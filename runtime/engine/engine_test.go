@@ -15,6 +15,7 @@ import (
 
 // A fakeHost answers invocations with a function, on goroutines of its own.
 type fakeHost struct {
+	link   runtime.Link // nil: itself
 	owners runtime.Owners
 	info   runtime.HostInfo
 	serve  func(*runtime.Invoke) *runtime.Outcome
@@ -80,7 +81,11 @@ func (h *fakeHost) join(epochs []runtime.PartitionEpoch) {
 			}
 		}
 	}
-	h.owners.Joined(h.info.Boot, epochs, j)
+	link := h.link
+	if link == nil {
+		link = h
+	}
+	h.owners.Joined(h.info.Boot, link, epochs, j)
 }
 
 func (h *fakeHost) Send(m runtime.HostMessage) {

@@ -33,6 +33,7 @@ type guest struct {
 	info    runtime.HostInfo
 	link    runtime.Link
 	backlog backlog
+	telling sync.Mutex // what it has said goes to the owners in one order
 }
 
 // said remembers the boots of whose end the log of this node has spoken: each of
@@ -98,10 +99,12 @@ func (m *Mesh) send(boot string, msg runtime.HostMessage) {
 	}
 }
 
-func (m *Mesh) attachedLink(boot string) runtime.Link {
+// attachedLink is the link of an attachment (0 for whichever), nil when it is over.
+func (m *Mesh) attachedLink(boot string, attachment uint64) runtime.Link {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if g := m.attached[boot]; g != nil {
+	over := runtime.HostInfo{Attachment: attachment}
+	if g := m.attached[boot]; g != nil && !over.Before(&g.info) {
 		return g.link
 	}
 	return nil
@@ -114,7 +117,14 @@ func here(h *runtime.HostInfo) bool { return h.URL != "" }
 func (m *Mesh) HostChanged(h runtime.HostInfo) {
 	m.mu.Lock()
 	g := m.attached[h.Boot]
+	m.mu.Unlock()
 	if g == nil { // lost, or attached somewhere else
+		return
+	}
+	g.telling.Lock()
+	defer g.telling.Unlock()
+	m.mu.Lock()
+	if m.attached[h.Boot] != g || h.Before(&g.info) {
 		m.mu.Unlock()
 		return
 	}
@@ -136,7 +146,7 @@ func (m *Mesh) HostChanged(h runtime.HostInfo) {
 func (m *Mesh) changed(h runtime.HostInfo) {
 	m.mu.Lock()
 	old, known := m.hosts[h.Boot]
-	if !known { // counted lost, and not told yet
+	if !known || h.Before(&old) { // counted lost, and not told yet; or attached again
 		m.mu.Unlock()
 		return
 	}
@@ -162,7 +172,7 @@ func (m *Mesh) LinkDown(boot string, link runtime.Link) {
 	if mine {
 		m.unlinked(boot, link)
 		if !here(&g.info) {
-			m.tellAll(&Note{Host: &HostNote{Boot: boot, Unlinked: true}})
+			m.tellAll(&Note{Host: &HostNote{Boot: boot, Unlinked: true, Attachment: g.info.Attachment}})
 		}
 	}
 }
@@ -171,6 +181,7 @@ func (m *Mesh) LinkDown(boot string, link runtime.Link) {
 func (m *Mesh) unlinked(boot string, link runtime.Link) {
 	m.mu.Lock()
 	mine := m.links[boot] == link
+	attachment := m.hosts[boot].Attachment
 	if mine {
 		delete(m.links, boot)
 		delete(m.hosts, boot)
@@ -178,9 +189,37 @@ func (m *Mesh) unlinked(boot string, link runtime.Link) {
 	m.mu.Unlock()
 	if mine {
 		for _, p := range m.parts {
-			p.push(&runtime.HostUnlinked{Boot: boot})
+			p.push(&runtime.HostUnlinked{Boot: boot, Attachment: attachment})
 		}
 	}
+}
+
+// linkTo takes it that a host is attached over link, here when g is not nil. It tells
+// whether that is so: when the host has attached again since, what was on its way is
+// late. The stream of an earlier attachment is over, whoever says so when.
+func (m *Mesh) linkTo(h *runtime.HostInfo, link runtime.Link, g *guest) bool {
+	m.mu.Lock()
+	last := m.hosts[h.Boot]
+	if h.Before(&last) {
+		m.mu.Unlock()
+		return false
+	}
+	if g != nil {
+		m.attached[h.Boot] = g
+	} else if old := m.attached[h.Boot]; old != nil && old.info.Before(h) {
+		delete(m.attached, h.Boot)
+	}
+	m.links[h.Boot] = link
+	if g != nil || !here(h) {
+		m.hosts[h.Boot] = *h
+	}
+	m.mu.Unlock()
+	if last.Before(h) {
+		for _, p := range m.parts {
+			p.push(&runtime.HostUnlinked{Boot: h.Boot, Attachment: last.Attachment})
+		}
+	}
+	return true
 }
 
 // HostDown implements runtime.Owners.

@@ -26,11 +26,9 @@ func (m *Mesh) HostUp(h runtime.HostInfo, join runtime.JoinAnswer, link runtime.
 	if epochs == nil {
 		epochs = m.Epochs()
 	}
-	m.mu.Lock()
-	m.attached[h.Boot] = &guest{info: h, link: link}
-	m.links[h.Boot] = link
-	m.hosts[h.Boot] = h
-	m.mu.Unlock()
+	if !m.linkTo(&h, link, &guest{info: h, link: link}) {
+		return runtime.Errorf(runtime.CodeUnavailable, "the host has attached again since")
+	}
 	// An owner that the host was not asked for, or that has become one since, has
 	// to ask for itself; whoever becomes one from now on finds it attached.
 	var since []runtime.PartitionEpoch
@@ -57,17 +55,19 @@ func (m *Mesh) HostUp(h runtime.HostInfo, join runtime.JoinAnswer, link runtime.
 }
 
 // Joined implements runtime.Owners.
-func (m *Mesh) Joined(boot string, epochs []runtime.PartitionEpoch, join runtime.JoinAnswer) {
+func (m *Mesh) Joined(boot string, link runtime.Link, epochs []runtime.PartitionEpoch, join runtime.JoinAnswer) {
 	m.mu.Lock()
 	g := m.attached[boot]
-	var info runtime.HostInfo
-	if g != nil {
-		info = g.info // which HostChanged replaces
-	}
 	m.mu.Unlock()
-	if g != nil {
-		_ = m.join(info, epochs, join, g.link, false)
+	if g == nil || g.link != link {
+		return // it has attached again since, and is asked anew
 	}
+	g.telling.Lock()
+	defer g.telling.Unlock()
+	m.mu.Lock()
+	info := g.info // which HostChanged replaces
+	m.mu.Unlock()
+	_ = m.join(info, epochs, join, link, false)
 }
 
 // join brings a join to the owners of some partitions. An owner of another term
@@ -224,14 +224,16 @@ func (m *Mesh) heardUp(from string, n *HostNote) {
 	up := n.Up
 	m.mu.Lock()
 	link, ok := m.links[n.Boot].(*relay)
-	if !ok || link.node != from {
-		link = &relay{m, from, n.Boot}
-		m.links[n.Boot] = link
-	}
-	if !here(&up.Info) {
-		m.hosts[n.Boot] = up.Info
-	}
 	m.mu.Unlock()
+	if !ok || link.node != from || link.attachment != up.Info.Attachment {
+		link = &relay{m, from, n.Boot, up.Info.Attachment}
+	}
+	if !m.linkTo(&up.Info, link, nil) {
+		if n.Seq != 0 {
+			m.peers.Tell(from, &Note{Taken: &HostTaken{Seq: n.Seq}})
+		}
+		return
+	}
 	if n.Seq == 0 {
 		return
 	}
@@ -307,7 +309,8 @@ func (m *Mesh) introduce(node string) {
 func (m *Mesh) heal(boot string) {
 	m.mu.Lock()
 	g := m.attached[boot]
-	wrong := g != nil && m.links[boot] != g.link
+	last := m.hosts[boot]
+	wrong := g != nil && m.links[boot] != g.link && !g.info.Before(&last)
 	var info runtime.HostInfo
 	if wrong {
 		info = g.info

@@ -164,6 +164,7 @@ type HostNote struct {
 	Up          *HostUpNote
 	Changed     *runtime.HostInfo
 	Unlinked    bool
+	Attachment  uint64  // beside Unlinked: which one has ended
 	Down        *string // the reason: proof that the boot has stopped
 	Answered    *runtime.Answer
 	Deactivated *runtime.Deactivate // what the host was asked, and confirms
@@ -187,7 +188,10 @@ type HostTaken struct {
 
 // ToHostNote is a message to a host. One field beside Boot is set.
 type ToHostNote struct {
-	Boot       string
+	Boot string
+	// Attachment is the one by which the sender knows the host; when it is over the
+	// message vanishes.
+	Attachment uint64
 	Invoke     *runtime.Invoke
 	Deactivate *runtime.Deactivate
 	Taken      *runtime.Taken

@@ -43,11 +43,12 @@ func (m *Mesh) toOwner(n uint16, push func(*partition), note func() *HostNote) {
 type relay struct {
 	m          *Mesh
 	node, boot string
+	attachment uint64
 }
 
 // Send implements runtime.Link.
 func (r *relay) Send(msg runtime.HostMessage) {
-	n := &ToHostNote{Boot: r.boot}
+	n := &ToHostNote{Boot: r.boot, Attachment: r.attachment}
 	switch msg := msg.(type) {
 	case *runtime.Invoke:
 		n.Invoke = msg
@@ -92,7 +93,7 @@ func (m *Mesh) heardHost(from string, n *HostNote) {
 		m.mu.Lock()
 		l, _ := m.links[n.Boot].(*relay)
 		m.mu.Unlock()
-		if l != nil && l.node == from {
+		if l != nil && l.node == from && (n.Attachment == 0 || l.attachment <= n.Attachment) {
 			m.unlinked(n.Boot, l)
 		}
 	case n.Down != nil:

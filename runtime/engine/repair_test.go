@@ -57,6 +57,7 @@ func TestFullDiskRefusesAndComesBack(t *testing.T) {
 		fakeHost: &fakeHost{owners: n.Mesh, serve: serve, info: runtime.HostInfo{Boot: "b", App: "app", Actors: []string{"A"}}},
 		asked:    make(chan struct{}, 10),
 	}
+	h.link = h
 	if err := n.HostUp(h.info, runtime.JoinAnswer{}, h); err != nil {
 		t.Fatal(err)
 	}

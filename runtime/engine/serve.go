@@ -98,7 +98,7 @@ func (m *Mesh) Heard(from string, n *Note) {
 	case n.Host != nil:
 		m.heardHost(from, n.Host)
 	case n.ToHost != nil:
-		if l := m.attachedLink(n.ToHost.Boot); l != nil {
+		if l := m.attachedLink(n.ToHost.Boot, n.ToHost.Attachment); l != nil {
 			if msg := n.ToHost.message(); msg != nil {
 				l.Send(msg)
 			}
