@@ -20,7 +20,8 @@ type Purge struct {
 type purge struct {
 	app    string
 	waiter any
-	need   map[uint16]uint64 // partition → message number to be confirmed
+	done   bool
+	need   int // partitions that have not confirmed it
 }
 
 func (in *Purge) decide(c *Core) {
@@ -31,12 +32,16 @@ func (in *Purge) decide(c *Core) {
 			out = append(out, OutMessage{To: uint16(p), Payload: encode(nil, &parcel{kind: msgApp, app: b})})
 		}
 	}
-	x := &purge{app: in.App, waiter: in.Waiter, need: map[uint16]uint64{}}
+	x := &purge{app: in.App, waiter: in.Waiter, need: len(out)}
 	c.raise(&b, out...)
 	for _, o := range out {
-		x.need[o.To] = c.outboxTo(o.To).next - 1
+		box := c.outboxTo(o.To)
+		box.purges = append(box.purges, purgeSent{x, box.next - 1})
 	}
 	c.purges = append(c.purges, x)
+	if x.need == 0 {
+		c.purged = append(c.purged, x)
+	}
 }
 
 func (c *Core) changeApp(b *appChanged) {
@@ -96,22 +101,41 @@ func (c *Core) keepHaunted(n int) (left int) {
 	return n
 }
 
-func (c *Core) checkPurges() {
-	left := c.purges[:0]
-	for _, p := range c.purges {
-		done := c.purgingOf(p.app) == nil
-		for to, n := range p.need {
-			if o := c.outboxTo(to); len(o.pending) > 0 && o.first <= n {
-				done = false
-			}
-		}
-		if done {
-			c.replyValue(p.waiter, true)
-		} else {
-			left = append(left, p)
+// A purgeSent is a purge that another partition confirms with a message.
+type purgeSent struct {
+	p *purge
+	n uint64
+}
+
+// purgesHeard follows when messages to a partition were confirmed.
+func (c *Core) purgesHeard(o *outbox) {
+	for len(o.purges) > 0 && (len(o.pending) == 0 || o.first > o.purges[0].n) {
+		p := o.purges[0].p
+		o.purges[0] = purgeSent{}
+		o.purges = o.purges[1:]
+		if p.need--; p.need == 0 {
+			c.purged = append(c.purged, p)
 		}
 	}
-	c.purges = left
+}
+
+// checkPurges answers those that all partitions have confirmed, once nothing is left here.
+func (c *Core) checkPurges() {
+	if len(c.purged) == 0 {
+		return
+	}
+	c.purged = slices.DeleteFunc(c.purged, func(p *purge) bool {
+		if c.purgingOf(p.app) != nil {
+			return false
+		}
+		p.done = true
+		c.replyValue(p.waiter, true)
+		return true
+	})
+	for len(c.purges) > 0 && c.purges[0].done {
+		c.purges[0] = nil
+		c.purges = c.purges[1:]
+	}
 }
 
 func (c *Core) applyApp(seq uint64, b *appChanged) {
@@ -226,28 +250,39 @@ type Drain struct {
 }
 
 type drain struct {
-	app    string
 	upto   uint64 // the number of the last thing that was open when it began
 	waiter any
 	n      int
 }
 
 func (in *Drain) decide(c *Core) {
-	d := &drain{app: in.App, upto: c.enrolled, waiter: in.Waiter}
-	c.drains = append(c.drains, d)
+	d := &drain{upto: c.enrolled, waiter: in.Waiter}
+	if a := c.app(in.App); a.roll.first != nil {
+		a.drains = append(a.drains, d)
+	} else {
+		c.dropApp(in.App)
+		c.drained = append(c.drained, d)
+	}
 	c.withdrawAll(&withdrawal{app: in.App, upto: d.upto, code: CodeDrained, why: "the app was drained before this request started", drain: d})
 }
 
-func (c *Core) checkDrains() {
-	left := c.drains[:0]
-	for _, d := range c.drains {
-		if a := c.apps[d.app]; a != nil && a.roll.first != nil && a.roll.first.n <= d.upto {
-			left = append(left, d)
-		} else {
-			c.replyValue(d.waiter, d.n)
-		}
+// leaveRoll takes a thing that has ended out of the roll of its app. Drains that
+// waited for nothing else have ended with it.
+func (c *Core) leaveRoll(a *appEntry, s *seat) {
+	a.roll.remove(s)
+	for len(a.drains) > 0 && (a.roll.first == nil || a.roll.first.n > a.drains[0].upto) {
+		c.drained = append(c.drained, a.drains[0])
+		a.drains[0] = nil
+		a.drains = a.drains[1:]
 	}
-	c.drains = left
+}
+
+// checkDrains answers those that have ended.
+func (c *Core) checkDrains() {
+	for _, d := range c.drained {
+		c.replyValue(d.waiter, d.n)
+	}
+	c.drained = nil
 }
 
 // SetService registers, replaces or (URL "") removes a url component; sent to

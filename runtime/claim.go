@@ -206,11 +206,15 @@ func (c *Core) StepDown() {
 			c.refuse(w.waiter, again)
 		}
 	}
-	for _, d := range c.drains {
-		c.refuse(d.waiter, again)
+	for _, name := range sortedKeys(c.apps) {
+		for _, d := range c.apps[name].drains {
+			c.refuse(d.waiter, again)
+		}
 	}
 	for _, p := range c.purges {
-		c.refuse(p.waiter, again)
+		if !p.done {
+			c.refuse(p.waiter, again)
+		}
 	}
 	for _, id := range sortedIDs(c.publishings) {
 		for _, w := range c.publishings[id].waiters {

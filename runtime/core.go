@@ -116,13 +116,15 @@ type Core struct {
 	losing      []*hostEntry // lost, and still to be gone through
 	reviews     []*review
 	withdrawals []*withdrawal
-	purging     []*appEntry   // whose purges go on, oldest first
-	unkept      []*actorEntry // haunted since the last purges, see keepHaunted
-	budget      int           // what this step may still start
-	looks       int           // and look at
-	pieces      int           // and do of what goes in pieces
-	haunts      uint64        // how often an actor got its first zombie
-	drains      []*drain
+	purging     []*appEntry       // whose purges go on, oldest first
+	unkept      []*actorEntry     // haunted since the last purges, see keepHaunted
+	budget      int               // what this step may still start
+	looks       int               // and look at
+	pieces      int               // and do of what goes in pieces
+	haunts      uint64            // how often an actor got its first zombie
+	drained     []*drain          // to be answered
+	purged      []*purge          // that all partitions have confirmed
+	subCount    int               // of subs
 	enrolled    uint64            // seats that were given
 	abroad      map[uint16]*roll  // calls of which this is the home, by the partition of their callers
 	orphans     map[ID]*homeEntry // the same, when an old record does not tell the partition

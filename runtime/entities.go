@@ -299,6 +299,7 @@ type appEntry struct {
 	services   []*serviceEntry // by name
 	open       int             // memory: entries of the app
 	roll       roll            // memory: those, and its chains that are away
+	drains     []*drain        // memory: that wait for some of those, by how many
 	holds      int             // memory: its reminders and placed actors, that a purge has to let go of
 	members    int             // memory: its members of groups
 	// memory: a purge has not ended all that it found open, and what waits for that
@@ -332,6 +333,7 @@ type outbox struct {
 	first   uint64               // memory: no pending one has a lower number
 	pending map[uint64]*outEntry // by number
 	size    int                  // memory: bytes of them
+	purges  []purgeSent          // memory: that wait for them, by number
 	// memory: the last one that was sent again, and when; 0 when none was that
 	// is not confirmed
 	again   uint64

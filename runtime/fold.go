@@ -358,7 +358,7 @@ func (c *Core) dropEntry(e *entry) {
 	}
 	a := c.app(e.req.Target.App)
 	a.open--
-	a.roll.remove(&e.seat)
+	c.leaveRoll(a, &e.seat)
 	if e.abroad != nil {
 		c.abroad[e.parentPart].remove(e.abroad)
 	}

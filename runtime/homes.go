@@ -61,7 +61,7 @@ func (c *Core) dropHome(h *homeEntry) {
 	if h.abroad != nil {
 		c.abroad[h.parentPart].remove(h.abroad)
 	}
-	c.app(h.req.Target.App).roll.remove(&h.seat)
+	c.leaveRoll(c.app(h.req.Target.App), &h.seat)
 	c.dropApp(h.req.Target.App)
 	c.walls.remove(&h.timer)
 	c.dropKey(&h.req)

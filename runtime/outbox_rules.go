@@ -123,6 +123,7 @@ func (in *Acked) decide(c *Core) {
 			o.size -= len(e.payload)
 		}
 	}
+	c.purgesHeard(o)
 	again := o.again > 0 && o.again <= in.N // it was lost, or those that were sent behind it are on their way still
 	if again {
 		o.again = 0

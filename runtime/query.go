@@ -1,6 +1,9 @@
 package runtime
 
-import "strconv"
+import (
+	"slices"
+	"strconv"
+)
 
 // QueryKind says what a Query asks.
 type QueryKind uint8
@@ -62,13 +65,7 @@ func (c *Core) query(in *Query) any {
 	case QuerySubscriptions:
 		return c.subscriptionsOf(in.Actor, in.ID)
 	case QueryActive:
-		var as []Actor
-		for _, a := range actorsOf(c.actors, in.App) {
-			if x := c.actors[a]; c.placed(x) != nil && (in.Boot == "" || in.Boot == x.host) {
-				as = append(as, a)
-			}
-		}
-		return as
+		return c.activeOf(in.App, in.Boot)
 	case QueryMissing:
 		return c.missing(in.App)
 	case QueryRequest:
@@ -83,6 +80,21 @@ func (c *Core) query(in *Query) any {
 		return c.idle()
 	}
 	return c.generation(in.App)
+}
+
+// activeOf are the actors of an app that are placed, on a boot when it is named. A
+// boot is of one app, so that others cost a look at their hosts.
+func (c *Core) activeOf(app, boot string) (as []Actor) {
+	for _, h := range c.hosts {
+		if boot != "" && h.boot != boot || len(h.placed) == 0 || h.placed[0].actor.App != app {
+			continue
+		}
+		for _, a := range h.placed {
+			as = append(as, a.actor)
+		}
+	}
+	slices.SortFunc(as, compareActors)
+	return as
 }
 
 func (c *Core) missing(app string) []MissingComponent {
@@ -145,7 +157,7 @@ func (c *Core) requestFacts(app string, id ID) RequestFacts {
 }
 
 func (c *Core) gauges() Gauges {
-	g := Gauges{Counts: c.Counts, Hosts: 0, Open: len(c.entries), Reminders: c.remCount, EndedIDs: c.ended.count}
+	g := Gauges{Counts: c.Counts, Hosts: 0, Open: len(c.entries), Reminders: c.remCount, Subscriptions: c.subCount, EndedIDs: c.ended.count}
 	for _, h := range c.hosts {
 		if h.known {
 			g.Hosts++
@@ -155,9 +167,6 @@ func (c *Core) gauges() Gauges {
 		if len(c.takers(comp)) == 0 {
 			g.Parked += p.requests.len() + p.awaited.len() + p.suspects.len() + len(p.actors)
 		}
-	}
-	for _, s := range c.subs {
-		g.Subscriptions += len(s)
 	}
 	return g
 }

@@ -662,6 +662,11 @@ func (r *recount) groups() {
 	}
 	r.same("groups in order", len(c.groupOrder), len(c.groups))
 	r.same("members", len(c.memberOf), members)
+	subs := 0
+	for _, m := range c.subs {
+		subs += len(m)
+	}
+	r.same("subscriptions", c.subCount, subs)
 	for a, m := range c.subs {
 		if len(m) == 0 {
 			r.say("actor %v has an empty list of subscriptions", a)

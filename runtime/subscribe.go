@@ -119,6 +119,9 @@ func (c *Core) applySubscribed(seq uint64, s Subscription) {
 			byID = map[string]*subEntry{}
 			c.subs[s.Actor] = byID
 		}
+		if byID[s.ID] == nil {
+			c.subCount++
+		}
 		byID[s.ID] = x
 	}
 	here := GroupPartition(&s, c.cfg.Partitions) == c.cfg.Partition
@@ -131,6 +134,9 @@ func (c *Core) applySubscribed(seq uint64, s Subscription) {
 
 func (c *Core) dropSubscription(a Actor, id string) {
 	if m := c.subs[a]; m != nil {
+		if m[id] != nil {
+			c.subCount--
+		}
 		delete(m, id)
 		if len(m) == 0 {
 			delete(c.subs, a)
@@ -146,6 +152,7 @@ func (c *Core) dropSubscriptionsOf(app string) {
 		return
 	}
 	for _, a := range actorsOf(c.subs, app) {
+		c.subCount -= len(c.subs[a])
 		delete(c.subs, a)
 	}
 	c.groupOrder = slices.DeleteFunc(c.groupOrder, func(g *groupEntry) bool {

@@ -473,7 +473,7 @@ func (x *walker) ends() {
 			"parkings": len(c.parked), "hosts": len(c.hosts), "offers": len(c.offers), "lost hosts": len(c.lost), "reminders": len(c.reminders),
 			"firings": len(c.firings), "subscriptions": len(c.subs), "groups": len(c.groups), "tells": len(c.tells), "wishes": len(c.wishes),
 			"pasts": len(c.pasts), "changes": len(c.view.recent), "values": len(c.view.groups), "timers": len(c.timers.items), "wall timers": len(c.walls.items),
-			"inquiries": len(c.inquiries), "drains": len(c.drains), "purges": len(c.purges), "withdrawals": len(c.withdrawals), "fences": len(c.fenceWait),
+			"inquiries": len(c.inquiries), "drains": len(c.drained), "purges": len(c.purges), "withdrawals": len(c.withdrawals), "fences": len(c.fenceWait),
 			"blocked pumps": len(c.blocked), "reviews": len(c.reviews), "hosts to go through": len(c.losing), "outcomes' bytes": c.endSize,
 			"bytes": int(c.load.held), "bodies": c.load.bodied, "bytes for the store": int(c.view.ahead),
 		} {

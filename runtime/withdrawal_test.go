@@ -57,6 +57,47 @@ func TestWithdrawInPieces(t *testing.T) {
 	}
 }
 
+// Drains and purges that wait cost the steps of others nothing, and are answered when
+// what they wait for has ended.
+func TestManyWhoWaitForAnEnd(t *testing.T) {
+	const n = 10_000
+	b := newBench(t, Config{Partitions: 2, Partition: AppPartition("eb", 2)})
+	b.host("h1")
+	some := func() time.Duration {
+		begin := startWatch()
+		for range 300 {
+			b.step(&Query{Kind: QueryGeneration, App: "small", Waiter: "g"})
+		}
+		return begin.spent()
+	}
+	alone := quickest(some)
+	long := b.submit(Request{Target: Target{App: "dp", Service: "s"}})
+	for range n {
+		b.step(&Drain{App: "dp", Waiter: "d"})
+		b.step(&Purge{App: "eb", Waiter: "p"})
+	}
+	if beside := quickest(some); beside > growth*alone { // a hundred times as long when each is looked at
+		t.Errorf("300 small steps take %v alone and %v beside %d who wait", alone, beside, 2*n)
+	}
+	told := map[any]int{}
+	note := func(effects []Effect) {
+		for _, e := range effects {
+			if e.Kind == Reply {
+				told[e.Waiter]++
+			}
+		}
+	}
+	note(b.step(&Acked{Partition: 1 - b.c.cfg.Partition, N: n / 2}))
+	if told["p"] != n/2 || told["d"] != 0 {
+		t.Errorf("half of the purges is confirmed: %v", told)
+	}
+	note(b.step(&Acked{Partition: 1 - b.c.cfg.Partition, N: n}))
+	note(b.step(&Answered{Boot: "h1", Answer: Answer{Attempt: b.c.attemptOf(long), Outcome: &Outcome{Status: 200}}}))
+	if told["p"] != n || told["d"] != n || len(b.c.purges)+len(b.c.purged)+len(b.c.drained) != 0 {
+		t.Errorf("of %d each are told %v", n, told)
+	}
+}
+
 // What is stored for one app costs another nothing that is purged, drained or
 // cancelled.
 func TestManyOfANeighbour(t *testing.T) {
@@ -67,6 +108,8 @@ func TestManyOfANeighbour(t *testing.T) {
 			b.step(&CancelAll{App: "small", Waiter: "c"})
 			b.step(&Drain{App: "small", Waiter: "d"})
 			b.step(&Purge{App: "small", Waiter: "p"})
+			b.step(&Query{Kind: QueryActive, App: "small", Waiter: "a"})
+			b.step(&Query{Kind: QueryGauges, Waiter: "g"})
 		}
 		return begin.spent()
 	}
@@ -80,7 +123,7 @@ func TestManyOfANeighbour(t *testing.T) {
 		b.step(&Subscribe{Subscription: Subscription{Actor: a.Actor(), ID: "s", Path: "/m", Topic: fmt.Sprint(i % 100)}})
 	}
 	if beside := quickest(some); beside > growth*alone { // hundreds of times as long when it is gone through
-		t.Errorf("300 small steps take %v alone and %v beside a large app", alone, beside)
+		t.Errorf("500 small steps take %v alone and %v beside a large app", alone, beside)
 	}
 	if b.c.keep.sweep != nil {
 		t.Error("all that is live is gone through for an app that has nothing")
