@@ -53,7 +53,6 @@ func (c *Core) changeApp(b *appChanged) {
 // raise begins a new generation of an app.
 func (c *Core) raise(b *appChanged, out ...OutMessage) {
 	b.from = c.generation(b.app) + 1
-	c.pieces = max(c.pieces-c.app(b.app).members, 0) // the record ends those at once
 	if c.LogLevel() >= 2 {
 		c.emit(b, out...)
 	} else {
@@ -66,7 +65,12 @@ func (c *Core) raise(b *appChanged, out ...OutMessage) {
 	})
 	c.beginPurge(c.app(b.app))
 	c.pieces = c.keepHaunted(c.purgeSome(c.pieces))
-	if c.app(b.app).holds > 0 { // hosts let go of what was active, in pieces as well
+	for _, key := range sortedKeys(c.blocked) {
+		if c.liveGroup(key) == nil {
+			c.unblock(key)
+		}
+	}
+	if a := c.app(b.app); a.holds+a.members > 0 { // hosts let go of what was active, in pieces as well
 		c.beginSweep()
 	}
 	c.effect(Effect{Kind: GroupsChanged})
@@ -157,8 +161,8 @@ func (c *Core) applyApp(seq uint64, b *appChanged) {
 	a.open++ // stays, whatever is dropped now
 	if c.LogLevel() < 2 {
 		c.endAll(seq, a)
+		c.dropSubscriptionsOf(b.app)
 	}
-	c.dropSubscriptionsOf(b.app)
 	a.open--
 	a.generation, a.purged, a.purgedAt, a.used = b.generation, seq, b.at, false
 	if c.LogLevel() >= 2 {

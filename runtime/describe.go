@@ -54,11 +54,16 @@ func (c *Core) Describe() string {
 		}
 	}
 	for a, byID := range c.subs {
-		for id, s := range byID {
-			add("subscription %s %s topic %s group %q", actorText(a), id, s.Topic, s.Group)
+		for id := range byID {
+			if s := c.sub(a, id); s != nil {
+				add("subscription %s %s topic %s group %q", actorText(a), id, s.Topic, s.Group)
+			}
 		}
 	}
 	for k, g := range c.groups {
+		if c.deadGroup(g) {
+			continue
+		}
 		add("group %q next %d members %d", k, g.next, len(g.members))
 	}
 	for name, a := range c.apps {

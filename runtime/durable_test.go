@@ -33,7 +33,7 @@ var memoryOnly = map[string]bool{
 	"hostEntry.info": true, "hostEntry.known": true, "hostEntry.linked": true, "hostEntry.contact": true,
 	"hostEntry.grace": true, "hostEntry.stops": true, "hostEntry.joined": true, "hostEntry.begun": true, "hostEntry.among": true, "hostEntry.full": true, "hostEntry.lines": true, "hostEntry.idle": true,
 	"reminderEntry.node": true, "reminderEntry.index": true, "reminderEntry.leaving": true,
-	"groupEntry.node": true, "groupEntry.moving": true, "groupEntry.keptTo": true, "groupEntry.away": true, "groupTells.asked": true, // asked anew
+	"groupEntry.node": true, "groupEntry.moving": true, "groupEntry.keptTo": true, "groupEntry.split": true, "groupEntry.away": true, "groupTells.asked": true, // asked anew
 	"Core.sweepTo": true, "Core.sweepNext": true, "Core.lostOrder": true, "Core.oldPasts": true, "Core.oldWishes": true, "Core.strangers": true, "Core.strange": true,
 	"serviceEntry.node": true, "lostEntry.node": true, "appEntry.node": true, "appEntry.links": true, "appEntry.roll": true, "appEntry.holds": true, "appEntry.members": true, "actorEntry.unkept": true, "entry.seat": true, "homeEntry.seat": true, "Core.enrolled": true, "appEntry.purged": true,
 	"outEntry.node": true, "outEntry.sent": true, "outbox.size": true, "outbox.again": true, "outbox.againAt": true,
@@ -58,6 +58,12 @@ func (l *lister) durable(c *Core) map[string]string {
 	for _, list := range c.reminders {
 		for _, r := range slices.Clone(list) {
 			c.reminder(r.Actor, r.ID)
+		}
+	}
+	for n := c.keep.live.first; n != nil; {
+		g, ok := n.owner.(*groupEntry)
+		if n = n.next; ok && c.deadGroup(g) {
+			c.dropDead(g, len(g.members))
 		}
 	}
 	for id, x := range c.endings {

@@ -283,6 +283,7 @@ type groupEntry struct {
 	moving  moving                // memory: the place behind the first of the records that keep it
 	keptTo  *subEntry             // memory: the last one that is kept anew, while others are left
 	members []*subEntry           // sorted by actor and id
+	split   uint64                // the purge of its app before it got this name at level 2
 	away    map[uint16]*awayTells // memory: by partition of its members
 }
 

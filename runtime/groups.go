@@ -52,6 +52,48 @@ func compareActors(a, b Actor) int {
 	return cmp.Or(cmp.Compare(a.App, b.App), cmp.Compare(a.Type, b.Type), cmp.Compare(a.ID, b.ID))
 }
 
+// deadGroup tells a group that a purge has ended, with all its members. It is let go of
+// in pieces, and nobody finds it meanwhile.
+func (c *Core) deadGroup(g *groupEntry) bool {
+	if len(g.members) == 0 || c.LogLevel() < 2 {
+		return false
+	}
+	a := c.apps[g.members[0].Actor.App]
+	return a != nil && a.purged > g.split && c.dead(&g.node, a.name)
+}
+
+// liveGroup is the group of that key, nil for none.
+func (c *Core) liveGroup(key string) *groupEntry {
+	if g := c.groups[key]; g != nil && !c.deadGroup(g) {
+		return g
+	}
+	return nil
+}
+
+// dropDead lets go of up to n members of a group that a purge has ended, and of the
+// group with the last; it returns what is left of n. Some may be members anew.
+func (c *Core) dropDead(g *groupEntry, n int) (left int) {
+	app := g.members[0].Actor.App
+	for ; len(g.members) > 0 && n > 0; n-- {
+		last := len(g.members) - 1
+		m := g.members[last]
+		g.members[last] = nil
+		g.members = g.members[:last]
+		if key := (memberKey{m.Actor, m.ID}); c.memberOf[key] == g {
+			delete(c.memberOf, key)
+		}
+		if byID := c.subs[m.Actor]; byID[m.ID] == m {
+			c.dropSub(m.Actor, m.ID)
+		}
+		c.app(app).members--
+	}
+	if len(g.members) == 0 {
+		c.dropGroup(g)
+		c.dropApp(app)
+	}
+	return n
+}
+
 // addMember puts a subscription into its group, in place of what it was before.
 func (c *Core) addMember(g *groupEntry, x *subEntry) {
 	key := memberKey{x.Actor, x.ID}
@@ -87,13 +129,16 @@ func (c *Core) dropMember(key memberKey) {
 
 // group finds the group of a subscription, or makes it at a position.
 func (c *Core) group(seq uint64, key string, s *Subscription) *groupEntry {
-	g := c.groups[key]
+	g := c.liveGroup(key)
 	if g == nil {
 		g = &groupEntry{key: key, topic: s.Topic, next: s.Next, life: seq}
 		c.groups[key] = g
-		c.keep.place(&g.node, seq, g) // an older base stays: it holds the other members
-		i, _ := c.groupIndex(key)
-		c.groupOrder = slices.Insert(c.groupOrder, i, g)
+		c.keep.place(&g.node, seq, g)             // an older base stays: it holds the other members
+		if i, found := c.groupIndex(key); found { // in place of a dead one
+			c.groupOrder[i] = g
+		} else {
+			c.groupOrder = slices.Insert(c.groupOrder, i, g)
+		}
 	}
 	return g
 }
@@ -104,7 +149,7 @@ func (c *Core) groupIndex(key string) (int, bool) {
 
 // dropGroup ends a life of a group.
 func (c *Core) dropGroup(g *groupEntry) {
-	if i, found := c.groupIndex(g.key); found {
+	if i, found := c.groupIndex(g.key); found && c.groupOrder[i] == g {
 		c.groupOrder = slices.Delete(c.groupOrder, i, i+1)
 	}
 	c.forgetGroup(g)
@@ -115,7 +160,9 @@ func (c *Core) dropGroup(g *groupEntry) {
 func (c *Core) forgetGroup(g *groupEntry) {
 	c.keep.remove(&g.node)
 	c.keep.remove(&g.moving.node)
-	delete(c.groups, g.key)
+	if c.groups[g.key] == g {
+		delete(c.groups, g.key)
+	}
 	c.unblock(g.key)
 }
 
@@ -132,6 +179,7 @@ func (c *Core) splitGroups() {
 		for x := g; ; {
 			n := ofOneApp(members)
 			x.key, x.members = c.groupKey(&members[0].Subscription), slices.Clip(members[:n])
+			x.split = c.app(members[0].Actor.App).purged
 			for _, m := range x.members {
 				c.memberOf[memberKey{m.Actor, m.ID}] = x
 			}
@@ -215,7 +263,7 @@ func (c *Core) unblock(key string) {
 	if len(ws) == 0 {
 		return
 	}
-	if g := c.groups[key]; g != nil && c.unfinished(g) >= groupLimit/2 {
+	if g := c.liveGroup(key); g != nil && c.unfinished(g) >= groupLimit/2 {
 		return
 	}
 	delete(c.blocked, key)
@@ -256,7 +304,7 @@ func (c *Core) askBlocked() {
 		return
 	}
 	for _, key := range sortedKeys(c.blocked) {
-		if g := c.groups[key]; g != nil {
+		if g := c.liveGroup(key); g != nil {
 			c.askAway(g)
 		}
 	}

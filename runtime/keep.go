@@ -228,6 +228,10 @@ func (c *Core) keepOne(n *node) {
 		}
 		c.emit(&keptReminder{o.Reminder, o.firing})
 	case *groupEntry:
+		if c.deadGroup(o) {
+			c.pieces = c.dropDead(o, max(c.pieces, 1))
+			return
+		}
 		c.keepGroup(o)
 	case *idBucket:
 		c.keepIDs(o)
@@ -521,7 +525,7 @@ func (c *Core) applyKeptGroup(seq uint64, k *keptGroup) {
 // isMember tells a subscription that is known as it is.
 func (c *Core) isMember(s *Subscription) bool {
 	g := c.memberOf[memberKey{s.Actor, s.ID}]
-	if g == nil || g.key != c.groupKey(s) {
+	if g == nil || g.key != c.groupKey(s) || c.deadGroup(g) {
 		return false
 	}
 	i, found := slices.BinarySearchFunc(g.members, &subEntry{*s}, compareMembers)

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -501,6 +502,95 @@ func TestHostSpeaksInTheMiddleOfAPurge(t *testing.T) {
 		}
 		if next := b.submit(Request{Target: a}); next.phase != running {
 			t.Errorf("%s: the next request is %v, zombies %v", what, next.phase, b.c.actors[a.Actor()].zombies)
+		}
+	}
+}
+
+// The members of a purged app are let go of in pieces, by a trim and by the next owner
+// as well. Nobody finds them meanwhile, and those that are made anew stay.
+func TestPurgeOfManyMembers(t *testing.T) {
+	const n = 3*sweepBatch + 7
+	for _, how := range []string{"ticks", "keeps", "a new owner"} {
+		b := newBench(t, Config{})
+		sub := func(app string, i int, path string) Subscription {
+			s := Subscription{Actor: Actor{app, "A", fmt.Sprint(i)}, ID: "s", Path: path, Topic: "t", Group: "g", Next: 5}
+			if i%3 == 0 {
+				s.Group = ""
+			}
+			b.step(&Subscribe{Subscription: s})
+			return s
+		}
+		var old []Subscription
+		for i := range n {
+			old = append(old, sub("dp", i, "/old"))
+		}
+		sub("eb", 0, "/stays")
+		key := b.c.groupKey(&old[1])
+		event := &DeliverEvents{Group: key, From: 5, Events: []Event{{Offset: 5, Body: []byte("1")}}, Waiter: "e"}
+		b.step(&Mark{})
+		cut, seq := len(b.log)-1, b.c.Seq()
+		b.step(&Keep{Before: seq, Limit: 10}) // half of it is kept already
+		b.step(&Purge{App: "dp", Waiter: "p"})
+		if left := b.c.apps["dp"].members; left < n-sweepBatch {
+			t.Fatalf("%d of %d members are left", left, n)
+		}
+		same := func(want ...Subscription) {
+			t.Helper()
+			var got []Subscription
+			for _, s := range old {
+				got = append(got, b.c.subscriptionsOf(s.Actor, "")...)
+			}
+			if !reflect.DeepEqual(got, want) {
+				t.Errorf("%s: %d subscriptions are found: %v", how, len(got), got)
+			}
+		}
+		same()
+		for _, e := range b.step(event) {
+			if e.Kind == Reply && (e.Err == nil || e.Err.Code != CodeNotFound) {
+				t.Errorf("%s: an event is delivered to a purged group: %v", how, e)
+			}
+		}
+		fresh := []Subscription{sub("dp", 0, "/new"), sub("dp", 1, "/new"), sub("dp", n-2, "/new")}
+		same(fresh...)
+		if gs := b.c.groupCursors(); len(gs) != 3 {
+			t.Errorf("%s: groups %v", how, gs)
+		}
+		if how == "a new owner" {
+			b.restart()
+			same(fresh...)
+		}
+		for steps := 0; b.c.Due(b.now) == 0 || b.c.OldestLive() < seq; steps++ {
+			before := len(b.c.memberOf)
+			if how == "keeps" {
+				b.step(&Keep{Before: seq, Limit: 10})
+			} else {
+				b.step(&Tick{})
+			}
+			if got := before - len(b.c.memberOf); got > sweepBatch {
+				t.Fatalf("%s: %d members are let go of in one step", how, got)
+			}
+			if b.c.OldestLive() >= seq && how == "keeps" {
+				break
+			}
+			if steps > n {
+				t.Fatalf("%s: it does not end", how)
+			}
+			if b.c.Due(b.now) > 0 {
+				b.step(&Keep{Before: seq, Limit: 10})
+			}
+		}
+		same(fresh...)
+		b.log = b.log[cut:]
+		b.restart()
+		same(fresh...)
+		for b.c.Due(b.now) == 0 {
+			b.step(&Tick{})
+		}
+		if len(b.c.memberOf) != 4 || b.c.apps["dp"].members != 3 || b.c.subCount != 4 {
+			t.Errorf("%s: %d members, %d of the app, %d subscriptions", how, len(b.c.memberOf), b.c.apps["dp"].members, b.c.subCount)
+		}
+		if bad := recounted(b.c); bad != nil {
+			t.Errorf("%s: %v", how, bad)
 		}
 	}
 }

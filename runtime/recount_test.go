@@ -515,7 +515,10 @@ func (r *recount) kept() {
 		case *reminderEntry:
 			ok, own = c.reminders[o.Actor].find(o.ID) == o, &o.node
 		case *groupEntry:
-			ok, own = c.groups[o.key] == o, &o.node
+			ok, own = c.groups[o.key] == o || c.deadGroup(o), &o.node
+			if c.groups[o.key] != o {
+				moves++
+			}
 		case *idBucket:
 			ok, own = slices.Contains(c.ended.all(), o), &o.node
 		case *moving:
@@ -645,6 +648,15 @@ func (r *recount) reminders() {
 func (r *recount) groups() {
 	c := r.c
 	members := 0
+	for n := c.keep.live.first; n != nil; n = n.next {
+		if g, ok := n.owner.(*groupEntry); ok && c.groups[g.key] != g {
+			for _, m := range g.members { // of a dead one that has another in its place
+				if c.memberOf[memberKey{m.Actor, m.ID}] == g {
+					members++
+				}
+			}
+		}
+	}
 	for i, g := range c.groupOrder {
 		if c.groups[g.key] != g || i > 0 && c.groupOrder[i-1].key >= g.key || len(g.members) == 0 {
 			r.say("group %q has no place in order, or no members", g.key)
@@ -732,9 +744,10 @@ func (r *recount) apps() {
 	for a, list := range c.reminders {
 		of(a.App).holds += len(list)
 	}
-	for _, g := range c.groups {
-		for _, m := range g.members {
-			of(m.Actor.App).members++
+	for n := c.keep.live.first; n != nil; n = n.next {
+		g, ok := n.owner.(*groupEntry)
+		for i := 0; ok && i < len(g.members); i++ {
+			of(g.members[i].Actor.App).members++
 		}
 	}
 	for name, a := range c.apps {

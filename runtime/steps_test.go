@@ -60,6 +60,25 @@ func TestNoStepGrows(t *testing.T) {
 			}
 			return &Keep{Before: b.c.Seq(), Limit: 512}
 		},
+		"purge of the members of a group": func(b *bench, n int) Input {
+			for i := range n {
+				member(b, "dp", "g", i)
+			}
+			return &Purge{App: "dp"}
+		},
+		"purge of groups of one": func(b *bench, n int) Input {
+			for i := range n {
+				member(b, "dp", "", i)
+			}
+			return &Purge{App: "dp"}
+		},
+		"purge beside the groups of another": func(b *bench, n int) Input {
+			member(b, "eb", "", 0)
+			for i := range n {
+				member(b, "dp", "", i)
+			}
+			return &Purge{App: "eb"}
+		},
 		"ids of one time are kept": func(b *bench, n int) Input {
 			for range 4 * n {
 				b.n++

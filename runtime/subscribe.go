@@ -70,7 +70,8 @@ func (in *Subscribe) decide(c *Core) {
 	if c.refuseLarge(in.Waiter, "the subscription", 3*s.bytes()) { // for its group, too, and for the one that it leaves
 		return
 	}
-	old, found := c.subs[s.Actor][s.ID]
+	old := c.sub(s.Actor, s.ID)
+	found := old != nil
 	var out []OutMessage
 	if found && c.groupKey(&old.Subscription) != c.groupKey(&s) {
 		out = c.toGroup(out, msgLeave, &old.Subscription, Subscription{Actor: s.Actor, ID: s.ID})
@@ -92,7 +93,7 @@ func (c *Core) unsubscribe(a Actor, ids []string, d done) {
 	b := &unsubscribed{a, ids, d}
 	var out []OutMessage
 	for _, id := range ids {
-		out = c.toGroup(out, msgLeave, &c.subs[a][id].Subscription, Subscription{Actor: a, ID: id})
+		out = c.toGroup(out, msgLeave, &c.sub(a, id).Subscription, Subscription{Actor: a, ID: id})
 	}
 	c.emit(b, out...)
 	c.effect(Effect{Kind: GroupsChanged})
@@ -133,19 +134,30 @@ func (c *Core) applySubscribed(seq uint64, s Subscription) {
 }
 
 func (c *Core) dropSubscription(a Actor, id string) {
-	if m := c.subs[a]; m != nil {
-		if m[id] != nil {
-			c.subCount--
-		}
-		delete(m, id)
-		if len(m) == 0 {
-			delete(c.subs, a)
-		}
-	}
+	c.dropSub(a, id)
 	c.dropMember(memberKey{a, id})
 }
 
-// dropSubscriptionsOf also removes the members that groups here have in other
+func (c *Core) dropSub(a Actor, id string) {
+	m := c.subs[a]
+	if m[id] == nil {
+		return
+	}
+	c.subCount--
+	if delete(m, id); len(m) == 0 {
+		delete(c.subs, a)
+	}
+}
+
+// sub finds a subscription that no purge has ended.
+func (c *Core) sub(a Actor, id string) *subEntry {
+	if g := c.memberOf[memberKey{a, id}]; g == nil || c.deadGroup(g) {
+		return nil
+	}
+	return c.subs[a][id]
+}
+
+// dropSubscriptionsOf is what the record of a purge does in logs of level 1. It also removes the members that groups here have in other
 // partitions: no other news of the purge reaches a group.
 func (c *Core) dropSubscriptionsOf(app string) {
 	if c.app(app).members == 0 {
@@ -205,7 +217,7 @@ func (in *Unsubscribe) decide(c *Core) {
 	if c.repeated(in.Request, in.Actor.App, in.Waiter, counted) {
 		return
 	}
-	l := &leaving{actor: in.Actor, ids: pick(c.subs[in.Actor], in.ID), spared: map[string]bool{}, id: in.Request, waiter: in.Waiter}
+	l := &leaving{actor: in.Actor, ids: c.subsOf(in.Actor, in.ID), spared: map[string]bool{}, id: in.Request, waiter: in.Waiter}
 	l.n = len(l.ids)
 	if !c.unsubscribePieceOf(l) {
 		c.leaving = append(c.leaving, l)
@@ -233,7 +245,7 @@ func (c *Core) unsubscribePieceOf(l *leaving) bool {
 		size := 0
 		for ; len(l.ids) > 0 && len(ids) < unsubscribeRecord && size < listBytes; l.ids = l.ids[1:] {
 			id := l.ids[0]
-			if x := c.subs[l.actor][id]; x != nil && !l.spared[id] {
+			if x := c.sub(l.actor, id); x != nil && !l.spared[id] {
 				ids = append(ids, id)
 				size += len(id) + x.bytes()
 			}
@@ -254,20 +266,20 @@ func (c *Core) unsubscribePieceOf(l *leaving) bool {
 	return true
 }
 
-func pick[V any](m map[string]V, id string) []string {
-	if id == "" {
-		return sortedKeys(m)
+// subsOf are the ids of an actor's subscriptions, or the one that is named.
+func (c *Core) subsOf(a Actor, id string) (ids []string) {
+	if id != "" {
+		ids = []string{id}
+	} else {
+		ids = sortedKeys(c.subs[a])
 	}
-	if _, ok := m[id]; ok {
-		return []string{id}
-	}
-	return nil
+	return slices.DeleteFunc(ids, func(id string) bool { return c.sub(a, id) == nil })
 }
 
 func (c *Core) subscriptionsOf(a Actor, id string) []Subscription {
 	var ss []Subscription
-	for _, k := range pick(c.subs[a], id) {
-		ss = append(ss, c.subs[a][k].Subscription)
+	for _, k := range c.subsOf(a, id) {
+		ss = append(ss, c.sub(a, k).Subscription)
 	}
 	return ss
 }
@@ -281,7 +293,7 @@ type GroupCursor struct {
 func (c *Core) groupCursors() []GroupCursor {
 	var gs []GroupCursor
 	for _, g := range c.groupOrder {
-		if g.next >= 0 {
+		if g.next >= 0 && !c.deadGroup(g) {
 			gs = append(gs, GroupCursor{g.key, g.topic, g.next})
 		}
 	}
@@ -302,7 +314,7 @@ type DeliverEvents struct {
 }
 
 func (in *DeliverEvents) decide(c *Core) {
-	g := c.groups[in.Group]
+	g := c.liveGroup(in.Group)
 	if g == nil || g.next < 0 {
 		c.refuse(in.Waiter, Errorf(CodeNotFound, "the group is gone"))
 		return

@@ -43,7 +43,7 @@ func (c *Core) sweepSome(limit int) {
 	if len(c.purging) > 0 {
 		return // nothing of theirs is let go of before
 	}
-	for range limit {
+	for left := limit; left > 0; left-- {
 		n := c.keep.sweep
 		if n == nil || n.base > c.sweepTo {
 			c.keep.sweep = nil
@@ -58,6 +58,12 @@ func (c *Core) sweepSome(limit int) {
 		case *reminderEntry:
 			if c.dead(n, o.Actor.App) {
 				c.dropReminder(o.Actor, o.ID)
+			}
+		case *groupEntry:
+			if c.deadGroup(o) {
+				if left = c.dropDead(o, left); len(o.members) > 0 {
+					c.keep.sweep = n
+				}
 			}
 		case *actorEntry:
 			if c.isStale(o) {
