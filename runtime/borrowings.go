@@ -30,32 +30,42 @@ func (b *borrowed) fields(c *codec) {
 }
 
 // borrow lets a call wait for the first request of its key. A caller that is not
-// current any more has no attempt that could wait.
+// current any more has no attempt that could wait. Nor does one wait for what its own
+// flow has begun: that may be the caller itself, or wait for it.
 func (c *Core) borrow(in *Submit, first *Request) *Error {
 	r := &in.Request
 	if r.Kind != Call || r.ID == first.ID || c.borrowings[r.ID] != nil || c.LogLevel() < 2 {
 		return nil
 	}
+	var flow ID
 	b := &borrowed{id: r.ID, lent: first.ID, part: c.cfg.Partition, epoch: c.epoch}
 	if v := in.Vouched; v != nil {
 		if v.Epoch < c.fences[v.Partition] {
 			return Errorf(CodeAskAgain, "the caller's partition has a new owner")
 		}
-		b.parents, b.part, b.epoch, b.step = v.Parents, v.Partition, v.Epoch, v.Step
+		flow, b.parents, b.part, b.epoch, b.step = v.Flow, v.Parents, v.Partition, v.Epoch, v.Step
 	} else if r.Session != "" {
-		_, parents, err := c.session(r)
+		f, parents, err := c.session(r)
 		if err == nil {
 			err = c.spareLinks(parents)
-			b.parents, b.step = parents, c.callerStep(parents)
 		}
 		if err != nil {
 			return err
 		}
+		flow, b.parents, b.step = f, parents, c.callerStep(parents)
 	}
-	if len(b.parents) > 0 {
+	if len(b.parents) > 0 && flow != c.flowOf(first.ID) {
 		c.emit(b)
 	}
 	return nil
+}
+
+// flowOf is that of a request that is open here.
+func (c *Core) flowOf(id ID) ID {
+	if h := c.homes[id]; h != nil {
+		return h.flow
+	}
+	return c.entries[id].flow
 }
 
 func (c *Core) applyBorrowed(seq uint64, b *borrowed) {

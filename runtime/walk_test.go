@@ -471,7 +471,7 @@ func (x *walker) ends() {
 			"requests": len(c.entries), "chains away": len(c.homes), "outcomes": len(c.endings), "ended ids": c.ended.count, "keys": len(c.keys),
 			"flows": len(c.flows), "actors": len(c.actors), "haunted actors": len(c.haunted), "zombies": len(c.ghosts), "calls to withdraw": len(c.cancels),
 			"parkings": len(c.parked), "hosts": len(c.hosts), "offers": len(c.offers), "lost hosts": len(c.lost), "reminders": len(c.reminders),
-			"firings": len(c.firings), "subscriptions": len(c.subs), "groups": len(c.groups), "tells": len(c.tells), "wishes": len(c.wishes),
+			"firings": len(c.firings), "unfinished firings": len(c.fired), "borrowings": len(c.borrowings) + len(c.borrowers), "calls from elsewhere": seats(c.abroad), "subscriptions": len(c.subs), "groups": len(c.groups), "tells": len(c.tells), "wishes": len(c.wishes),
 			"pasts": len(c.pasts), "changes": len(c.view.recent), "values": len(c.view.groups), "timers": len(c.timers.items), "wall timers": len(c.walls.items),
 			"inquiries": len(c.inquiries), "drains": len(c.drained), "purges": len(c.purges), "withdrawals": len(c.withdrawals), "fences": len(c.fenceWait),
 			"blocked pumps": len(c.blocked), "reviews": len(c.reviews), "hosts to go through": len(c.losing), "outcomes' bytes": c.endSize,
@@ -487,4 +487,13 @@ func (x *walker) ends() {
 			}
 		}
 	}
+}
+
+func seats(rolls map[uint16]*roll) (n int) {
+	for _, r := range rolls {
+		for s := r.first; s != nil; s = s.next {
+			n++
+		}
+	}
+	return n
 }

@@ -325,7 +325,7 @@ func (w *witness) outcome(r *runtime.Request, e *runtime.Effect) {
 		w.fail("P2: %s has two outcomes, %s and %s", r.ID, x.outcome, got)
 	}
 	x.over, x.outcome = true, got
-	if r.Key != "" {
+	if r.Key != "" && (x.app != simApp || x.made == 0 || x.made > w.purgedAt) { // else a purge has freed the key, and the answer was under way
 		k := x.app + "|" + r.Key + "|" + r.Target.ID + r.Target.Service
 		if old, ok := w.keyed[k]; ok && old.outcome != got && !w.purging(x.app) && !w.keyExpired(old, x) {
 			w.fail("P2: key %s has two outcomes, %s and %s", k, old.outcome, got)
