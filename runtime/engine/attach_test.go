@@ -140,6 +140,7 @@ func TestHostsHearOfNewGateways(t *testing.T) {
 	r := newMeshRig(t, 4)
 	a := r.open("a")
 	h := &listening{&fakeHost{owners: a, info: actorHost("h"), serve: echo}, make(chan []string, 100)}
+	h.link = h
 	if err := a.HostUp(h.info, runtime.JoinAnswer{}, h); err != nil {
 		t.Fatal(err)
 	}
