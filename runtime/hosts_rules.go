@@ -101,9 +101,9 @@ func (c *Core) addOffers(h *hostEntry) {
 		return
 	}
 	for _, comp := range c.componentsOf(h.info) {
-		hs := append(c.offers[comp], h)
-		sort.Slice(hs, func(i, j int) bool { return hs[i].boot < hs[j].boot })
-		c.offers[comp] = hs
+		hs := c.offers[comp]
+		i := sort.Search(len(hs), func(i int) bool { return hs[i].boot >= h.boot })
+		c.offers[comp] = slices.Insert(hs, i, h)
 	}
 }
 

@@ -54,6 +54,16 @@ func TestNoStepGrows(t *testing.T) {
 			quiet(b, &HostUnlinked{Boot: "h"})
 			return &HostJoined{Info: info}
 		},
+		"outcomes that nobody has taken": func(b *bench, n int) Input {
+			for range n {
+				b.n++
+				id := NewID(b.now.Wall, 0, "dp", [6]byte{byte(b.n >> 16), byte(b.n >> 8), byte(b.n)})
+				b.c.keepEnding(b.c.seq, id, "dp", &Outcome{Status: 200}, b.now.Wall)
+			}
+			b.now.Wall += b.c.cfg.IDWindow + 1
+			b.now.Mono += b.c.cfg.IDWindow + 1
+			return &Tick{}
+		},
 		"a group is kept": func(b *bench, n int) Input {
 			for i := range n {
 				member(b, "dp", "g", i)

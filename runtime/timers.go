@@ -233,7 +233,11 @@ func (c *Core) forget() {
 	c.forgetWishes()
 	c.forgetPasts()
 	c.ended.prune(c, c.now.Wall-c.cfg.IDWindow)
-	for n := c.keep.oldestEnding(); n != nil && c.now.Wall-n.at > c.cfg.IDWindow; n = c.keep.oldestEnding() {
+	for range fadeBatch {
+		n := c.keep.oldestEnding()
+		if n == nil || c.now.Wall-n.at <= c.cfg.IDWindow {
+			break
+		}
 		c.dropEnding(n.id)
 	}
 	c.forgetLost()
