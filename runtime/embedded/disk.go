@@ -21,6 +21,7 @@ type Disk struct {
 	events  *journal
 	store   *store
 	topics  *topics
+	reserve *reserve
 
 	identity string
 
@@ -43,7 +44,7 @@ func Open(dir string, options Options) (*Disk, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Disk{options: o, folder: f}
+	d := &Disk{options: o, folder: f, reserve: newReserve(o.FS, f)}
 	used, err := f.checkFormat(o)
 	if err == nil && !used {
 		err = d.create()
@@ -55,6 +56,7 @@ func Open(dir string, options Options) (*Disk, error) {
 		_ = d.release() // the first error is the one to act on
 		return nil, err
 	}
+	d.reserve.fill()
 	d.identity = f.identity()
 	// Only a folder of the operating system can be taken away from under us.
 	d.here, _ = os.Stat(d.logDir())
@@ -178,7 +180,7 @@ func (d *Disk) open() error {
 	if d.store, err = openStore(d.view, d.logs, o.Now); err != nil {
 		return err
 	}
-	d.topics, err = openTopics(d.view, d.events)
+	d.topics, err = openTopics(d.view, d.events, d.reserve)
 	return err
 }
 
@@ -264,6 +266,7 @@ func (d *Disk) startSweeper() {
 				return
 			case <-tick.C:
 			}
+			d.reserve.fill()
 			if err := d.sweep(ctx); err != nil && ctx.Err() == nil {
 				d.options.Logger.Warn("expired entries were not removed; it is tried again", "error", err)
 			}

@@ -31,6 +31,11 @@ func fault(doing string, err error) error {
 	return runtime.Errorf(code, "cannot %s: %v", doing, err)
 }
 
+func isFull(err error) bool {
+	coded := (*runtime.Error)(nil)
+	return errors.As(err, &coded) && coded.Code == runtime.CodeDiskFull
+}
+
 // damaged names the file and what is wrong with it.
 func damaged(file, format string, args ...any) error {
 	return runtime.Errorf(runtime.CodeDamaged, "%s is damaged: %s", file, fmt.Sprintf(format, args...))

@@ -3,6 +3,7 @@ package embedded
 import (
 	"context"
 	"encoding/binary"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/karmesh/kar/runtime"
@@ -30,9 +31,9 @@ const (
 )
 
 // openTopics loads the topics and applies what the view had not kept.
-func openTopics(v *view, j *journal) (*topics, error) {
+func openTopics(v *view, j *journal, room *reserve) (*topics, error) {
 	t := &topics{
-		view: v, journal: j, byName: map[string]*topic{},
+		view: v, journal: j, room: room, deleted: make(chan struct{}, 1), byName: map[string]*topic{},
 		wake: make(chan struct{}, 1), gone: make(chan struct{}), done: make(chan struct{}),
 	}
 	if err := t.load(); err != nil {
@@ -42,6 +43,9 @@ func openTopics(v *view, j *journal) (*topics, error) {
 		return nil, err
 	}
 	go t.write()
+	ctx, cancel := context.WithCancel(context.Background())
+	t.quit = cancel
+	t.reclaims.Go(func() { t.reclaim(ctx) })
 	return t, nil
 }
 
@@ -141,22 +145,24 @@ func (t *topics) write() {
 	}
 }
 
-// round makes the operations durable, applies them, and answers them.
+// round makes the operations durable, applies them, and answers them. A deletion
+// that finds no room gets what is kept for it.
 func (t *topics) round(ops []*operation) {
-	_, end, err := t.journal.Bounds(context.Background())
-	r := t.newRound(end)
+	deletes := slices.ContainsFunc(ops, func(op *operation) bool { return op.kind == opDelete })
+	r, err := t.tryRound(ops)
+	if isFull(err) && deletes && t.room.release() {
+		r.batch.Close()
+		t.view.awaitFlush(releasePatience)
+		r, err = t.tryRound(ops)
+	}
 	defer func() { r.batch.Close() }()
-	for _, op := range ops {
-		if err == nil {
-			err = r.add(op, nil)
-		}
-	}
-	if err == nil {
-		err = t.view.writable()
-	}
-	if err == nil && len(r.records) > 0 {
-		if _, _, err = t.journal.Append(context.Background(), r.records); err == nil {
-			err = t.commit(r)
+	if err == nil && len(r.deleted) > 0 {
+		t.mu.Lock()
+		t.freed = append(t.freed, r.deleted...)
+		t.mu.Unlock()
+		select {
+		case t.deleted <- struct{}{}:
+		default:
 		}
 	}
 	for _, op := range ops {
@@ -170,10 +176,31 @@ func (t *topics) round(ops []*operation) {
 	}
 }
 
-// trim failures are tried again after a later round; the flush that goes
+func (t *topics) tryRound(ops []*operation) (*round, error) {
+	_, end, err := t.journal.Bounds(context.Background())
+	r := t.newRound(end)
+	for _, op := range ops {
+		op.err = nil
+		if err == nil {
+			err = r.add(op, nil)
+		}
+	}
+	if err == nil {
+		err = t.view.writable()
+	}
+	if err == nil && len(r.records) > 0 {
+		if _, _, err = t.journal.Append(context.Background(), r.records); err == nil {
+			err = t.commit(r)
+		}
+	}
+	return r, err
+}
+
+// trim waits for no view that cannot be written, or nothing could be deleted. Its
+// failures are tried again after a later round; the flush that goes
 // before is the only thing that matters.
 func (t *topics) trim(applied uint64) {
-	if t.view.Flush() == nil && t.journal.promise(applied) == nil {
+	if t.view.writable() == nil && t.view.flush() == nil && t.journal.promise(applied) == nil {
 		_ = t.journal.Trim(context.Background(), applied)
 	}
 }
@@ -185,7 +212,8 @@ type round struct {
 	batch    *pebble.Batch
 	touched  map[string]*topic
 	ids      uint64
-	position uint64 // of the journal, behind the records so far
+	position uint64   // of the journal, behind the records so far
+	deleted  []uint64 // topics
 }
 
 func (t *topics) newRound(position uint64) *round {
@@ -220,6 +248,7 @@ func (r *round) add(op *operation, record []byte) error {
 	case opDelete:
 		if op.changed = exists; exists {
 			err = r.batch.DeleteRange(eventAt(topic.id, topic.start), eventAt(topic.id, topic.next), nil)
+			r.deleted = append(r.deleted, topic.id)
 			topic.exists, topic.start = false, topic.next
 		}
 	case opPublish:
@@ -274,4 +303,6 @@ func (t *topics) shutdown() {
 	}
 	t.mu.Unlock()
 	<-t.done
+	t.quit()
+	t.reclaims.Wait()
 }

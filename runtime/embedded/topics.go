@@ -25,6 +25,12 @@ type topics struct {
 	shut   bool
 	gone   chan struct{} // closed when shut
 	done   chan struct{} // closed when the writer has ended
+
+	room     *reserve
+	freed    []uint64      // topics whose events were deleted and still take room
+	deleted  chan struct{} // one element: there are some
+	quit     context.CancelFunc
+	reclaims sync.WaitGroup
 }
 
 // A topic as the view holds it.

@@ -163,6 +163,13 @@ type opening struct {
 	fatal chan error
 }
 
+// awaitFlush waits until Pebble has repeated a flush that had failed, for a while.
+func (v *view) awaitFlush(patience time.Duration) {
+	for end := time.Now().Add(patience); v.flushFault.Load() != nil && time.Now().Before(end); {
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
 // writable is an error while Pebble cannot flush: further writes would pile up
 // in memory and then block.
 func (v *view) writable() error {
