@@ -20,6 +20,9 @@ func (w *witness) eventTold(x *simAttempt) {
 	if x.m.Path != "/event" || x.m.Attempt.Step > 0 || w.purging(x.m.Target.App) {
 		return
 	}
+	if x.m.Target.App == simApp && w.wasPurged && x.m.Attempt.ID.Millis() <= simStart+w.purgedAt {
+		return // of a group that the purge has ended; it was on its way to the host
+	}
 	k := w.groupOf(x.m.Target) + string(x.m.Body)
 	if w.events[k] == nil {
 		w.events[k] = map[runtime.ID]bool{}
