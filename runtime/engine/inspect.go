@@ -143,6 +143,9 @@ func (m *Mesh) Healthy(ctx context.Context) error {
 		if err := p.down.Load(); err != nil {
 			return err
 		}
+		if x := p.full.Load(); x != nil && time.Since(x.at) < noRoomFor {
+			return x.err
+		}
 	}
 	if m.owned != nil {
 		if err := m.owned.ready(); err != nil {

@@ -56,8 +56,9 @@ type partition struct {
 	count    partStats
 	// oldest is since when everything is in the log, Unix ms; 0 when that is not known.
 	oldest    atomic.Int64
-	front     atomic.Uint64 // up to which offset this node knows the log to be cut
-	appending atomic.Int64  // when the append in flight was first sent, Unix ms; 0 when there is none
+	front     atomic.Uint64          // up to which offset this node knows the log to be cut
+	full      atomic.Pointer[noRoom] // nil since an append succeeded
+	appending atomic.Int64           // when the append in flight was first sent, Unix ms; 0 when there is none
 }
 
 type partStats struct {
@@ -435,6 +436,7 @@ func (p *partition) append(ctx context.Context, records [][]byte) error {
 			if p.trouble.over(p.logger, "the log takes records again") {
 				p.m.turns.back.fire()
 			}
+			p.full.Store(nil)
 			p.next, p.proof = next, p.m.stamp(sent)
 			p.count.appends++
 			p.count.records += uint64(len(records))
@@ -445,6 +447,9 @@ func (p *partition) append(ctx context.Context, records [][]byte) error {
 		}
 		var unknown *runtime.UnknownError
 		if !errors.As(err, &unknown) {
+			if is(err, runtime.CodeDiskFull) {
+				p.full.Store(&noRoom{time.Now(), asError(err)})
+			}
 			return err
 		}
 		p.m.tally.unknown.Add(1)
@@ -461,6 +466,15 @@ func (p *partition) append(ctx context.Context, records [][]byte) error {
 		}
 	}
 }
+
+// noRoom is when an append last found the disk full.
+type noRoom struct {
+	at  time.Time
+	err *runtime.Error
+}
+
+// noRoomFor is how long that is said while nothing is appended.
+const noRoomFor = time.Minute
 
 // A surrenderError ends a term whose owner cannot write, while others could.
 type surrenderError struct{ cause error }
