@@ -97,7 +97,8 @@ type CancelReminders struct {
 	Actor Actor
 	ID    string
 	// Session is that of the request that asks, "" for none. What its own flow is
-	// part of goes on.
+	// part of goes on. Who shows none, as the SDKs of KAR 1.x, may be any firing that
+	// runs on its boot.
 	Session string
 	Boot    string
 	Request ID // under which it is repeated; zero for none
@@ -128,9 +129,16 @@ func (in *CancelReminders) decide(c *Core) {
 		c.refuse(in.Waiter, err)
 		return
 	}
+	asks := func(id ID) bool {
+		if !by.flow.IsZero() {
+			return id == by.flow
+		}
+		e := c.entries[id]
+		return e != nil && e.phase == running && e.host == in.Boot
+	}
 	x := &forgetting{in: in}
 	for _, f := range c.fired[in.Actor] {
-		if in.ID != "" && f.reminder != in.ID || f.id == by.flow || c.withdrawn(f.id) {
+		if in.ID != "" && f.reminder != in.ID || asks(f.id) || c.withdrawn(f.id) {
 			continue
 		}
 		if c.reminders[in.Actor].find(f.reminder) == nil {
@@ -144,7 +152,7 @@ func (in *CancelReminders) decide(c *Core) {
 		}
 		r.leaving = true // it fires no more
 		x.rs = append(x.rs, r)
-		if r.firing != by.flow && c.firingOf(r.firing).of() != in.Actor && !c.withdrawn(r.firing) {
+		if !asks(r.firing) && c.firingOf(r.firing).of() != in.Actor && !c.withdrawn(r.firing) {
 			x.firings = append(x.firings, r.firing)
 		}
 	}
