@@ -27,9 +27,10 @@ func TestHealthOfAFullDisk(t *testing.T) {
 		t.Errorf("health: %v", err)
 	}
 	log.broken.Store(false)
-	if _, err := n.State(within(t), set); err != nil {
-		t.Fatal(err)
-	}
+	eventually(t, "the partition has begun anew", func() bool {
+		_, err := n.State(within(t), set)
+		return err == nil
+	})
 	if err := n.Healthy(within(t)); err != nil {
 		t.Errorf("health with room: %v", err)
 	}

@@ -3,7 +3,6 @@ package engine_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sort"
 	"strings"
@@ -475,5 +474,3 @@ func owners(m *engine.Mesh) map[string]int {
 	}
 	return by
 }
-
-func (r *meshRig) String() string { return fmt.Sprint(len(r.nodes), " nodes") }

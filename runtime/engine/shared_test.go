@@ -41,17 +41,20 @@ func same(a, b map[string]int) bool {
 	return true
 }
 
-// spread waits until every given node owns something.
+// spread waits until every given node owns what it should have, and nothing moves.
 func spread(t *testing.T, nodes ...*engine.Mesh) {
 	t.Helper()
-	eventually(t, "every node owns something, and all agree", func() bool {
-		first := nodes[0].Owners()
+	eventually(t, "every node owns what it should, and all agree", func() bool {
+		var members []runtime.Member
+		for name := range owners(nodes[0]) {
+			members = append(members, runtime.Member{Node: name})
+		}
+		if len(members) != len(nodes) {
+			return false
+		}
 		for _, n := range nodes {
-			if len(owners(n)) != len(nodes) || owners(n)[""] != 0 {
-				return false
-			}
-			for i, o := range n.Owners() {
-				if o != first[i] {
+			for p, o := range n.Owners() {
+				if o != runtime.Preferred(uint16(p), members) {
 					return false
 				}
 			}
