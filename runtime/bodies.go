@@ -20,9 +20,22 @@ const (
 	keepReads = 8 << 20
 )
 
+// What an app may take of WorkBytes, as divisors.
+const (
+	appShare = 2
+	// fairShare is what an app may have when others have taken all: nobody closes the
+	// door for everybody.
+	fairShare = 16
+	// dataShare is for the data of reminders, which stay in memory.
+	dataShare = 4
+	// eventShare is for a beginning: events wait in their topic at no cost.
+	eventShare = 8
+)
+
 // A load is what the open requests of a partition take.
 type load struct {
 	held   int64    // bytes in memory
+	data   int64    // bytes of the data of reminders, in memory as well
 	total  int64    // bytes, with the bodies that are in the log only
 	bodies []*entry // whose body was in memory, oldest first; some have ended or let go of it
 	bodied int      // how many in bodies have theirs
@@ -42,8 +55,7 @@ func (c *Core) weigh(seq uint64, e *entry) {
 	}
 	l := &c.load
 	l.held += int64(e.weight + e.size)
-	l.total += int64(e.weight + e.size)
-	c.app(e.req.Target.App).bytes += int64(e.weight + e.size)
+	c.weighWork(e, int64(e.weight+e.size))
 	if e.size < l.least {
 		return
 	}
@@ -58,12 +70,20 @@ func (c *Core) weigh(seq uint64, e *entry) {
 func (c *Core) unweigh(e *entry) {
 	l := &c.load
 	l.held -= int64(e.weight + len(e.req.Body))
-	l.total -= int64(e.weight + e.size)
-	c.app(e.req.Target.App).bytes -= int64(e.weight + e.size)
+	c.weighWork(e, -int64(e.weight+e.size))
 	if l.sheds(e) {
 		l.bodied--
 	}
 	c.unread(e)
+}
+
+func (c *Core) weighWork(e *entry, more int64) {
+	a := c.app(e.req.Target.App)
+	c.load.total += more
+	a.bytes += more
+	if e.from.key != "" {
+		a.events += more
+	}
 }
 
 // sheds tells an entry with a body in memory that is worth to be let go of.
@@ -74,8 +94,8 @@ func (l *load) sheds(e *entry) bool {
 // absent tells that the body is in the log only.
 func (e *entry) absent() bool { return len(e.req.Body) < e.size }
 
-// Held is how many bytes of memory the open requests take.
-func (c *Core) Held() int64 { return c.load.held }
+// Held is how many bytes of memory the open requests take, and the data of reminders.
+func (c *Core) Held() int64 { return c.load.held + c.load.data }
 
 // Shed lets go of bodies, of what came last first, until n bytes are free or
 // nothing is left.
@@ -105,18 +125,67 @@ func (c *Core) SetSpare(bytes int64) { c.load.spare, c.load.bound = bytes, true 
 
 // spareFor refuses work from outside for which there is no room.
 func (c *Core) spareFor(r *Request) *Error {
-	need := int64(workBytes + len(r.Body))
-	var of int64
+	need, of := int64(workBytes+len(r.Body)), int64(0)
 	if a := c.apps[r.Target.App]; a != nil {
 		of = a.bytes
 	}
 	switch limit := c.cfg.WorkBytes; {
-	case limit > 0 && of+need > limit/2:
+	case limit > 0 && of+need > limit/appShare:
 		return Errorf(CodeMailboxFull, "unfinished requests of app %s take %d MB of this partition already", r.Target.App, of>>20)
-	case limit > 0 && c.load.total+need > limit:
-		return Errorf(CodeMailboxFull, "unfinished requests take %d MB of this partition already", c.load.total>>20)
+	case limit > 0 && c.load.total+need > limit && of+need > limit/fairShare:
+		return Errorf(CodeMailboxFull, "unfinished requests take %d MB of this partition already, those of app %s %d MB", c.load.total>>20, r.Target.App, of>>20)
 	case c.load.bound && need > c.load.spare:
 		return Errorf(CodeMailboxFull, "the gateway has no memory left for more unfinished requests")
+	}
+	c.load.spare -= need
+	return nil
+}
+
+// eventsOf is what the unfinished events of an app take.
+func (c *Core) eventsOf(app string) int64 {
+	if a := c.apps[app]; a != nil {
+		return a.events
+	}
+	return 0
+}
+
+// eventWaits tells that an event stays in its topic, for its app has enough of them. One
+// may come to an app that has none, whatever its size.
+func (c *Core) eventWaits(r *Request) bool {
+	need, of := int64(workBytes+len(r.Body)), c.eventsOf(r.Target.App)
+	if of > 0 && (c.cfg.WorkBytes > 0 && of+need > c.cfg.WorkBytes/eventShare || c.load.bound && need > c.load.spare) {
+		return true
+	}
+	c.load.spare -= need
+	return false
+}
+
+// busy tells that an app has more than half of the events that it may have, so that what
+// waits is not looked at after each that ends.
+func (c *Core) busy(app string) bool {
+	return c.cfg.WorkBytes > 0 && c.eventsOf(app) > c.cfg.WorkBytes/eventShare/2
+}
+
+// weighData counts the data of reminders of an app.
+func (c *Core) weighData(app string, more int) {
+	c.load.data += int64(more)
+	c.app(app).data += int64(more)
+}
+
+// dataFor refuses a reminder for whose data there is no room.
+func (c *Core) dataFor(app string, more int) *Error {
+	if more <= 0 {
+		return nil
+	}
+	need, of := int64(more), int64(0)
+	if a := c.apps[app]; a != nil {
+		of = a.data
+	}
+	switch limit := c.cfg.WorkBytes; {
+	case limit > 0 && of+need > limit/dataShare, limit > 0 && c.load.data+need > limit/appShare && of+need > limit/fairShare:
+		return Errorf(CodeMailboxFull, "the data of reminders takes %d MB of this partition already, that of app %s %d MB", c.load.data>>20, app, of>>20)
+	case c.load.bound && need > c.load.spare:
+		return Errorf(CodeMailboxFull, "the gateway has no memory left for more data of reminders")
 	}
 	c.load.spare -= need
 	return nil

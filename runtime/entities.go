@@ -285,6 +285,7 @@ type groupEntry struct {
 	members []*subEntry           // sorted by actor and id
 	split   uint64                // the purge of its app before it got this name at level 2
 	away    map[uint16]*awayTells // memory: by partition of its members
+	size    int64                 // memory: about what one of those takes
 }
 
 type subEntry struct{ Subscription }
@@ -310,6 +311,8 @@ type appEntry struct {
 	heldWoken  []*entry
 	heldParks  []component
 	bytes      int64 // memory: what they take
+	events     int64 // memory: and those of them that events have become
+	data       int64 // memory: what the data of its reminders takes
 	links      int   // memory: their unfinished calls, for each of their callers
 }
 

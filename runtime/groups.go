@@ -263,7 +263,7 @@ func (c *Core) unblock(key string) {
 	if len(ws) == 0 {
 		return
 	}
-	if g := c.liveGroup(key); g != nil && c.unfinished(g) >= groupLimit/2 {
+	if g := c.liveGroup(key); g != nil && (c.unfinished(g) >= groupLimit/2 || g.heavy(c.cfg.WorkBytes/2) || c.busy(g.members[0].Actor.App)) {
 		return
 	}
 	delete(c.blocked, key)
@@ -274,7 +274,7 @@ func (c *Core) unblock(key string) {
 
 // sentAway notes a tell that left for another partition. In a mesh with older
 // gateways nobody could answer for it.
-func (c *Core) sentAway(g *groupEntry, to uint16) {
+func (c *Core) sentAway(g *groupEntry, to uint16, bytes int) {
 	if c.LogLevel() < 2 {
 		return
 	}
@@ -287,6 +287,21 @@ func (c *Core) sentAway(g *groupEntry, to uint16) {
 		g.away[to] = w
 	}
 	w.sent = append(w.sent, c.outboxTo(to).next-1)
+	if size := int64(workBytes + bytes); g.size == 0 {
+		g.size = size
+	} else {
+		g.size += (size - g.size) / 8
+	}
+}
+
+// heavy tells that what the group has in other partitions takes its app's part of the
+// limit there, by how large its last events were.
+func (g *groupEntry) heavy(limit int64) bool {
+	n := 0
+	for _, w := range g.away { // a sum: in any order
+		n += w.open + len(w.sent)
+	}
+	return limit > 0 && int64(n)*g.size > limit/eventShare
 }
 
 // askAway asks the partitions that hold work of a full group how much is left.
@@ -298,7 +313,8 @@ func (c *Core) askAway(g *groupEntry) {
 	}
 }
 
-// askBlocked repeats the questions of groups that are full.
+// askBlocked repeats the questions of groups that are full, and lets those go on whose
+// app has less to do.
 func (c *Core) askBlocked() {
 	if len(c.blocked) == 0 {
 		return
@@ -306,6 +322,7 @@ func (c *Core) askBlocked() {
 	for _, key := range sortedKeys(c.blocked) {
 		if g := c.liveGroup(key); g != nil {
 			c.askAway(g)
+			c.unblock(key)
 		}
 	}
 }

@@ -724,11 +724,15 @@ func (r *recount) apps() {
 		}
 		return want[app]
 	}
+	data := int64(0)
 	seats := map[*seat]bool{}
 	for _, e := range c.entries {
 		a := of(e.req.Target.App)
 		a.open++
 		a.bytes += int64(e.weight + e.size)
+		if e.from != (groupLife{}) {
+			a.events += int64(e.weight + e.size)
+		}
 		a.links += len(e.children)
 		seats[&e.seat] = e.seat.e == e
 	}
@@ -743,6 +747,10 @@ func (r *recount) apps() {
 	}
 	for a, list := range c.reminders {
 		of(a.App).holds += len(list)
+		for _, x := range list {
+			of(a.App).data += int64(len(x.Data))
+			data += int64(len(x.Data))
+		}
 	}
 	for n := c.keep.live.first; n != nil; n = n.next {
 		g, ok := n.owner.(*groupEntry)
@@ -757,6 +765,8 @@ func (r *recount) apps() {
 		}
 		r.same("open of "+name, a.open, w.open)
 		r.same("bytes of "+name, a.bytes, w.bytes)
+		r.same("bytes of events of "+name, a.events, w.events)
+		r.same("bytes of reminders of "+name, a.data, w.data)
 		r.same("links of "+name, a.links, w.links)
 		r.same("holds of "+name, a.holds, w.holds)
 		r.same("members of "+name, a.members, w.members)
@@ -782,6 +792,7 @@ func (r *recount) apps() {
 		}
 	}
 	r.same("what is on no roll", len(seats), 0)
+	r.same("bytes of reminders", c.load.data, data)
 	for name := range want {
 		if c.apps[name] == nil {
 			r.say("app %s is not known", name)

@@ -115,7 +115,14 @@ func (in *SetReminder) decide(c *Core) {
 		return
 	}
 	old := c.reminder(r.Actor, r.ID)
-	found := old != nil
+	found, more := old != nil, len(r.Data)
+	if found {
+		more -= len(old.Data)
+	}
+	if err := c.dataFor(r.Actor.App, more); err != nil {
+		c.refuse(in.Waiter, err)
+		return
+	}
 	if found {
 		old.leaving = false // of a deletion under way; what it has become is withdrawn
 	}
@@ -135,6 +142,7 @@ func (c *Core) applyReminderSet(seq uint64, r Reminder) {
 	}
 	x := c.reminders[r.Actor][i]
 	delete(c.firings, x.firing)
+	c.weighData(r.Actor.App, len(r.Data)-len(x.Data))
 	x.Reminder, x.firing = r, ID{}
 	c.keep.place(&x.node, seq, x)
 	c.due.put(x)
@@ -150,6 +158,7 @@ func (c *Core) dropReminder(a Actor, id string) {
 	c.keep.remove(&list[i].node)
 	delete(c.firings, list[i].firing)
 	c.remCount--
+	c.weighData(a.App, -len(list[i].Data))
 	c.holds(a.App, -1)
 	if list = slices.Delete(list, i, i+1); len(list) == 0 {
 		delete(c.reminders, a)

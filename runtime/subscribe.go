@@ -323,10 +323,11 @@ func (in *DeliverEvents) decide(c *Core) {
 		c.replyValue(in.Waiter, g.next)
 		return
 	}
-	if c.unfinished(g) >= groupLimit {
+	if c.unfinished(g) >= groupLimit || g.heavy(c.cfg.WorkBytes) {
 		c.block(g, in.Waiter)
 		return
 	}
+	from := g.next
 	life := groupLife{g.key, g.life, c.cfg.Partition}
 	for i := range in.Events {
 		ev := &in.Events[i]
@@ -356,6 +357,13 @@ func (in *DeliverEvents) decide(c *Core) {
 			c.emit(&delivered{group: g.key, next: ev.Offset + 1})
 			continue
 		}
+		if c.eventWaits(&req) {
+			if g.next == from {
+				c.block(g, in.Waiter)
+				return
+			}
+			break // the pump comes again with the rest
+		}
 		c.Counts.EventsDelivered++
 		if to == c.cfg.Partition {
 			b := accepted{req: req, flow: req.ID, home: c.cfg.Partition, at: c.now.Wall, offset: ev.Offset}.of(life, c.cfg.Partition)
@@ -363,7 +371,7 @@ func (in *DeliverEvents) decide(c *Core) {
 		} else {
 			p := &parcel{kind: msgTell, flow: req.ID, gen: c.generation(m.Actor.App), req: req, group: g.key, life: g.life}
 			c.emit(&delivered{g.key, ev.Offset + 1, copied}, OutMessage{To: to, Payload: encode(nil, p)})
-			c.sentAway(g, to)
+			c.sentAway(g, to, len(req.Body))
 		}
 	}
 	c.replyValue(in.Waiter, g.next)

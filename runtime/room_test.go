@@ -1,0 +1,168 @@
+package runtime
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+	"time"
+)
+
+// event hands over one event of n bytes; false when the pump has to wait.
+func (p *pump) event(n int) bool {
+	e := p.s.answer(&DeliverEvents{Group: p.key, From: p.next, Waiter: "pump", Events: []Event{{Offset: p.next, Body: bytes.Repeat([]byte("1"), n)}}})
+	if e == nil {
+		return false
+	}
+	next, ok := e.Value.(int64)
+	if !ok {
+		p.s.t.Fatalf("deliver: %+v", e)
+	}
+	p.next = next
+	return true
+}
+
+// Events of an app whose subscribers are away stay in their topic before they take the
+// room of others, and go on when there is room.
+func TestEventsLeaveRoomForOthers(t *testing.T) {
+	const limit, size, many = 4 << 20, 20_000, 40
+	s := newSolo(t, Config{WorkBytes: limit})
+	var pumps []*pump
+	for i := range many {
+		p := subscribed1(s, Actor{"dp", "A", fmt.Sprint(i)})
+		pumps = append(pumps, p)
+		for p.event(size) {
+			if p.next > groupLimit {
+				t.Fatal("a group takes events without end")
+			}
+		}
+	}
+	if n := s.c.eventsOf("dp"); n > limit/eventShare {
+		t.Errorf("events take %d of %d bytes", n, limit)
+	}
+	if e := s.tell("other", "1", size); codeOf(e) != "" {
+		t.Errorf("somebody else: %v", e.Err)
+	}
+	if e := s.tell("dp", "1", size); codeOf(e) != "" {
+		t.Errorf("the app itself: %v", e.Err)
+	}
+	s.host("h1")
+	told := 0
+	for {
+		effects, ok := s.end(Outcome{Status: 204})
+		if !ok {
+			break
+		}
+		for _, e := range effects {
+			if e.Kind == Reply && e.Waiter == "pump" {
+				told++
+			}
+		}
+	}
+	s.pass(200 * time.Millisecond)
+	for _, e := range s.do(&Tick{}) {
+		if e.Kind == Reply && e.Waiter == "pump" {
+			told++
+		}
+	}
+	if told != many {
+		t.Errorf("%d of %d pumps were told that there is room", told, many)
+	}
+	for _, p := range pumps {
+		if !p.event(size) {
+			t.Fatal("a pump waits although there is room")
+		}
+		s.end(Outcome{Status: 204})
+	}
+	for s.c.eventsOf("dp") > 0 {
+		s.end(Outcome{Status: 204})
+	}
+	if !pumps[0].event(limit / 2) {
+		t.Error("an event that is larger than the part of its app never comes")
+	}
+}
+
+// What a group has in other partitions is bounded by its size as well.
+func TestLargeEventsWaitForMembersElsewhere(t *testing.T) {
+	const limit, size = 4 << 20, 50_000
+	x := newAcross(t)
+	s := x.parts[0]
+	s.c.cfg.WorkBytes = limit
+	sub := Subscription{Actor: actorIn(1, 2, "A"), ID: "s", Path: "/e", Topic: "t"}
+	for i := 0; ; i++ {
+		sub.Group = fmt.Sprint("g", i)
+		if GroupPartition(&sub, 2) == 0 {
+			break
+		}
+	}
+	x.do(1, &Subscribe{Subscription: sub, Waiter: "w"})
+	x.settle()
+	p := &pump{s: s, key: s.c.groupKey(&sub)}
+	for p.event(size) {
+		if p.next > groupLimit {
+			t.Fatal("a group takes events without end")
+		}
+	}
+	if n := p.next * size; n > limit/eventShare+size || n < limit/eventShare/2 {
+		t.Errorf("%d bytes of events are away, of %d", n, limit)
+	}
+}
+
+// Who has little finds room, whatever others have taken.
+func TestNobodyClosesTheDoorForAll(t *testing.T) {
+	s := newSolo(t, Config{WorkBytes: 1 << 20})
+	for _, app := range []string{"one", "two"} {
+		if e := s.tell(app, "1", 1<<19-3000); codeOf(e) != "" {
+			t.Fatal(e.Err)
+		}
+	}
+	if e := s.tell("three", "1", 60_000); codeOf(e) != "" {
+		t.Errorf("an app that has nothing: %v", e.Err)
+	}
+	if e := s.tell("three", "2", 60_000); codeOf(e) != CodeMailboxFull {
+		t.Errorf("one that has its part: %+v", e)
+	}
+}
+
+// The data of reminders stays in memory; it counts, and has a bound.
+func TestDataOfRemindersIsBounded(t *testing.T) {
+	const limit = 1 << 20
+	s := newSolo(t, Config{WorkBytes: limit})
+	set := func(app, id string, bytes int) Code {
+		return codeOf(s.answer(&SetReminder{Reminder: Reminder{Actor: Actor{app, "A", "1"}, ID: id, Path: "/m", Due: s.now.Wall + 1_000_000, Data: make([]byte, bytes)}, Waiter: "w"}))
+	}
+	n := 0
+	for set("one", fmt.Sprint(n), 10_000) == "" {
+		if n++; n > 1000 {
+			t.Fatal("the data of reminders has no bound")
+		}
+	}
+	if n != limit/dataShare/10_000 || s.c.Held() != int64(n)*10_000 {
+		t.Errorf("%d reminders, %d bytes", n, s.c.Held())
+	}
+	if code := set("two", "1", 10_000); code != "" {
+		t.Errorf("another app: %s", code)
+	}
+	if code := set("one", "0", 10_000); code != "" {
+		t.Errorf("one that takes no more than before: %s", code)
+	}
+	if code := set("one", "0", 0); code != "" {
+		t.Errorf("one that takes less: %s", code)
+	}
+	if code := set("one", "new", 10_000); code != "" {
+		t.Errorf("there is room again: %s", code)
+	}
+	s.reown()
+	if s.c.Held() != int64(n+1)*10_000 {
+		t.Errorf("the next owner counts %d bytes", s.c.Held())
+	}
+	s.c.SetSpare(5000)
+	if code := set("two", "2", 10_000); code != CodeMailboxFull {
+		t.Errorf("the node has nothing left: %q", code)
+	}
+	for _, app := range []string{"one", "two"} {
+		s.do(&CancelReminders{Actor: Actor{app, "A", "1"}, Waiter: "w"})
+	}
+	if s.c.Held() != 0 {
+		t.Errorf("%d bytes of nothing", s.c.Held())
+	}
+}
