@@ -10,11 +10,12 @@ import (
 )
 
 // An app is the HTTP client towards the application. Two exist: one for
-// HTTP/1.1 that knows what a broken connection means, and net/http for h2c.
+// HTTP/1.1 that knows what a broken connection means, and one for h2c over the
+// connections of net/http.
 type app interface {
-	// do sends one request once. A nil error means that the answer is
-	// complete. An error that is errNotSent means that nothing was sent; any
-	// other leaves open what the app did.
+	// do sends one request so that it is processed once at most. A nil error means
+	// that the answer is complete. An error that is errNotSent means that nothing
+	// was sent; any other leaves open what the app did.
 	do(ctx context.Context, r *appRequest) (*runtime.Outcome, error)
 	close()
 }

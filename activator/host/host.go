@@ -88,10 +88,11 @@ func New(cfg Config) (*Host, error) {
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	if cfg.serves() {
 		h.base, _ = url.Parse(cfg.AppURL) // validate has parsed it
+		warn := func(s string) { cfg.Logger.Warn(s) }
 		if cfg.H2C {
-			h.app = newH2C(h.base)
+			h.app = newH2C(h.base, warn)
 		} else {
-			h.app = newHTTP1(h.base, cfg.Witness, func(s string) { cfg.Logger.Warn(s) })
+			h.app = newHTTP1(h.base, cfg.Witness, warn)
 		}
 	}
 	return h, nil
