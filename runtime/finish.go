@@ -148,7 +148,7 @@ func (c *Core) next(e *entry, tc *tailCall) {
 	}
 	b.keepLock = t.IsActor() && t == from && !tc.release()
 	to := PartitionOf(t, "", e.req.ID, c.cfg.Partitions)
-	if !c.fits(2*(t.bytes()+len(b.method)+len(b.path)) + len(b.body) + len(e.req.Key) + len(e.req.Boot) + e.fired.bytes() + 16*len(e.parents)) {
+	if !c.fits(2*(t.bytes()+len(b.method)+len(b.path)) + len(b.body) + len(e.req.Key) + e.req.keyTarget().bytes() + len(e.req.Boot) + len(e.from.key) + e.fired.bytes() + 16*len(e.parents)) {
 		c.end(e, (&Error{CodeResultTooLarge, "the tail call has more bytes than a record of the log", e.req.ID}).Outcome())
 		return
 	}

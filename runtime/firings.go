@@ -197,7 +197,7 @@ func (c *Core) forgetPieceOf(x *forgetting) bool {
 	}
 	last := len(x.rs) == 0
 	parts := pieces(ids, func(id string) int { return len(id) })
-	if len(parts) == 0 && last && x.n > 0 && !x.in.Request.IsZero() {
+	if len(parts) == 0 && last && !x.in.Request.IsZero() {
 		parts = [][]string{nil}
 	}
 	for i, part := range parts {

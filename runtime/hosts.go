@@ -42,6 +42,7 @@ type HostInfo struct {
 const (
 	maxHostTypes = 1000
 	maxTypeBytes = 256
+	maxBootBytes = 256
 	maxNameBytes = 4096
 )
 
@@ -63,7 +64,10 @@ func (h *HostInfo) Check() *Error {
 		seen[t] = true
 	}
 	h.Actors = types
-	for _, s := range []string{h.Boot, h.App, h.Name, h.Service, h.URL} {
+	if len(h.Boot) > maxBootBytes { // it stands in records
+		return Errorf(CodeBadRequest, "the boot of the host has %d bytes; the limit is %d", len(h.Boot), maxBootBytes)
+	}
+	for _, s := range []string{h.App, h.Name, h.Service, h.URL} {
 		if len(s) > maxNameBytes {
 			return Errorf(CodeBadRequest, "the host has a name of %d bytes; the limit is %d", len(s), maxNameBytes)
 		}

@@ -146,7 +146,7 @@ func (in *StateInput) decide(c *Core) {
 	if c.refuseLarge(in.Waiter, "the change of state", size) {
 		return
 	}
-	if len(set) > 0 || len(maps) > 0 || clear {
+	if len(set) > 0 || len(maps) > 0 || clear || !op.Verb.Reads() && !op.ID.IsZero() {
 		if err := c.roomFor(op.ID, size); err != nil {
 			c.refuse(in.Waiter, err)
 			return

@@ -61,6 +61,10 @@ func (in *Subscribe) decide(c *Core) {
 		c.refuse(in.Waiter, err)
 		return
 	}
+	if n := max(len(s.ID), len(s.Group), len(s.ContentType)); n > maxNameBytes { // they stand in records of events
+		c.refuse(in.Waiter, Errorf(CodeBadSubscription, "a name of the subscription (id, group or content type) has %d bytes; the limit is %d", n, maxNameBytes))
+		return
+	}
 	if c.refuseLost(in.Boot, s.Actor, in.Waiter) {
 		return
 	}
@@ -240,7 +244,7 @@ func (c *Core) unsubscribeSome() {
 // unsubscribePieceOf tells whether the removal is done with that. A subscription
 // that was made anew meanwhile stays.
 func (c *Core) unsubscribePieceOf(l *leaving) bool {
-	for budget := unsubscribeStep; budget > 0 && len(l.ids) > 0; {
+	for budget := unsubscribeStep; budget > 0 && (len(l.ids) > 0 || l.n == 0); {
 		var ids []string
 		size := 0
 		for ; len(l.ids) > 0 && len(ids) < unsubscribeRecord && size < listBytes; l.ids = l.ids[1:] {
@@ -257,7 +261,9 @@ func (c *Core) unsubscribePieceOf(l *leaving) bool {
 		if len(ids) > 0 || len(l.ids) == 0 && !l.id.IsZero() {
 			c.unsubscribe(l.actor, ids, d)
 		}
-		budget -= len(ids)
+		if budget -= len(ids); len(l.ids) == 0 {
+			break
+		}
 	}
 	if len(l.ids) > 0 {
 		return false
@@ -349,7 +355,7 @@ func (in *DeliverEvents) decide(c *Core) {
 			Target: Target{App: m.Actor.App, Type: m.Actor.Type, ID: m.Actor.ID},
 			Method: "POST", Path: m.Path, Body: eventBody(m.ContentType, ev.Body),
 		}
-		if !c.fits(req.bytes() + len(g.key)) {
+		if !c.fits(req.bytes() + 2*len(g.key)) {
 			// Written as an argument it is larger than it was in the topic.
 			c.Counts.DeadLetters++
 			why := Errorf(CodeTooLarge, "event %d of topic %s has %d bytes as an argument", ev.Offset, g.topic, len(req.Body))
