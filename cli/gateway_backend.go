@@ -121,7 +121,7 @@ func openShared(ctx context.Context, cfg nodeConfig, boot, address string) (_ *b
 				peers.Start(h)
 				return peers, nil
 			},
-			Members: store, Address: address, Version: cfg.Version, Lease: s.Lease,
+			Members: store, Address: address, Version: cfg.Version, Log: cluster.Identity(), Lease: s.Lease,
 		},
 		check: func() error {
 			if err := cluster.Err(); err != nil {

@@ -8,6 +8,9 @@ type Neighbour struct {
 	// Apart is for how long both of them have been reading a list of gateways in
 	// which the other is not: they have two stores. 0 when that is not known.
 	Apart time.Duration
+	// Ahead is for how long it has been saying that it owns a partition in a term to
+	// which the log does not reach that this gateway reads. 0 when it does not.
+	Ahead time.Duration
 }
 
 // An Admission says whether a gateway takes part in the mesh.
@@ -24,8 +27,8 @@ const (
 // Admit decides whether a gateway takes part beside others. All of one mesh have
 // the same lease of hosts, or an owner that is deposed answers for longer than the
 // next one waits; the same lease of gateways, or one holds another for gone that the
-// others hold for alive; and the same store, or each trims from the log what is only in
-// its own. Who differs and has owned something goes on, and who comes is refused.
+// others hold for alive; the same log, or each accepts what the others never see; and
+// the same store, or each trims from the log what is only in its own. Who differs and has owned something goes on, and who comes is refused.
 // Of several that come at once the first by name goes on.
 //
 // With is the neighbour that is the reason, and why is an error when it does not
@@ -40,6 +43,9 @@ func Admit(me *Member, others []Neighbour, gatewayLease time.Duration) (a Admiss
 			differs = otherLease("--lease (KAR_LEASE)", me.Lease, x.Lease, &x.Member)
 		case x.GatewayLease != 0 && me.GatewayLease != 0 && x.GatewayLease != me.GatewayLease:
 			differs = otherLease("--gateway-lease (KAR_GATEWAY_LEASE)", me.GatewayLease, x.GatewayLease, &x.Member)
+		case OtherLog(me, &x.Member), x.Ahead > 2*gatewayLease && !me.Joined:
+			differs = Errorf(CodeForeign, "the gateway %s (%s) of this mesh uses another log: another Kafka, or another copy of it; see the settings of Kafka of both, and to move a mesh to another Kafka stop all its gateways first",
+				x.Node, x.Address)
 		case x.Apart > 2*gatewayLease:
 			differs = Errorf(CodeForeign, "the gateway %s (%s) of this mesh uses another Redis: neither of the two is in the list of gateways that the other reads; see the settings of Redis of both, and to move a mesh to another Redis stop all its gateways first",
 				x.Node, x.Address)
@@ -59,6 +65,10 @@ func Admit(me *Member, others []Neighbour, gatewayLease time.Duration) (a Admiss
 	}
 	return a, with, why
 }
+
+// OtherLog tells that two gateways certainly have different logs. What one of them
+// owns is no news for the other, and nothing is given to it.
+func OtherLog(a, b *Member) bool { return a.Log != "" && b.Log != "" && a.Log != b.Log }
 
 func otherLease(name string, mine, theirs int64, at *Member) *Error {
 	return Errorf(CodeBadConfig, "%s is %s here and %s at the gateway %s (%s), and all gateways of a mesh need the same; to change it, stop all of them first",

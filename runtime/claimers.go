@@ -27,12 +27,18 @@ const (
 	ClaimLater
 	// It lives and is the owner.
 	ClaimNever
+	// The log lacks a term that a gateway has had: it has lost records, or is another one.
+	ClaimLost
 )
 
 // NextClaimStep: nobody claims from a living owner, and who is not in the list of
 // gateways may live all the same: the list may be read by one of the two only.
 func NextClaimStep(v *ClaimView) ClaimStep {
 	switch {
+	case v.Known > v.Found && v.Waited < v.Lease:
+		return ClaimLater
+	case v.Known > v.Found:
+		return ClaimLost
 	case v.Found == 0 || v.Claimer == v.Me || v.Gone:
 	case v.Losses == 0 && v.Known >= v.Found:
 		// It has been heard of, and is not alive, or has said that it owns it no more.

@@ -13,6 +13,9 @@ func TestNextClaimStep(t *testing.T) {
 		want ClaimStep
 	}{
 		"nobody ever claimed it":                   {at(func(v *ClaimView) { v.Claimer, v.Found = "", 0 }), ClaimNow},
+		"of a term before the last one":            {at(func(v *ClaimView) { v.Known, v.Waited = 6, 9 }), ClaimLater},
+		"the same, for long":                       {at(func(v *ClaimView) { v.Known, v.Waited, v.Gone = 6, 10, true }), ClaimLost},
+		"nobody, and somebody has had it":          {at(func(v *ClaimView) { v.Claimer, v.Found, v.Known, v.Waited = "", 0, 1, 10 }), ClaimLost},
 		"its own":                                  {at(func(v *ClaimView) { v.Claimer = "a" }), ClaimNow},
 		"of a stranger":                            {at(func(*ClaimView) {}), ClaimLater},
 		"of a stranger who does not answer":        {at(func(v *ClaimView) { v.Waited = 10 }), ClaimNow},
@@ -23,7 +26,7 @@ func TestNextClaimStep(t *testing.T) {
 		"of a known one who has stopped":           {at(func(v *ClaimView) { v.Known = 5 }), ClaimNow},
 		"of nobody knows whom, in an old log":      {at(func(v *ClaimView) { v.Claimer = "" }), ClaimNow},
 		"of who has taken it from this one":        {at(func(v *ClaimView) { v.Known, v.Losses, v.Waited = 4, 1, 39 }), ClaimLater},
-		"the same, for long":                       {at(func(v *ClaimView) { v.Known, v.Losses, v.Waited = 4, 1, 40 }), ClaimNow},
+		"taken from this one for long":             {at(func(v *ClaimView) { v.Known, v.Losses, v.Waited = 4, 1, 40 }), ClaimNow},
 		"of who has taken it again":                {at(func(v *ClaimView) { v.Known, v.Losses, v.Waited = 4, 2, 40 }), ClaimLater},
 		"of who has taken it, and is gone":         {at(func(v *ClaimView) { v.Known, v.Losses, v.Gone = 4, 2, true }), ClaimNow},
 		"of who has taken it, and is listed again": {at(func(v *ClaimView) { v.Known, v.Losses, v.Alive = 4, 1, true }), ClaimNever},

@@ -131,6 +131,8 @@ type Member struct {
 	Leaving bool
 	// Lease of hosts and of gateways in ms, the same on all.
 	Lease, GatewayLease int64
+	// Log tells its log from all others but copies, "" when that does not say.
+	Log string
 	// Joined: it has owned something.
 	Joined bool
 	// Owns are the partitions it owns, for those who cannot ask it.

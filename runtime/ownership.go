@@ -104,9 +104,11 @@ func NextOwnershipStep(v *OwnershipView) OwnershipStep {
 
 // MayHandOver is the owner's side of it: a partition is given only to the
 // gateway that should have it in the owner's eyes too, so that two who see
-// different members do not take it from each other in turn.
-func MayHandOver(partition uint16, to string, live []Member) bool {
-	return Preferred(partition, live) == to
+// different members do not take it from each other in turn; and only to one that has
+// found the owner's own term at the end of its log: else it reads another log, or one
+// that went back, and what it claims there it does not have.
+func MayHandOver(partition uint16, to string, live []Member, term, read uint64) bool {
+	return Preferred(partition, live) == to && term == read
 }
 
 // AnswersAtOnce tells whether who has claimed a term may answer at once: nobody was

@@ -74,8 +74,11 @@ func TestNextOwnershipStep(t *testing.T) {
 			t.Errorf("%s: %d, not %d", c.name, got, c.want)
 		}
 	}
-	if MayHandOver(p, other, live) || !MayHandOver(p, best, live) {
+	if MayHandOver(p, other, live, 5, 5) || !MayHandOver(p, best, live, 5, 5) {
 		t.Error("a partition is handed to another than the preferred one")
+	}
+	if MayHandOver(p, best, live, 5, 0) || MayHandOver(p, best, live, 5, 4) || MayHandOver(p, best, live, 5, 6) {
+		t.Error("a partition is handed to one that reads another log")
 	}
 }
 
@@ -96,7 +99,7 @@ func TestOwnersThatDisagreeDoNotFlap(t *testing.T) {
 				if owner == "b" {
 					theirs = b
 				}
-				if NextOwnershipStep(&v) == OwnershipAsk && MayHandOver(p, x.me, theirs) {
+				if NextOwnershipStep(&v) == OwnershipAsk && MayHandOver(p, x.me, theirs, 5, 5) {
 					owner, moves = x.me, moves+1
 				}
 			}

@@ -64,8 +64,8 @@ func (g *gateway) refused(code, word string) {
 	}
 }
 
-// TestMeshGatewayThatDoesNotFit: one with another Redis, and one with another
-// lease, are refused by name, and nobody notices them.
+// TestMeshGatewayThatDoesNotFit: those with another Redis, another Kafka and another
+// lease are refused by name, and nobody notices them.
 func TestMeshGatewayThatDoesNotFit(t *testing.T) {
 	m, w := newMesh(t, options{}), newWitness(t)
 	m.ready(m.launch())
@@ -75,11 +75,12 @@ func TestMeshGatewayThatDoesNotFit(t *testing.T) {
 	l.progress("before", 50)
 	eventually(t, 30*time.Second, "both have a share", func() bool { return m.metric("kar_partitions_owned") == partitions })
 	before, from := m.metric("kar_partitions_taken_over_total")+m.metric("kar_partitions_handed_over_total"), time.Now()
-	other := parts.NeedRedis(t, parts.RedisOptions{})
+	other, log := parts.NeedRedis(t, parts.RedisOptions{}), parts.NeedKafka(t, parts.KafkaOptions{})
 	for _, x := range []struct{ setting, code, word string }{
 		{"KAR_LEASE=60s", "bad_config", "1m0s"},
 		{"KAR_GATEWAY_LEASE=55s", "bad_config", "55s"},
 		{fmt.Sprintf("REDIS_PORT=%d", other.Port), "foreign_data", "another Redis"},
+		{"KAFKA_BROKERS=" + strings.Join(log.Brokers(), ","), "foreign_data", "another Kafka"},
 	} {
 		g := m.launchEnv(x.setting)
 		m.forget(g) // no client knows it

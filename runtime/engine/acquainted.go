@@ -123,7 +123,7 @@ func (o *ownerLoop) vouchesLocked(from string, knows []runtime.Member) bool {
 func (o *ownerLoop) meLocked() runtime.Member {
 	s := o.m.cfg.Shared
 	return runtime.Member{
-		Node: o.m.cfg.Node, Address: s.Address, Version: s.Version, Level: o.m.cfg.Level,
+		Node: o.m.cfg.Node, Address: s.Address, Version: s.Version, Level: o.m.cfg.Level, Log: s.Log,
 		Leaving: o.idleLocked(), Lease: o.m.cfg.Lease.Milliseconds(), GatewayLease: s.Lease.Milliseconds(), Joined: o.joined,
 	}
 }
@@ -132,9 +132,9 @@ func (o *ownerLoop) meLocked() runtime.Member {
 // says it there, and later.
 func (m *Mesh) learnOf(x *runtime.Member) {
 	m.owned.mu.Lock()
-	up := m.owned.up[x.Node]
+	up, me := m.owned.up[x.Node], m.owned.meLocked()
 	m.owned.mu.Unlock()
-	if x.Node != m.cfg.Node && !up {
+	if x.Node != m.cfg.Node && !up && !runtime.OtherLog(&me, x) {
 		m.learn(x.Node, x.Owns)
 	}
 }
@@ -153,9 +153,9 @@ type loss struct {
 }
 
 // doubt tells that a partition, whose log was just read, is to be left alone for
-// now: who has claimed it last may live. Known is the last term that this gateway
+// now: who has claimed it last may live. An error says that it stays so. Known is the last term that this gateway
 // has heard of from others.
-func (o *ownerLoop) doubt(p uint16, known uint64, core *runtime.Core) bool {
+func (o *ownerLoop) doubt(p uint16, known uint64, core *runtime.Core) (bool, error) {
 	claimer, address := core.LastClaim()
 	claimer, _, _ = strings.Cut(claimer, "/")
 	m, lease := o.m, o.m.cfg.Shared.Lease
@@ -200,5 +200,8 @@ func (o *ownerLoop) doubt(p uint16, known uint64, core *runtime.Core) bool {
 	case step == runtime.ClaimLater && !v.Alive:
 		m.meet(runtime.Member{Node: claimer, Address: address})
 	}
-	return step != runtime.ClaimNow
+	if step == runtime.ClaimLost {
+		return true, runtime.Errorf(runtime.CodeDamaged, "the log ends in term %d, and a gateway has owned the partition in term %d: the log has lost records, or is another one", v.Found, known)
+	}
+	return step != runtime.ClaimNow, nil
 }

@@ -42,6 +42,40 @@ func (o *ownerLoop) compareLocked(node string, theirs []string) {
 	}
 }
 
+// An ahead is a living owner in a term that is not in the log of this gateway.
+type ahead struct {
+	node  string
+	since time.Time
+}
+
+// ahead notes whether the owner of a partition is in a later term than the last one
+// in the log, which was read after the owner had said so.
+func (o *ownerLoop) ahead(p uint16, own ownership, read uint64) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if own.epoch <= read {
+		delete(o.aheads, p)
+		return false
+	}
+	if o.aheads[p].node != own.node {
+		o.aheads[p] = ahead{own.node, time.Now()}
+	}
+	return true
+}
+
+// aheadLocked is for how long a gateway has been ahead.
+func (o *ownerLoop) aheadLocked(node string) (d time.Duration) {
+	for p, a := range o.aheads {
+		switch {
+		case o.m.dir.of(p).node != a.node:
+			delete(o.aheads, p)
+		case a.node == node:
+			d = max(d, time.Since(a.since), 1)
+		}
+	}
+	return d
+}
+
 // admit looks whether this gateway fits to the others.
 func (o *ownerLoop) admit() {
 	m := o.m
@@ -54,6 +88,7 @@ func (o *ownerLoop) admit() {
 		if since, apart := o.apart[x.Node]; apart {
 			x.Apart = max(time.Since(since), 1)
 		}
+		x.Ahead = o.aheadLocked(x.Node)
 		others = append(others, x)
 	}
 	a, with, why := runtime.Admit(&me, others, m.cfg.Shared.Lease)

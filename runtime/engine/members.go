@@ -88,6 +88,7 @@ func (o *ownerLoop) liveLocked() (live []runtime.Member, complete bool) {
 	// While the list cannot be read, whoever answers is alive.
 	fresh := o.failing.IsZero() || time.Since(o.failing) < o.m.cfg.Shared.Lease
 	complete = true
+	self := o.meLocked()
 	if o.members == nil {
 		return nil, false
 	}
@@ -96,6 +97,7 @@ func (o *ownerLoop) liveLocked() (live []runtime.Member, complete bool) {
 		if me {
 			x.Leaving = o.idleLocked()
 		}
+		x.Leaving = x.Leaving || runtime.OtherLog(&self, &x) // nothing is for it
 		listed := fresh && contains(o.members, x.Node)
 		if !me && (o.isDead(x.Node) || !listed && !o.up[x.Node] && !o.vouchedLocked(x.Node)) {
 			continue

@@ -68,6 +68,8 @@ type Shared struct {
 	// Address is where the other gateways reach this one, http://host:port.
 	Address string
 	Version string
+	// Log tells the log from all others but copies, "" when it does not say.
+	Log string
 	// Lease of gateways in the list of members; 0 means 2 s.
 	Lease time.Duration
 }

@@ -50,7 +50,8 @@ type PeerHandler interface {
 type Op struct {
 	Partition uint16
 	// Epoch is the highest term of the partition that the asker knows of; an
-	// owner of an earlier one has been deposed.
+	// owner of an earlier one has been deposed. With HandOver it is the last one that
+	// the asker has read in its log.
 	Epoch uint64
 	// Boot is the host that asks and ID that of its request, for Subscribe.
 	Boot string

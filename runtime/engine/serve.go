@@ -18,7 +18,7 @@ func (m *Mesh) Serve(ctx context.Context, from string, op *Op, reply func(*Resul
 		reply(&Result{Err: runtime.Errorf(runtime.CodeNotFound, "there is no partition %d", op.Partition)})
 		return
 	case op.HandOver != nil:
-		m.owned.handOver(op.Partition, from, reply)
+		m.owned.handOver(op.Partition, from, op.Epoch, reply)
 		return
 	case m.dir.of(op.Partition).node != m.cfg.Node:
 		reply(&Result{Err: runtime.Errorf(runtime.CodeNotOwner, "this gateway does not own partition %d", op.Partition)})
@@ -130,7 +130,7 @@ func (m *Mesh) heardOwns(from string, n *OwnsNote) {
 		if o.members[i].Node == from {
 			o.members[i].Leaving = n.Leaving
 			if n.Self != nil {
-				o.members[i].Lease, o.members[i].Joined = n.Self.Lease, n.Self.Joined
+				o.members[i].Lease, o.members[i].Joined, o.members[i].Log = n.Self.Lease, n.Self.Joined, n.Self.Log
 			}
 		}
 	}
@@ -140,6 +140,7 @@ func (m *Mesh) heardOwns(from string, n *OwnsNote) {
 	}
 	news := o.vouchesLocked(from, n.Knows)
 	o.compareLocked(from, n.Listed)
+	me := o.meLocked()
 	o.mu.Unlock()
 	o.admit()
 	if news {
@@ -147,6 +148,9 @@ func (m *Mesh) heardOwns(from string, n *OwnsNote) {
 	}
 	for i := range n.Knows {
 		m.learnOf(&n.Knows[i])
+	}
+	if n.Self != nil && runtime.OtherLog(&me, n.Self) {
+		n.Partitions = nil // of another log
 	}
 	has := map[uint16]bool{}
 	for _, e := range n.Partitions {

@@ -144,11 +144,18 @@ func (o *ownerLoop) take(ctx context.Context, n uint16, start uint64, x plan, fr
 			return err
 		}
 	}
-	if x.step == runtime.OwnershipClaim && o.doubt(n, x.own.epoch, t.core) {
-		return errDeposed
+	if x.step == runtime.OwnershipClaim {
+		if leave, err := o.doubt(n, x.own.epoch, t.core); err != nil {
+			return err
+		} else if leave {
+			return errDeposed
+		}
 	}
 	if x.step == runtime.OwnershipAsk {
-		ask := &Op{Partition: n, Epoch: x.own.epoch, HandOver: &HandOverOp{}}
+		if o.ahead(n, x.own, t.core.Epoch()) {
+			return runtime.Errorf(runtime.CodeForeign, "the log ends in term %d, and the gateway %s says that it owns the partition in term %d: its log is another one, or this one has lost records", t.core.Epoch(), x.own.node, x.own.epoch)
+		}
+		ask := &Op{Partition: n, Epoch: t.core.Epoch(), HandOver: &HandOverOp{}}
 		if res, err := o.m.peers.Ask(ctx, x.own.node, ask); err != nil {
 			return err
 		} else if res.Err != nil {
@@ -201,13 +208,14 @@ func (t *term) quiet(ctx context.Context, wait time.Duration) error {
 }
 
 // handOver gives a partition to the node that asks for it.
-func (o *ownerLoop) handOver(n uint16, to string, reply func(*Result)) {
+func (o *ownerLoop) handOver(n uint16, to string, read uint64, reply func(*Result)) {
 	live, _ := o.live()
-	if !runtime.MayHandOver(n, to, live) {
-		reply(&Result{Err: runtime.Errorf(runtime.CodeNotOwner, "partition %d is not given to that gateway: it is not the one that should have it", n)})
+	p := o.m.part(n)
+	may := func() bool { return runtime.MayHandOver(n, to, live, p.epoch.Load(), read) }
+	if !may() {
+		reply(&Result{Err: runtime.Errorf(runtime.CodeNotOwner, "partition %d is not given to that gateway: it is not the one that should have it, or it has not found term %d at the end of its log", n, p.epoch.Load())})
 		return
 	}
-	p := o.m.part(n)
 	if o.m.dir.of(n).node != o.m.cfg.Node {
 		reply(&Result{Err: runtime.Errorf(runtime.CodeNotOwner, "this gateway does not own partition %d", n)})
 		return
@@ -221,7 +229,7 @@ func (o *ownerLoop) handOver(n uint16, to string, reply func(*Result)) {
 		defer cancel()
 		given := false
 		done := p.order(ctx, func(context.Context) {
-			if given = ctx.Err() == nil; given { // else the asker was told no
+			if given = ctx.Err() == nil && may(); given { // else the asker was told no
 				p.end()
 				o.m.gone(p)
 			}
