@@ -41,6 +41,7 @@ type load struct {
 	bodied int      // how many in bodies have theirs
 	waits  int64    // bytes of bodies that are being read to be kept
 	spare  int64    // bytes of memory left on the node, when it is limited
+	room   int64    // and how many it has for work
 	bound  bool
 	least  int // leastShed, or what a test wants
 }
@@ -119,9 +120,9 @@ func (c *Core) Shed(n int64) {
 	}
 }
 
-// SetSpare says how many bytes of memory the node has left for accepted work;
-// what this core accepts from now on counts against it.
-func (c *Core) SetSpare(bytes int64) { c.load.spare, c.load.bound = bytes, true }
+// SetSpare says how many bytes of memory the node has left for accepted work, of how
+// many; what this core accepts from now on counts against it.
+func (c *Core) SetSpare(bytes, of int64) { c.load.spare, c.load.room, c.load.bound = bytes, of, true }
 
 // spareFor refuses work from outside for which there is no room.
 func (c *Core) spareFor(r *Request) *Error {
@@ -153,8 +154,8 @@ func (c *Core) eventsOf(app string) int64 {
 // may come to an app that has none, whatever its size.
 func (c *Core) eventWaits(r *Request) bool {
 	need, of := int64(workBytes+len(r.Body)), c.eventsOf(r.Target.App)
-	if of > 0 && (c.cfg.WorkBytes > 0 && of+need > c.cfg.WorkBytes/eventShare || c.load.bound && need > c.load.spare) {
-		return true
+	if of > 0 && (c.cfg.WorkBytes > 0 && of+need > c.cfg.WorkBytes/eventShare || c.load.bound && need > c.load.spare-c.load.room/4) {
+		return true // a quarter of the memory is for those who cannot wait
 	}
 	c.load.spare -= need
 	return false

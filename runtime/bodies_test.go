@@ -30,7 +30,7 @@ func TestWorkIsBoundedInBytes(t *testing.T) {
 	if e := s.tell("three", "1", 30_000); codeOf(e) != "" {
 		t.Errorf("there is room again: %v", e.Err)
 	}
-	s.c.SetSpare(5000)
+	s.c.SetSpare(5000, 0)
 	if e := s.tell("four", "1", 3000); codeOf(e) != "" {
 		t.Errorf("it fits: %v", e.Err)
 	}

@@ -81,6 +81,25 @@ func TestEventsLeaveRoomForOthers(t *testing.T) {
 	}
 }
 
+// Events take no more than three quarters of the memory of the node.
+func TestEventsLeaveMemoryForOthers(t *testing.T) {
+	s := newSolo(t, Config{})
+	p := subscribed1(s, Actor{"dp", "A", "1"})
+	s.c.SetSpare(20_000, 100_000)
+	if !p.event(1000) {
+		t.Error("an app without any gets none")
+	}
+	if s.c.SetSpare(20_000, 100_000); p.event(1000) {
+		t.Error("events take the last quarter")
+	}
+	if e := s.tell("dp", "1", 1000); codeOf(e) != "" {
+		t.Errorf("a request from outside: %v", e.Err)
+	}
+	if s.c.SetSpare(30_000, 100_000); !p.event(1000) {
+		t.Error("there is room")
+	}
+}
+
 // What a group has in other partitions is bounded by its size as well.
 func TestLargeEventsWaitForMembersElsewhere(t *testing.T) {
 	const limit, size = 4 << 20, 50_000
@@ -155,7 +174,7 @@ func TestDataOfRemindersIsBounded(t *testing.T) {
 	if s.c.Held() != int64(n+1)*10_000 {
 		t.Errorf("the next owner counts %d bytes", s.c.Held())
 	}
-	s.c.SetSpare(5000)
+	s.c.SetSpare(5000, 0)
 	if code := set("two", "2", 10_000); code != CodeMailboxFull {
 		t.Errorf("the node has nothing left: %q", code)
 	}

@@ -45,6 +45,8 @@ type partition struct {
 	closed bool
 	wake   chan struct{}
 
+	line line // the loop's alone
+
 	epoch atomic.Uint64
 	level atomic.Int64 // of the records in the log
 	// owning is set while there is a term, whether it is over or not.
@@ -138,45 +140,6 @@ func (p *partition) take(spare []runtime.Input) []runtime.Input {
 	return ins
 }
 
-// maxRound bounds the inputs of one round, so that a long queue is not one
-// giant append.
-const maxRound = 2000
-
-// maxRoundBytes bounds the bodies that they bring along.
-const maxRoundBytes = 64 << 20
-
-// roundOf is how many of the inputs make one round.
-func roundOf(ins []runtime.Input) (n int) {
-	for size := 0; n < min(len(ins), maxRound); n++ {
-		if size += bodySize(ins[n]); size > maxRoundBytes && n > 0 {
-			break
-		}
-	}
-	return n
-}
-
-func bodySize(in runtime.Input) int {
-	switch in := in.(type) {
-	case *runtime.Submit:
-		return len(in.Request.Body)
-	case *runtime.StateInput:
-		size := len(in.Op.Value)
-		for i := range in.Op.Sets {
-			size += len(in.Op.Sets[i].Value)
-		}
-		return size
-	case *runtime.Answered:
-		if in.Answer.Outcome != nil {
-			return len(in.Answer.Outcome.Body)
-		}
-	case *runtime.Deliver:
-		return len(in.Payload)
-	case *runtime.BodyRead:
-		return len(in.Body)
-	}
-	return 0
-}
-
 // maxTick is the longest time without a tick under constant load.
 const maxTick = 200 * time.Millisecond
 
@@ -196,9 +159,12 @@ func (p *partition) run(ctx context.Context) {
 		}
 		for {
 			ins := p.take(spare)
-			for rest := ins; len(rest) > 0; {
-				n := roundOf(rest)
-				round := present(rest[:n:n])
+			p.line.add(ins)
+			clear(ins)
+			spare = ins
+			empty := p.line.empty()
+			for more := !empty; more; more = p.line.others() > 0 {
+				round := p.line.next()
 				p.turn(ctx, round)
 				for _, in := range round {
 					if w := waiterOf(in); w != nil {
@@ -206,11 +172,7 @@ func (p *partition) run(ctx context.Context) {
 					}
 				}
 				clear(round)
-				rest = rest[n:]
 			}
-			empty := len(ins) == 0
-			clear(ins)
-			spare = ins
 			if empty || len(p.orders) > 0 || time.Since(p.lastTick) > maxTick {
 				break
 			}
@@ -226,6 +188,9 @@ func (p *partition) run(ctx context.Context) {
 			if keep := p.m.cfg.LogRetention; keep > 0 {
 				wait = min(wait, keep/16)
 			}
+		}
+		if !p.line.empty() {
+			wait = 0
 		}
 		timer.Reset(wait)
 		if p.pending() {
@@ -279,11 +244,11 @@ func (p *partition) order(ctx context.Context, do func(context.Context)) bool {
 func (p *partition) stop() {
 	p.mu.Lock()
 	p.closed = true
-	rest := p.inputs
+	p.line.add(p.inputs)
 	p.inputs = nil
 	p.settle()
 	p.mu.Unlock()
-	for _, in := range rest {
+	for _, in := range p.line.rest() {
 		refuseInput(in, runtime.Errorf(runtime.CodeShutdown, "the gateway is stopping"))
 	}
 }
@@ -317,7 +282,7 @@ func (p *partition) round(ctx context.Context, ins []runtime.Input) error {
 				spare += int64(len(s.Request.Body)) // what is decided now does not stand in its own way
 			}
 		}
-		p.core.SetSpare(spare)
+		p.core.SetSpare(spare, p.m.memory.limit)
 	}
 	p.core.SetRoom(p.m.memory.room - p.m.memory.ahead.Load())
 	var err error
