@@ -189,7 +189,7 @@ func (l *link) request(m *tunnel.Request) {
 	l.requests.Add(1)
 	l.a.pool.do(func() {
 		defer l.requests.Done()
-		w := &recorder{limit: l.a.cfg.BodyLimit}
+		w := &recorder{limit: max(l.a.cfg.BodyLimit, answerLimit)}
 		l.serve(ctx, w, m)
 		l.mu.Lock()
 		delete(l.waiting, m.Seq)

@@ -30,8 +30,12 @@ func (w *recorder) WriteHeader(status int) {
 	}
 }
 
-// Write keeps b. An answer of the gateway itself may exceed the body limit
-// (lists do), but not without end.
+// answerLimit is how large an answer of the gateway itself may be whatever the body
+// limit is, since many values make one answer: the state of an actor, and lists. It is
+// half of what may wait for a host and of what a host takes.
+const answerLimit = 32 << 20
+
+// Write keeps b, but not without end.
 func (w *recorder) Write(b []byte) (int, error) {
 	if w.status == 0 {
 		w.status = http.StatusOK

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -41,6 +42,22 @@ func do(t *testing.T, method, url, body string, header ...string) (int, http.Hea
 		t.Fatal(err)
 	}
 	return res.StatusCode, res.Header, string(b)
+}
+
+// TestAnswersOfManyValues: what the gateway answers may be larger than a body.
+func TestAnswersOfManyValues(t *testing.T) {
+	r := start(t, newScriptApp(ok), func(_ *rig, c *activator.Config, _ *host.Config) { c.BodyLimit = 1 << 20 })
+	r.api = http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		n, _ := strconv.Atoi(q.URL.Query().Get("n"))
+		_, _ = w.Write(make([]byte, n))
+	})
+	s := sidecar(t, r)
+	for n, want := range map[int]int{6 << 20: 200, 32 << 20: 200, 40 << 20: 500} {
+		status, h, b := do(t, "GET", s.URL+"/kar/v1/actor/T/x/state?n="+strconv.Itoa(n), "")
+		if status != want || want == 200 && len(b) != n || want == 500 && h.Get("Kar-Error") != "result_too_large" {
+			t.Errorf("%d bytes: %d, %v, %d bytes", n, status, h, len(b))
+		}
+	}
 }
 
 func TestRequestsPassTheTunnel(t *testing.T) {

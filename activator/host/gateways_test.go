@@ -200,6 +200,24 @@ func TestGatewayThatStops(t *testing.T) {
 	none(t, "act on the app", g.did, 2500*time.Millisecond)
 }
 
+// TestConnectionThatIsLostSilently: the only address is dialled again before the
+// lease runs out.
+func TestConnectionThatIsLostSilently(t *testing.T) {
+	t.Parallel()
+	a := newNode(t)
+	_, g := runHost(t, a.url)
+	wait(t, "join", a.ups)
+	a.send(actorCall(1, "x", "/m", "[]"))
+	wait(t, "answer", a.answers)
+	begun := time.Now()
+	a.proxy.swallow()
+	wait(t, "join on another connection", a.ups)
+	if took := time.Since(begun); took > 1900*time.Millisecond { // the lease is 2 s
+		t.Errorf("it took %s", took)
+	}
+	none(t, "act on the app", g.did, 2500*time.Millisecond)
+}
+
 func TestExitReportsGoToAnyGateway(t *testing.T) {
 	t.Parallel()
 	a, b := newNode(t), newNode(t)

@@ -2,6 +2,7 @@ package host
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/karmesh/kar/activator/tunnel"
@@ -168,14 +169,15 @@ func (h *Host) checkLease() {
 	h.late = rest
 }
 
-// checkGateway gives up a gateway that answers no beats, as one that was stopped,
-// while another can still renew the lease; h.mu is held.
+// checkGateway gives up a connection on which no beats are answered while another can
+// still renew the lease: the gateway may have been stopped, or the network may have lost
+// the connection without a word. A socket has no network; h.mu is held.
 func (h *Host) checkGateway() {
-	if h.conn == nil || !h.up || len(h.gateways.configured)+len(h.gateways.told) == 1 {
+	if h.conn == nil || !h.up || strings.HasPrefix(h.gateways.configured[0], "unix://") {
 		return
 	}
 	if tunnel.BootTime()-h.leaseInfo.answered > max(h.lease/2, time.Second) {
-		h.cfg.Logger.Warn("the gateway does not answer, dialling another")
+		h.cfg.Logger.Warn("the gateway does not answer, dialling again")
 		h.conn.Close()
 	}
 }

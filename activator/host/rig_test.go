@@ -287,6 +287,8 @@ type cutter struct {
 	down bool
 	// stopped connections stand, but nothing passes.
 	stopped chan struct{} // closed when it goes on
+	met     int           // connections until now
+	hole    int           // of those so many forward nothing more
 	wait    sync.WaitGroup
 }
 
@@ -319,20 +321,32 @@ func (c *cutter) run() {
 			continue
 		}
 		c.open = append(c.open, in, out)
+		c.met++
+		n := c.met
 		c.mu.Unlock()
-		c.wait.Go(func() { c.copy(in, out) })
-		c.wait.Go(func() { c.copy(out, in) })
+		c.wait.Go(func() { c.copy(in, out, n) })
+		c.wait.Go(func() { c.copy(out, in, n) })
 	}
 }
 
-func (c *cutter) copy(to, from net.Conn) {
+// swallow lets nothing pass on the present connections, which nobody is told.
+func (c *cutter) swallow() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.hole = c.met
+}
+
+func (c *cutter) copy(to, from net.Conn, number int) {
 	defer func() { _ = to.Close() }()
 	b := make([]byte, 64<<10)
 	for {
 		n, err := from.Read(b)
 		c.mu.Lock()
-		stopped := c.stopped
+		stopped, lost := c.stopped, number <= c.hole
 		c.mu.Unlock()
+		if lost && err == nil {
+			continue
+		}
 		if stopped != nil {
 			<-stopped
 		}
