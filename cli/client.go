@@ -30,9 +30,13 @@ type client struct {
 	app  string
 	base string // http://… without a slash at the end
 	http *http.Client
-	// ensure brings the background gateway back; nil for a gateway elsewhere.
-	ensure func(context.Context) error
+	// ensure brings the background gateway back and returns where it is; nil for a
+	// gateway elsewhere.
+	ensure ensurer
+	at     string // the address of http
 }
+
+type ensurer func(context.Context) (address string, err error)
 
 // An answer is a complete HTTP answer.
 type answer struct {
@@ -43,7 +47,7 @@ type answer struct {
 
 // gatewayAddress is the address to dial, with the function that makes sure
 // that something answers there; nil when the gateway is not ours to start.
-func (p *program) gatewayAddress(ctx context.Context, c *config) (address string, ensure func(context.Context) error, err error) {
+func (p *program) gatewayAddress(ctx context.Context, c *config) (address string, ensure ensurer, err error) {
 	if address = c.text("gateway"); address != "" {
 		list, err := host.SplitGateways(address)
 		if err != nil {
@@ -58,9 +62,9 @@ func (p *program) gatewayAddress(ctx context.Context, c *config) (address string
 	if e.Socket, err = e.Ensure(ctx); err != nil {
 		return "", nil, err
 	}
-	return "unix://" + e.Socket, func(ctx context.Context) error {
-		_, err := e.Ensure(ctx)
-		return err
+	return "unix://" + e.Socket, func(ctx context.Context) (string, error) {
+		socket, err := e.Ensure(ctx)
+		return "unix://" + socket, err
 	}, nil
 }
 
@@ -96,20 +100,32 @@ func accessOf(c *config) (host.Access, error) {
 }
 
 // clientAt speaks to the gateway at an address of gatewayAddress.
-func clientAt(app, address string, access host.Access, ensure func(context.Context) error) (*client, error) {
+func clientAt(app, address string, access host.Access, ensure ensurer) (*client, error) {
 	cl := &client{app: app, base: address, ensure: ensure}
-	if socket, ok := strings.CutPrefix(address, "unix://"); ok {
-		cl.base, cl.http = "http://gateway", background.Client(socket)
-	} else {
-		var err error
-		if cl.base, cl.http, err = access.AnyClient(address); err != nil {
-			return nil, err
-		}
+	if strings.HasPrefix(address, "unix://") {
+		cl.base = "http://gateway"
+		cl.useSocket(address)
+		return cl, nil
 	}
-	// An answer that redirects is the service's answer.
-	cl.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	var err error
+	if cl.base, cl.http, err = access.AnyClient(address); err != nil {
+		return nil, err
+	}
+	cl.http.CheckRedirect = noRedirect
 	return cl, nil
 }
+
+// useSocket dials the address from now on.
+func (c *client) useSocket(address string) {
+	if c.at == address {
+		return
+	}
+	c.at, c.http = address, background.Client(strings.TrimPrefix(address, "unix://"))
+	c.http.CheckRedirect = noRedirect
+}
+
+// noRedirect: an answer that redirects is the service's answer.
+func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 // path is the path of the app's API with escaped parts after it.
 func (c *client) path(parts ...string) string {
@@ -152,9 +168,11 @@ func (c *client) do(ctx context.Context, method, path string, header http.Header
 		case <-time.After(pause):
 		}
 		if c.ensure != nil {
-			if err := c.ensure(ctx); err != nil {
+			address, err := c.ensure(ctx)
+			if err != nil {
 				return nil, err
 			}
+			c.useSocket(address)
 		}
 	}
 }

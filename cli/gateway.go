@@ -197,9 +197,9 @@ address: GET /kar/status.`,
 			if err != nil {
 				return err
 			}
-			socket, s, ok := place.Running(cmd.Context())
+			socket, s, holder, ok := place.Await(cmd.Context())
 			if !ok {
-				p.code = exitNoGateway
+				p.code, s.PID = exitNoGateway, holder
 			}
 			if output == "json" {
 				return p.printJSON(struct {
@@ -208,7 +208,11 @@ address: GET /kar/status.`,
 					background.Status
 				}{ok, socket, s})
 			}
-			if !ok {
+			switch {
+			case !ok && holder != 0:
+				_, err := fmt.Fprintf(p.out, "Process %d holds %s and does not answer on its socket %s; kar gateway stop ends it.\n", holder, place.Data(), place.Socket)
+				return err
+			case !ok:
 				_, err := fmt.Fprintf(p.out, "No gateway runs on %s.\n", place.Dir)
 				return err
 			}
@@ -296,11 +300,12 @@ command, or a component that is still running, brings about.`,
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), stopLimit)
 			defer cancel()
-			if _, _, ok := place.Running(ctx); !ok {
-				_, err := fmt.Fprintf(p.errout, "No gateway runs on %s.\n", place.Dir)
+			stopped, err := place.Stop(ctx)
+			if err != nil {
 				return err
 			}
-			if err := place.Stop(ctx); err != nil {
+			if !stopped {
+				_, err := fmt.Fprintf(p.errout, "No gateway runs on %s.\n", place.Dir)
 				return err
 			}
 			_, err = fmt.Fprintln(p.out, "The gateway has stopped.")

@@ -30,12 +30,24 @@ type node struct {
 	clients *clientCount
 	check   func() error // whether the backend is still what it was
 	started time.Time
-	addrs   []string
+	socket  *socketDoor // nil for none
+	tcp     string      // the TCP address, "" for none
 	once    sync.Once
 	stop    chan struct{} // closed when somebody asked for the end
 }
 
 func (n *node) pid() int { return os.Getpid() }
+
+// addresses are those at which it listens.
+func (n *node) addresses() (list []string) {
+	if n.socket != nil {
+		list = n.socket.addresses()
+	}
+	if n.tcp != "" {
+		list = append(list, n.tcp)
+	}
+	return list
+}
 
 // idle: nobody is connected but for others, and no work is left that could run.
 func (n *node) idle(others int) bool {
@@ -47,10 +59,8 @@ const settleLimit = 10 * time.Second
 
 // serve returns when the gateway shall end, with nil, or when a door broke.
 func (n *node) serve(ctx context.Context, d *listeners, stopping *signals) error {
-	if n.cfg.Socket != "" {
-		if err := n.cfg.WriteNote(background.Note{
-			PID: n.pid(), Version: n.cfg.Version, Socket: n.cfg.Socket, Started: n.started.UTC().Format(time.RFC3339),
-		}); err != nil {
+	if n.socket != nil {
+		if err := n.socket.note(); err != nil {
 			return err
 		}
 	}
@@ -63,7 +73,7 @@ func (n *node) serve(ctx context.Context, d *listeners, stopping *signals) error
 		return err
 	}
 	n.cfg.Logger.Info("gateway ready", "version", n.cfg.Version, "pid", n.pid(), "state_dir", n.cfg.Dir,
-		"listen", n.addrs, "ready_in", time.Since(n.started).Round(time.Millisecond))
+		"listen", n.addresses(), "ready_in", time.Since(n.started).Round(time.Millisecond))
 	if n.cfg.Background {
 		background.TellReady(nil)
 	}
@@ -93,6 +103,9 @@ func (n *node) serve(ctx context.Context, d *listeners, stopping *signals) error
 			if err := n.mesh.Refused(); err != nil {
 				return err
 			}
+			if n.socket != nil {
+				n.socket.look()
+			}
 			if n.cfg.IdleStop <= 0 {
 				continue
 			}
@@ -115,7 +128,7 @@ func (n *node) local(api http.Handler) http.Handler {
 		_ = json.NewEncoder(w).Encode(background.Status{
 			PID: n.pid(), Version: n.cfg.Version, Built: background.BuiltAt(), Background: n.cfg.Background,
 			Idle: n.idle(1), Clients: max(n.clients.open()-1, 0), Hosts: len(n.mesh.Hosts("")),
-			Started: n.started.UTC().Format(time.RFC3339), StateDir: n.cfg.Dir, Listen: n.addrs,
+			Started: n.started.UTC().Format(time.RFC3339), StateDir: n.cfg.Dir, Listen: n.addresses(),
 		})
 	})
 	mux.HandleFunc("POST "+background.StopPath, func(w http.ResponseWriter, _ *http.Request) {
@@ -197,46 +210,51 @@ func openTCP(cfg nodeConfig, log *slog.Logger) (d *tcpDoor, err error) {
 // openDoors serves the socket and, when asked for, the TCP address. It returns
 // doors to be closed in any case.
 func openDoors(cfg nodeConfig, n *node, tcp *tcpDoor, api *gateway.Gateway, attach *activator.Activator, peers *peer.Peers, log *slog.Logger) (*listeners, error) {
-	d := &listeners{broken: make(chan error, 2)}
+	d := &listeners{broken: make(chan error, 3)}
 	d.life, d.farewell = context.WithCancel(context.Background())
 	public := forPaths(forPaths(api.Handler(), attach, "/kar/attach"), http.HandlerFunc(attach.Exit), "/kar/exit")
 	if cfg.Socket != "" {
-		// The backend's lock is ours, so a socket file here belongs to a dead gateway.
-		if err := os.Remove(cfg.Socket); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return d, runtime.Errorf(runtime.CodeReadOnly, "the socket of an earlier gateway cannot be removed: %v", err)
+		server := d.add(gateway.NewServer(n.local(public), log), n.clients)
+		n.socket = &socketDoor{
+			place: cfg.Place, started: n.started, version: cfg.Version, log: log,
+			serve: func(l net.Listener) { d.serve(server.Serve, l) },
 		}
-		socket, err := new(net.ListenConfig).Listen(context.Background(), "unix", cfg.Socket)
-		if err != nil {
-			return d, runtime.Errorf(runtime.CodeReadOnly, "cannot listen on %s: %v", cfg.Socket, rootCause(err))
+		if err := n.socket.open(); err != nil {
+			return d, err
 		}
-		n.addrs = append(n.addrs, "unix://"+cfg.Socket)
-		d.serve(gateway.NewServer(n.local(public), log), socket, nil, n.clients)
 	}
 	if tcp.Listener != nil {
-		n.addrs = append(n.addrs, tcp.address)
+		n.tcp = tcp.address
 		guarded := cfg.Keys.Guard(public, api.Refuse)
 		if peers != nil { // gateways prove themselves in another way
 			guarded = forPaths(guarded, doors.Strangers(peers), peer.Path)
 		}
 		server := gateway.NewDoor(guarded, log)
 		server.ConnContext = doors.ConnContext
-		d.serve(server, doors.Limit(tcp.Listener, doors.DefaultLimits(), log), tcp.secure, n.clients)
+		d.add(server, n.clients)
+		serve := server.Serve
+		if tcp.secure != nil {
+			server.TLSConfig = tcp.secure
+			server.Protocols.SetHTTP2(true)
+			serve = func(l net.Listener) error { return server.ServeTLS(l, "", "") }
+		}
+		d.serve(serve, doors.Limit(tcp.Listener, doors.DefaultLimits(), log))
 	}
 	return d, nil
 }
 
-func (d *listeners) serve(server *http.Server, l net.Listener, secure *tls.Config, clients *clientCount) {
+// add makes a server end with the others.
+func (d *listeners) add(server *http.Server, clients *clientCount) *http.Server {
 	server.ConnState = clients.changed
 	server.BaseContext = func(net.Listener) context.Context { return d.life }
-	serve := server.Serve
-	if secure != nil {
-		server.TLSConfig = secure
-		server.Protocols.SetHTTP2(true)
-		serve = func(l net.Listener) error { return server.ServeTLS(l, "", "") }
-	}
 	d.servers = append(d.servers, server)
+	return server
+}
+
+// serve runs one listener of a server that was added.
+func (d *listeners) serve(serve func(net.Listener) error, l net.Listener) {
 	d.wait.Go(func() {
-		if err := serve(l); !errors.Is(err, http.ErrServerClosed) {
+		if err := serve(l); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, errRetired) {
 			d.broken <- runtime.Errorf(runtime.CodeInternal, "the listener %s broke: %v", l.Addr(), err)
 		}
 	})

@@ -199,7 +199,8 @@ func stopIdle(ctx context.Context, cfg nodeConfig) bool {
 		case !ok || !s.Background || s.Hosts > 0:
 			return false
 		case s.Idle:
-			return cfg.Stop(ctx) == nil
+			stopped, err := cfg.Stop(ctx)
+			return stopped && err == nil
 		}
 		select {
 		case <-ctx.Done():

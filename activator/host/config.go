@@ -33,8 +33,9 @@ type Config struct {
 	Gateway string
 	// Access is what the gateway asks of those who come over TCP.
 	Access Access
-	// Ensure, when set, is called before each dial; it makes sure that a gateway runs.
-	Ensure func(ctx context.Context) error
+	// Ensure, when set, is called before each dial; it makes sure that a gateway runs
+	// and returns its address, which need not be Gateway any more.
+	Ensure func(ctx context.Context) (address string, err error)
 	// AppURL is where the app listens, http://127.0.0.1:8080.
 	AppURL string
 	// H2C talks HTTP/2 without TLS to the app.

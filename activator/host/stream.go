@@ -36,7 +36,7 @@ func (h *Host) spread() time.Duration {
 // gateway has said something, may take as long as limit.
 func (h *Host) stream(gateway string, limit time.Duration) (joined bool, err error) {
 	if h.cfg.Ensure != nil {
-		if err := h.cfg.Ensure(h.ctx); err != nil {
+		if gateway, err = h.cfg.Ensure(h.ctx); err != nil {
 			h.cfg.Logger.Warn("no gateway", "error", err)
 			return false, err
 		}

@@ -82,7 +82,7 @@ func (p Place) Running(ctx context.Context) (socket string, s Status, ok bool) {
 	return "", Status{}, false
 }
 
-// absent tells a refusal, which a dead gateway gives, from a slow answer.
-func absent(err error) bool {
+// Absent tells a refusal, which a dead gateway gives, from a slow answer.
+func Absent(err error) bool {
 	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, os.ErrNotExist)
 }

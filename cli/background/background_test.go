@@ -75,7 +75,7 @@ func newEnsurer(t *testing.T, version string, args ...string) Ensurer {
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		if err := place.Stop(ctx); err != nil {
+		if _, err := place.Stop(ctx); err != nil {
 			t.Error(err)
 		}
 	})

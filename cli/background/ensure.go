@@ -37,8 +37,12 @@ func (e Ensurer) Ensure(ctx context.Context) (socket string, err error) {
 	if socket, s, ok := e.Running(ctx); ok && !e.replaces(s) {
 		return socket, nil
 	}
-	if err := e.Prepare(); err != nil {
-		return "", err
+	if e.Prepare() != nil {
+		// After a logout the folder of its socket cannot be made.
+		e.Socket = e.Spare()
+		if err := e.Prepare(); err != nil {
+			return "", err
+		}
 	}
 	lock, err := os.OpenFile(e.lockFile(), os.O_RDWR|syscall.O_CLOEXEC, 0o600)
 	if err != nil {
@@ -60,15 +64,19 @@ func (e Ensurer) Ensure(ctx context.Context) (socket string, err error) {
 		}
 	}
 	// Somebody else may have been faster.
-	if socket, s, ok := e.Running(ctx); ok {
-		if !e.replaces(s) {
-			return socket, nil
-		}
-		if err := e.Stop(ctx); err != nil {
+	socket, s, pid, ok := e.Await(ctx)
+	switch {
+	case ok && !e.replaces(s):
+		return socket, nil
+	case ok:
+		if err := e.stop(ctx, socket, s); err != nil {
 			return socket, nil // still there: as good as before
 		}
 	}
 	if err := e.start(ctx); err != nil {
+		if re := (*runtime.Error)(nil); pid != 0 && errors.As(err, &re) && re.Code == runtime.CodeInUse {
+			return "", e.mute(pid)
+		}
 		return "", err
 	}
 	if socket, _, ok := e.Running(ctx); ok {
@@ -180,25 +188,26 @@ func TellReady(err error) {
 	_ = json.NewEncoder(f).Encode(r)
 }
 
-// Stop asks the running gateway to stop and returns when it is gone.
-func (p Place) Stop(ctx context.Context) error {
-	socket, s, ok := p.Running(ctx)
-	if !ok {
-		return nil
+// Stop asks the running gateway to stop and returns when it is gone. One that does not
+// answer gets a signal. Stopped is false when there was none.
+func (p Place) Stop(ctx context.Context) (stopped bool, err error) {
+	socket, s, pid, ok := p.Await(ctx)
+	switch {
+	case ok:
+		err = p.stop(ctx, socket, s)
+	case pid != 0:
+		err = p.stopMute(ctx, pid)
+	default:
+		return false, nil
 	}
-	if err := post(ctx, socket, StopPath); err != nil && !absent(err) {
+	return err == nil, err
+}
+
+func (p Place) stop(ctx context.Context, socket string, s Status) error {
+	if err := post(ctx, socket, StopPath); err != nil && !Absent(err) {
 		return runtime.Errorf(runtime.CodeNoGateway, "the gateway (pid %d) does not take the order to stop: %v", s.PID, err)
 	}
-	for {
-		if !alive(s.PID) {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return runtime.Errorf(runtime.CodeNoGateway, "the gateway (pid %d) is still stopping", s.PID)
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
+	return awaitEnd(ctx, s.PID)
 }
 
 func post(ctx context.Context, socket, path string) error {

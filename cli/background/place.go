@@ -100,6 +100,32 @@ func (p Place) Prepare() error {
 	return f.Close()
 }
 
+// Spare is where the gateway listens when the folder of its socket has gone: a socket
+// that depends on nothing but the state folder.
+func (p Place) Spare() string {
+	spare, err := At(p.Dir, func(string) string { return "" })
+	if err != nil {
+		return p.Socket
+	}
+	return spare.Socket
+}
+
+// MakeFolder makes the folder of a socket again. The one that it is in is left to
+// those whose it is.
+func MakeFolder(dir string) error {
+	switch err := os.Mkdir(dir, 0o700); {
+	case err == nil:
+	case errors.Is(err, fs.ErrExist):
+		return ownFolder(dir)
+	default:
+		return folderError(dir, err)
+	}
+	if err := os.Chmod(dir, 0o700); err != nil { // whatever the umask
+		return folderError(dir, err)
+	}
+	return nil
+}
+
 // ownFolder refuses a folder that belongs to somebody else (or is a link, in
 // /tmp an invitation to trouble).
 func ownFolder(dir string) error {
