@@ -255,6 +255,26 @@ func TestLimitsAnswer408(t *testing.T) {
 	}
 }
 
+// Who calls under the key of an open request waits no longer than it has said, time
+// after time.
+func TestLimitOfACallUnderAKey(t *testing.T) {
+	w := newWorld(t)
+	key := func(pragma string) http.Header {
+		return http.Header{"Idempotency-Key": {"k"}, "Pragma": {pragma}}
+	}
+	if resp := w.do(ask{verb: "POST", path: "/service/absent/call/x", header: key("async")}); resp.StatusCode != 202 {
+		t.Fatal(resp.StatusCode)
+	}
+	for range 2 {
+		h := key("no-cache")
+		h.Set("Kar-Timeout", "50ms")
+		resp := w.do(ask{verb: "POST", path: "/service/absent/call/x", header: h})
+		if resp.StatusCode != 408 || resp.Header.Get("Kar-Error") != "deadline_exceeded" || resp.Header.Get("Kar-Request-Id") == "" {
+			t.Errorf("%d %v", resp.StatusCode, resp.Header)
+		}
+	}
+}
+
 func TestRemoveActor(t *testing.T) {
 	w := newWorld(t)
 	w.host("a", "", []string{"T"}, echo)

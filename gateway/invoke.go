@@ -1,10 +1,12 @@
 package gateway
 
 import (
+	"context"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/karmesh/kar/runtime"
 )
@@ -64,7 +66,16 @@ func (x *exchange) submit(q *runtime.Request) error {
 		return x.accept(q)
 	}
 	q.ID, q.Boot = x.caller.ID, x.caller.Boot
-	out, err := x.mesh.Call(x.r.Context(), q)
+	ctx := x.r.Context()
+	if q.Key != "" && q.Deadline != 0 { // the key may be that of another request, with another limit or none
+		var stop context.CancelFunc
+		ctx, stop = context.WithTimeout(ctx, time.UnixMilli(q.Deadline).Sub(x.cfg.Now())+keyPatience)
+		defer stop()
+	}
+	out, err := x.mesh.Call(ctx, q)
+	if err != nil && ctx.Err() != nil && x.r.Context().Err() == nil {
+		return &runtime.Error{Code: runtime.CodeDeadline, Detail: "the request that has this Idempotency-Key did not complete within Kar-Timeout", ID: q.ID}
+	}
 	if err != nil {
 		return withID(err, q.ID)
 	}
@@ -74,6 +85,10 @@ func (x *exchange) submit(q *runtime.Request) error {
 	}
 	return nil
 }
+
+// keyPatience is how much longer than Kar-Timeout the owner of a key is waited for: its
+// own answer says more.
+const keyPatience = 250 * time.Millisecond
 
 // accept hands over what nobody waits for.
 func (x *exchange) accept(q *runtime.Request) error {

@@ -111,6 +111,7 @@ type Core struct {
 	dirtyParks  []component
 	woken       []*entry     // interrupted requests of services to look at
 	turns       uint64       // of suspects
+	guests      map[any]ID   // waiters that came under another id than the request's for which they wait
 	askings     uint64       // how often a host was asked to deactivate an actor
 	waking      parkedActor  // of which a parked actor tries again
 	losing      []*hostEntry // lost, and still to be gone through
@@ -171,7 +172,7 @@ func New(cfg Config) *Core {
 	c := &Core{
 		cfg: cfg, me: hash64(cfg.Node),
 		entries: map[ID]*entry{}, homes: map[ID]*homeEntry{}, endings: map[ID]*ending{},
-		keys: map[string]ID{}, flows: map[ID][]*entry{}, actors: map[Actor]*actorEntry{}, haunted: map[Actor]*actorEntry{}, hauntedOn: map[string][]*actorEntry{}, ghosts: map[ID]*actorEntry{}, cancels: map[string]*roll{},
+		keys: map[string]ID{}, flows: map[ID][]*entry{}, actors: map[Actor]*actorEntry{}, haunted: map[Actor]*actorEntry{}, hauntedOn: map[string][]*actorEntry{}, ghosts: map[ID]*actorEntry{}, cancels: map[string]*roll{}, guests: map[any]ID{},
 		parked: map[component]*parking{}, hosts: map[string]*hostEntry{},
 		offers: map[component][]*hostEntry{}, lost: map[string]*lostEntry{},
 		reminders: map[Actor]reminderList{}, subs: map[Actor]map[string]*subEntry{},
@@ -264,6 +265,7 @@ func (c *Core) effect(e Effect) { c.effects = append(c.effects, e) }
 
 func (c *Core) reply(waiter any, outcome *Outcome, id ID) {
 	if waiter != nil {
+		delete(c.guests, waiter)
 		c.effect(Effect{Kind: Reply, Waiter: waiter, Outcome: outcome, ID: id})
 	}
 }
@@ -276,6 +278,7 @@ func (c *Core) replyValue(waiter, value any) {
 
 func (c *Core) refuse(waiter any, err *Error) {
 	if waiter != nil {
+		delete(c.guests, waiter)
 		c.effect(Effect{Kind: Reply, Waiter: waiter, Err: err, ID: err.ID})
 	}
 }

@@ -140,6 +140,9 @@ func (c *Core) repeatOfKey(in *Submit) bool {
 			c.refuse(in.Waiter, err)
 		} else {
 			c.wait(first.ID, r.Kind, waiters, in.Waiter)
+			if r.Kind == Call && in.Waiter != nil {
+				c.guests[in.Waiter] = first.ID
+			}
 			c.armOpen(first.ID)
 		}
 		return true

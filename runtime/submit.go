@@ -273,6 +273,7 @@ func (in *Await) decide(c *Core) {
 	if x := c.borrowings[in.ID]; x != nil && in.App == "" {
 		if _, waiters := c.open(x.lent); waiters != nil {
 			*waiters = append(*waiters, in.Waiter)
+			c.guests[in.Waiter] = x.lent
 			return
 		}
 	}
@@ -302,10 +303,15 @@ type Leave struct {
 }
 
 func (in *Leave) decide(c *Core) {
-	if e := c.entries[in.ID]; e != nil {
+	id := in.ID
+	if of, is := c.guests[in.Waiter]; is {
+		id = of
+		delete(c.guests, in.Waiter)
+	}
+	if e := c.entries[id]; e != nil {
 		e.waiters = without(e.waiters, in.Waiter)
 	}
-	if h := c.homes[in.ID]; h != nil {
+	if h := c.homes[id]; h != nil {
 		h.waiters = without(h.waiters, in.Waiter)
 	}
 }
