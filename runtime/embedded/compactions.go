@@ -2,13 +2,16 @@ package embedded
 
 import (
 	"sync"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 )
 
 // compactions lets none begin before the view is open: one that runs while the
-// opening fails, on a full disk, panics in what Pebble has closed by then. Otherwise
-// it does what Pebble's own scheduler does.
+// opening fails, on a full disk, panics in what Pebble has closed by then. After one
+// that failed it lets some time pass, where Pebble would begin the same one again at
+// once, and it lets none begin while it is held. Otherwise it does what Pebble's own
+// scheduler does.
 type compactions struct {
 	mu       sync.Mutex
 	changed  *sync.Cond // granting has ended
@@ -18,7 +21,13 @@ type compactions struct {
 	running  int
 	granting bool
 	again    bool // something has changed since granting began
+	resting  bool
+	held     int
 }
+
+// compactPause is the time between two compactions of which the first failed: what
+// they write until they fail takes the room that others need.
+const compactPause = time.Second
 
 func newCompactions() *compactions {
 	s := &compactions{}
@@ -32,6 +41,35 @@ func (s *compactions) open() {
 	s.opened = true
 	s.mu.Unlock()
 	s.grant()
+}
+
+// rest is called when one failed, with Pebble's locks held.
+func (s *compactions) rest() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.resting || s.closed {
+		return
+	}
+	s.resting = true
+	time.AfterFunc(compactPause, func() {
+		s.mu.Lock()
+		s.resting = false
+		s.mu.Unlock()
+		s.grant()
+	})
+}
+
+// hold lets none begin until the function that it returns is called.
+func (s *compactions) hold() (end func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held++
+	return func() {
+		s.mu.Lock()
+		s.held--
+		s.mu.Unlock()
+		s.grant()
+	}
 }
 
 func (s *compactions) Register(_ int, db pebble.DBForCompaction) {
@@ -51,7 +89,7 @@ func (s *compactions) Unregister() {
 
 // free tells whether one more may run; s.mu is held.
 func (s *compactions) free() bool {
-	return s.opened && !s.closed && s.db != nil && s.running < s.db.GetAllowedWithoutPermission()
+	return s.opened && !s.closed && !s.resting && s.held == 0 && s.db != nil && s.running < s.db.GetAllowedWithoutPermission()
 }
 
 // TrySchedule is called with Pebble's locks held, which go before ours.

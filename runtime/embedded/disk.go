@@ -220,11 +220,10 @@ func (d *Disk) Close() error {
 			_ = d.release()
 			return
 		}
-		// What is not flushed is only slower to open the next time. A view that
-		// cannot be written, for want of space perhaps, is left alone as well.
-		err := d.view.flush()
+		// What is not flushed is only slower to open the next time.
+		err := d.view.flush(context.Background())
 		if errors.Is(err, errFlushStuck) {
-			d.view, err = nil, nil
+			err = nil
 		}
 		d.closed = errors.Join(fault("flush the view", err), d.release())
 	})
@@ -235,7 +234,7 @@ func (d *Disk) Close() error {
 func (d *Disk) release() error {
 	var failures []error
 	if d.view != nil {
-		failures = append(failures, fault("close the view", d.view.Close()))
+		failures = append(failures, d.view.close())
 	}
 	for _, j := range d.logs {
 		failures = append(failures, j.shutdown())

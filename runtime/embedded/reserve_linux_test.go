@@ -1,10 +1,10 @@
 package embedded
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/karmesh/kar/runtime"
 )
@@ -24,35 +24,31 @@ func TestDeleteOnAFullDisk(t *testing.T) {
 	}()
 	topics := d.Topics()
 	noise, chance := make([]byte, 64<<10), rand.NewChaCha8([32]byte{})
+	publish := func() error {
+		_, _ = chance.Read(noise) // nothing that can be packed
+		_, err := topics.Publish(t.Context(), "t", runtime.Event{Body: noise})
+		return err
+	}
 	for round := range 3 {
-		for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) { // as soon as what waits is written
-			if _, err := topics.Create(t.Context(), "t"); err == nil {
-				break
-			} else if time.Now().After(end) {
-				t.Fatal(round, err)
-			}
-		}
-		taken := 0
+		inTheEnd(t, "Create", func() error { _, err := topics.Create(t.Context(), "t"); return err })
+		inTheEnd(t, "Publish", publish)
+		taken := 1
 		for ; ; taken++ {
-			_, _ = chance.Read(noise) // nothing that can be packed
-			if _, err := topics.Publish(t.Context(), "t", runtime.Event{Body: noise}); err != nil {
+			if err := publish(); err != nil {
 				wantCode(t, err, runtime.CodeDiskFull, "")
 				break
 			}
 		}
 		full := left(t, dir)
-		for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-			if deleted, err := topics.Delete(t.Context(), "t"); err == nil && deleted {
-				break
-			} else if time.Now().After(end) {
-				t.Fatal(round, deleted, err)
-			}
+		if deleted, err := topics.Delete(t.Context(), "t"); err != nil || !deleted {
+			t.Fatal(round, deleted, err)
 		}
-		for end := time.Now().Add(10 * time.Second); left(t, dir) < 40; time.Sleep(5 * time.Millisecond) {
-			if time.Now().After(end) {
-				t.Fatalf("round %d: %d %% of the disk are free after a topic of %d events was deleted, and %d %% were before", round, left(t, dir), taken, full)
+		inTheEnd(t, "Delete", func() error {
+			if now := left(t, dir); now < 40 {
+				return fmt.Errorf("%d %% of the disk are free after a topic of %d events was deleted, and %d %% were before", now, taken, full)
 			}
-		}
+			return nil
+		})
 		t.Logf("round %d: %d events, %d %% free before the topic was deleted and %d %% after", round, taken, full, left(t, dir))
 	}
 }

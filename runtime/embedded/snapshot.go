@@ -80,7 +80,7 @@ func (s *store) Sweep(ctx context.Context, limit int) (int, error) {
 		if err := ctx.Err(); err != nil {
 			return i, err
 		}
-		if err := s.expire(note); err != nil {
+		if err := s.expire(ctx, note); err != nil {
 			return i, err
 		}
 	}
@@ -88,7 +88,7 @@ func (s *store) Sweep(ctx context.Context, limit int) (int, error) {
 }
 
 // expire removes a note and its entry, unless that has been written anew since.
-func (s *store) expire(note []byte) error {
+func (s *store) expire(ctx context.Context, note []byte) error {
 	second := int64(binary.BigEndian.Uint64(note[1:]))
 	key := append([]byte{entryKey}, note[9:]...)
 	p, err := s.partition(binary.BigEndian.Uint16(key[1:]))
@@ -97,6 +97,9 @@ func (s *store) expire(note []byte) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if err := s.view.admit(ctx, len(note)+len(key)); err != nil {
+		return err
+	}
 	b := s.view.NewBatch()
 	defer b.Close()
 	value, closer, err := s.view.Get(key)

@@ -65,7 +65,11 @@ func (s *store) Apply(ctx context.Context, number uint16, from, to uint64, write
 	if p.applied != from {
 		return p.applied, nil
 	}
-	if err := s.view.writable(); err != nil {
+	size := 0
+	for _, m := range writes {
+		size += len(m.Key) + len(m.Value)
+	}
+	if err := s.view.admit(ctx, size); err != nil {
 		return 0, err
 	}
 	b := s.view.NewBatch()
@@ -144,7 +148,7 @@ func (s *store) Applied(_ context.Context, number uint16) (uint64, error) {
 }
 
 // Sync flushes the view when anything was applied since the last time.
-func (s *store) Sync(_ context.Context, number uint16) (uint64, error) {
+func (s *store) Sync(ctx context.Context, number uint16) (uint64, error) {
 	p, err := s.partition(number)
 	if err != nil {
 		return 0, err
@@ -155,7 +159,7 @@ func (s *store) Sync(_ context.Context, number uint16) (uint64, error) {
 	if applied == durable {
 		return durable, nil
 	}
-	if err := s.view.Flush(); err != nil {
+	if err := s.view.flush(ctx); err != nil {
 		return 0, fault("flush the view", err)
 	}
 	if err := p.journal.promise(applied); err != nil {

@@ -85,13 +85,35 @@ func (t *topics) replay() error {
 		if r.batch.Len() < roundBytes {
 			return nil
 		}
-		err := t.commit(r)
+		err := t.recommit(r)
 		r.batch.Close()
 		r = t.newRound(r.position)
 		return err
 	})
 	if err != nil {
 		return err
+	}
+	return t.recommit(r)
+}
+
+// recommit applies a round that the journal holds already. When the view has no room
+// in memory for it, it gets what is kept for deletions: the journal is the shorter
+// for it.
+func (t *topics) recommit(r *round) error {
+	ctx := context.Background()
+	err := t.view.admit(ctx, r.batch.Len())
+	if isFull(err) {
+		err = t.view.flush(ctx)
+	}
+	if err != nil && t.room.release() {
+		t.free(nil)
+		err = t.view.flush(ctx)
+	}
+	if err != nil {
+		return fault("write the view", err)
+	}
+	if len(r.deleted) > 0 {
+		t.free(r.deleted)
 	}
 	return t.commit(r)
 }
@@ -145,25 +167,32 @@ func (t *topics) write() {
 	}
 }
 
-// round makes the operations durable, applies them, and answers them. A deletion
-// that finds no room gets what is kept for it.
+// round makes the operations durable, applies them, and answers them. When there is
+// no room for all, the deletions among them go alone, with the room that is kept for
+// them.
 func (t *topics) round(ops []*operation) {
-	deletes := slices.ContainsFunc(ops, func(op *operation) bool { return op.kind == opDelete })
 	r, err := t.tryRound(ops)
-	if isFull(err) && deletes && t.room.release() {
-		r.batch.Close()
-		t.view.awaitFlush(releasePatience)
-		r, err = t.tryRound(ops)
+	if isFull(err) {
+		var deletions []*operation
+		for _, op := range ops {
+			if op.kind == opDelete {
+				deletions = append(deletions, op)
+			} else if op.err == nil {
+				op.err = err
+			}
+		}
+		if len(deletions) > 0 && len(deletions) < len(ops) {
+			r.batch.Close()
+			r, err = t.tryRound(deletions)
+		}
+		if isFull(err) && len(deletions) > 0 && t.room.release() {
+			r.batch.Close()
+			r, err = t.tryRound(deletions)
+		}
 	}
 	defer func() { r.batch.Close() }()
 	if err == nil && len(r.deleted) > 0 {
-		t.mu.Lock()
-		t.freed = append(t.freed, r.deleted...)
-		t.mu.Unlock()
-		select {
-		case t.deleted <- struct{}{}:
-		default:
-		}
+		t.free(r.deleted)
 	}
 	for _, op := range ops {
 		if op.err == nil {
@@ -185,8 +214,10 @@ func (t *topics) tryRound(ops []*operation) (*round, error) {
 			err = r.add(op, nil)
 		}
 	}
-	if err == nil {
-		err = t.view.writable()
+	if err == nil && slices.ContainsFunc(ops, func(op *operation) bool { return op.kind != opDelete }) {
+		if err = t.room.spare(); err == nil {
+			err = t.view.admit(context.Background(), r.batch.Len())
+		}
 	}
 	if err == nil && len(r.records) > 0 {
 		if _, _, err = t.journal.Append(context.Background(), r.records); err == nil {
@@ -200,7 +231,7 @@ func (t *topics) tryRound(ops []*operation) (*round, error) {
 // failures are tried again after a later round; the flush that goes
 // before is the only thing that matters.
 func (t *topics) trim(applied uint64) {
-	if t.view.writable() == nil && t.view.flush() == nil && t.journal.promise(applied) == nil {
+	if t.view.flushFault.Load() == nil && t.view.flush(context.Background()) == nil && t.journal.promise(applied) == nil {
 		_ = t.journal.Trim(context.Background(), applied)
 	}
 }
@@ -212,8 +243,8 @@ type round struct {
 	batch    *pebble.Batch
 	touched  map[string]*topic
 	ids      uint64
-	position uint64   // of the journal, behind the records so far
-	deleted  []uint64 // topics
+	position uint64 // of the journal, behind the records so far
+	deleted  []span
 }
 
 func (t *topics) newRound(position uint64) *round {
@@ -248,7 +279,7 @@ func (r *round) add(op *operation, record []byte) error {
 	case opDelete:
 		if op.changed = exists; exists {
 			err = r.batch.DeleteRange(eventAt(topic.id, topic.start), eventAt(topic.id, topic.next), nil)
-			r.deleted = append(r.deleted, topic.id)
+			r.deleted = append(r.deleted, span{topic.id, topic.next})
 			topic.exists, topic.start = false, topic.next
 		}
 	case opPublish:

@@ -27,8 +27,8 @@ type topics struct {
 	done   chan struct{} // closed when the writer has ended
 
 	room     *reserve
-	freed    []uint64      // topics whose events were deleted and still take room
-	deleted  chan struct{} // one element: there are some
+	freed    []span        // deleted events that still take room
+	deleted  chan struct{} // one element: there is work for reclaim
 	quit     context.CancelFunc
 	reclaims sync.WaitGroup
 }

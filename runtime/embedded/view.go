@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -43,8 +43,12 @@ const (
 // flushed is applied again from the journals.
 type view struct {
 	*pebble.DB
-	// flushFault is the error of the last background flush, nil after a good one.
-	flushFault atomic.Pointer[error]
+	pressure
+	later  *compactions
+	warned atomic.Bool // of a fault that lasts
+
+	flushing  sync.Mutex
+	unflushed <-chan struct{} // closed when the last flush that was asked for is done; nil before the first
 }
 
 func viewOptions(fs vfs.FS, logger *slog.Logger, failed func(error)) *pebble.Options {
@@ -53,7 +57,8 @@ func viewOptions(fs vfs.FS, logger *slog.Logger, failed func(error)) *pebble.Opt
 		DisableWAL:                  true,
 		FormatMajorVersion:          pebble.FormatNewest,
 		MemTableSize:                viewMemTable,
-		MemTableStopWritesThreshold: 4,
+		MemTableStopWritesThreshold: never,
+		L0StopWritesThreshold:       never,
 		CacheSize:                   viewCache,
 		MaxOpenFiles:                256,
 		Logger:                      viewLogger{logger: logger, failed: failed},
@@ -67,24 +72,32 @@ func viewOptions(fs vfs.FS, logger *slog.Logger, failed func(error)) *pebble.Opt
 // openView opens the database; one that is not fresh must be there. Pebble
 // tidies its folder while it opens, so see checkView first.
 func openView(fs vfs.FS, dir string, fresh bool, logger *slog.Logger, failed func(error)) (*view, error) {
-	v := &view{}
+	later := newCompactions()
+	v := &view{later: later}
 	opts := viewOptions(fs, logger, failed)
 	opts.FS = orderedFS{fs, func() bool { return v.flushFault.Load() != nil }}
 	opts.ErrorIfNotExists = !fresh
-	later := newCompactions()
 	opts.Experimental.CompactionScheduler = later
 	opts.EventListener = &pebble.EventListener{
 		BackgroundError: func(err error) {
-			if v.flushFault.Swap(&err) == nil {
+			if v.warned.CompareAndSwap(false, true) {
 				logger.Warn("the view could not be written; it is tried again until it can", "error", err)
 			}
 		},
 		DataCorruption: func(info pebble.DataCorruptionInfo) {
 			logger.Error("a file of the view is damaged", "file", info.Path, "error", info.Details)
 		},
+		FlushBegin: func(pebble.FlushInfo) { v.begun.Add(1) },
 		FlushEnd: func(info pebble.FlushInfo) {
-			if info.Err == nil {
-				v.flushFault.Store(nil)
+			v.flushEnded(info.Err)
+			if v.flushFault.Load() == nil {
+				v.warned.Store(false)
+			}
+		},
+		CompactionEnd: func(info pebble.CompactionInfo) {
+			v.compactionEnded(info.Err)
+			if info.Err != nil && !errors.Is(info.Err, pebble.ErrCancelledCompaction) {
+				later.rest()
 			}
 		},
 	}
@@ -93,29 +106,6 @@ func openView(fs vfs.FS, dir string, fresh bool, logger *slog.Logger, failed fun
 	}
 	later.open()
 	return v, nil
-}
-
-// errFlushStuck: Pebble repeats a flush that fails, and never gives up.
-var errFlushStuck = errors.New("the view cannot be written")
-
-// flush waits until everything is in files; errFlushStuck when that fails.
-func (v *view) flush() error {
-	done, err := v.AsyncFlush()
-	if err != nil || done == nil {
-		return err
-	}
-	look := time.NewTicker(10 * time.Millisecond)
-	defer look.Stop()
-	for {
-		select {
-		case <-done:
-			return nil
-		case <-look.C:
-			if v.flushFault.Load() != nil {
-				return errFlushStuck
-			}
-		}
-	}
 }
 
 // open takes what Pebble calls fatal as an error while nothing depends on it
@@ -157,29 +147,18 @@ func (v *view) open(dir string, opts *pebble.Options) error {
 	return a.err
 }
 
+// close writes nothing that anybody reads, so a full disk is no reason to complain.
+func (v *view) close() error {
+	if err := fault("close the view", v.Close()); !isFull(err) {
+		return err
+	}
+	return nil
+}
+
 // An opening collects the fatal error of an Open that is under way.
 type opening struct {
 	now   atomic.Bool
 	fatal chan error
-}
-
-// awaitFlush waits until Pebble has repeated a flush that had failed, for a while.
-func (v *view) awaitFlush(patience time.Duration) {
-	for end := time.Now().Add(patience); v.flushFault.Load() != nil && time.Now().Before(end); {
-		time.Sleep(5 * time.Millisecond)
-	}
-}
-
-// writable is an error while Pebble cannot flush: further writes would pile up
-// in memory and then block.
-func (v *view) writable() error {
-	if err := v.flushFault.Load(); err != nil {
-		if v.Metrics().MemTable.Count < 3 {
-			return nil
-		}
-		return fault("write the view", *err)
-	}
-	return nil
 }
 
 // number reads an 8-byte value; absent is 0.

@@ -21,6 +21,10 @@ type orderedFS struct {
 // Pebble tries again at once, for ever.
 const flushPause = 100 * time.Millisecond
 
+// listRoom is taken for Pebble's list of files when it is begun: a full disk that does
+// not take a line of it ends the process. A line has some hundred bytes.
+const listRoom = 256 << 10
+
 func (o orderedFS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
 	if strings.HasSuffix(name, ".sst") && o.faulty() {
 		time.Sleep(flushPause)
@@ -28,7 +32,11 @@ func (o orderedFS) Create(name string, category vfs.DiskWriteCategory) (vfs.File
 	if err := o.before(name); err != nil {
 		return nil, err
 	}
-	return o.FS.Create(name, category)
+	f, err := o.FS.Create(name, category)
+	if err == nil && strings.HasPrefix(o.PathBase(name), "MANIFEST-") {
+		_ = f.Preallocate(0, listRoom) // where it can be had
+	}
+	return f, err
 }
 
 func (o orderedFS) Remove(name string) error {
