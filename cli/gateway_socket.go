@@ -177,7 +177,11 @@ func (d *socketDoor) listen(path string, first bool) (*socketFile, error) {
 	}
 	l.SetUnlinkOnClose(false) // the file there may be another's by then
 	f := &socketFile{UnixListener: l, path: path}
-	if f.info, err = os.Lstat(path); err != nil {
+	err = os.Chmod(path, 0o600) // whoever may enter its folder
+	if err == nil {
+		f.info, err = os.Lstat(path)
+	}
+	if err != nil {
 		_ = l.Close()
 		return nil, runtime.Errorf(runtime.CodeReadOnly, "cannot listen on %s: %v", path, err)
 	}

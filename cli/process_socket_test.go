@@ -103,6 +103,26 @@ func TestRuntimeFolderStaysAway(t *testing.T) {
 	})
 }
 
+// TestSocketInAFolderOfAll: the folder stays as it is, and the socket is its user's.
+func TestSocketInAFolderOfAll(t *testing.T) {
+	u := newUser(t)
+	folder := filepath.Join(filepath.Dir(u.state), "all")
+	socket := filepath.Join(folder, "x.sock")
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(folder, 0o777|os.ModeSticky); err != nil {
+		t.Fatal(err)
+	}
+	u.start("gateway", "--listen", "127.0.0.1:0", "--socket", socket).says("gateway ready")
+	if info, err := os.Stat(folder); err != nil || info.Mode() != 0o777|os.ModeSticky|os.ModeDir {
+		t.Errorf("the folder: %v, %v", info.Mode(), err)
+	}
+	if info, err := os.Stat(socket); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the socket: %v, %v", info.Mode(), err)
+	}
+}
+
 // TestSocketOfAnotherGateway: of two gateways that are given one socket, the second
 // does not start, and the first takes nothing from who listens there later.
 func TestSocketOfAnotherGateway(t *testing.T) {

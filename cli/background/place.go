@@ -74,7 +74,8 @@ func (p Place) Data() string { return filepath.Join(p.Dir, "data") }
 func (p Place) lockFile() string { return filepath.Join(p.Dir, "gateway.lock") }
 func (p Place) noteFile() string { return filepath.Join(p.Dir, "gateway.json") }
 
-// Prepare makes the folders, readable by this user only. The error is a
+// Prepare makes the folders, readable by this user only. A folder of the socket that is
+// there already is left as it is: /tmp, for one, is for all. The error is a
 // CodeReadOnly or CodeDiskFull that names the folder.
 func (p Place) Prepare() error {
 	for _, dir := range []string{p.Dir, filepath.Dir(p.Socket)} {
@@ -87,9 +88,6 @@ func (p Place) Prepare() error {
 	}
 	if err := os.Chmod(p.Dir, 0o700); err != nil {
 		return folderError(p.Dir, err)
-	}
-	if err := os.Chmod(filepath.Dir(p.Socket), 0o700); err != nil {
-		return folderError(filepath.Dir(p.Socket), err)
 	}
 	// Whether a file can be made is the only answer that counts: mode bits lie
 	// for root and for read-only mounts.
