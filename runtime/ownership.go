@@ -172,6 +172,31 @@ func Question(in Input) bool {
 	return WaiterOf(in) != nil
 }
 
+// AskedAgain names what another partition or gateway says again as long as it has no
+// answer: one that waits to be decided is enough, and it may be lost. Nil for all else.
+func AskedAgain(in Input) any {
+	switch in := in.(type) {
+	case *Deliver:
+		return askedAgain{kind: "message", from: in.From, n: in.N}
+	case *FenceAsk:
+		return askedAgain{kind: "fence", from: in.From}
+	case *GroupAsk:
+		return *in
+	case *BesideAsk:
+		return askedAgain{kind: "beside", from: in.From, what: in.Boot}
+	case *RaiseLevel:
+		return askedAgain{kind: "raise"}
+	}
+	return nil
+}
+
+type askedAgain struct {
+	kind string
+	from uint16
+	n    uint64
+	what string
+}
+
 // LastChange is the position of the last record that means something for the
 // store: a store that is complete up to there lacks nothing.
 func (c *Core) LastChange() uint64 { return c.changed }

@@ -38,10 +38,10 @@ type partition struct {
 	orders chan func(context.Context) // for the loop
 
 	mu     sync.Mutex
-	inputs []runtime.Input  // nil where an asker has gone
-	gaps   int              // how many are nil, since the queue was last taken
-	debts  []debt           // of what is in inputs
-	queued map[message]bool // messages of other partitions in inputs
+	inputs []runtime.Input // nil where an asker has gone
+	gaps   int             // how many are nil, since the queue was last taken
+	debts  []debt          // of what is in inputs
+	queued map[any]bool    // what is in inputs that is sent again while it has no answer
 	closed bool
 	wake   chan struct{}
 
@@ -72,7 +72,7 @@ type partStats struct {
 
 func newPartition(m *Mesh, n uint16, log runtime.Log) *partition {
 	p := &partition{
-		m: m, n: n, log: log, wake: make(chan struct{}, 1), queued: map[message]bool{}, orders: make(chan func(context.Context), 4),
+		m: m, n: n, log: log, wake: make(chan struct{}, 1), queued: map[any]bool{}, orders: make(chan func(context.Context), 4),
 		logger: m.cfg.Logger.With("partition", n),
 	}
 	p.applier.Store(newApplier(p))
@@ -94,39 +94,24 @@ func (p *partition) push(ins ...runtime.Input) {
 		return
 	}
 	first := len(p.inputs) == 0
-	for i, in := range ins {
-		if w := waiterOf(in); w != nil {
-			w.at = len(p.inputs) + i
+	for _, in := range ins {
+		if x := runtime.AskedAgain(in); x != nil {
+			if p.queued[x] {
+				continue
+			}
+			p.queued[x] = true
 		}
+		if w := waiterOf(in); w != nil {
+			w.at = len(p.inputs)
+		}
+		p.inputs = append(p.inputs, in)
 	}
-	p.inputs = append(p.inputs, ins...)
 	p.mu.Unlock()
 	if first {
 		select {
 		case p.wake <- struct{}{}:
 		default:
 		}
-	}
-}
-
-// A message of another partition, by its number there.
-type message struct {
-	from uint16
-	n    uint64
-}
-
-// deliver pushes a message of another partition, which may send it again while it
-// is here: once is enough.
-func (p *partition) deliver(d *runtime.Deliver) {
-	x := message{d.From, d.N}
-	p.mu.Lock()
-	here := p.queued[x]
-	if !here && !p.closed {
-		p.queued[x] = true
-	}
-	p.mu.Unlock()
-	if !here {
-		p.push(d)
 	}
 }
 
@@ -459,13 +444,15 @@ func (p *partition) refuseWaiting(cause error) {
 		if in == nil {
 			continue
 		}
-		if runtime.Question(in) {
+		switch {
+		case runtime.Question(in):
 			asked = append(asked, in)
-		} else {
+		case runtime.AskedAgain(in) == nil: // else it comes again
 			rest = append(rest, in)
 		}
 	}
 	p.inputs, p.gaps = rest, 0
+	clear(p.queued)
 	p.mu.Unlock()
 	for _, in := range asked {
 		refuseInput(in, runtime.Errorf(runtime.CodeUnavailable, "the log cannot be written: %v", cause))

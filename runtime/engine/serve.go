@@ -195,7 +195,7 @@ func (m *Mesh) heardInput(n *InputNote) {
 	}
 	switch {
 	case n.Deliver != nil:
-		p.deliver(n.Deliver)
+		p.push(n.Deliver)
 	case n.Acked != nil:
 		p.push(n.Acked)
 	case n.FenceAsk != nil:

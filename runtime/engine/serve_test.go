@@ -18,7 +18,7 @@ func TestInputOfNoPartition(t *testing.T) {
 			if n.Deliver != nil && from == 1 {
 				continue // a message takes more of a mesh
 			}
-			p := &partition{wake: make(chan struct{}, 1)}
+			p := &partition{wake: make(chan struct{}, 1), queued: map[any]bool{}}
 			m := &Mesh{parts: []*partition{p, {}}}
 			p.m = m
 			m.heardInput(n)
