@@ -324,7 +324,7 @@ func TestJoinsUnderLoad(t *testing.T) {
 		ok(w, q)
 	}), fourPartitions, func(r *rig, a *activator.Config, _ *host.Config) {
 		o.owners = r.owners
-		a.Owners = o
+		a.Owners, a.Lease = o, time.Minute // which does not run out on a busy machine
 	})
 	wait(t, "join", r.owners.ups)
 	random := rand.New(rand.NewPCG(1, 2))

@@ -171,12 +171,18 @@ func (h *Host) checkLease() {
 
 // checkGateway gives up a connection on which no beats are answered while another can
 // still renew the lease: the gateway may have been stopped, or the network may have lost
-// the connection without a word. A socket has no network; h.mu is held.
+// the connection without a word. With one address only the latter is worth a new one;
+// such a connection is silent, and a busy machine may look like it for a while, so that
+// more of the lease passes first. A socket has no network; h.mu is held.
 func (h *Host) checkGateway() {
 	if h.conn == nil || !h.up || strings.HasPrefix(h.gateways.configured[0], "unix://") {
 		return
 	}
-	if tunnel.BootTime()-h.leaseInfo.answered > max(h.lease/2, time.Second) {
+	limit, silence := max(h.lease/2, time.Second), time.Duration(0)
+	if len(h.gateways.configured)+len(h.gateways.told) == 1 {
+		silence = max(h.lease*2/3, time.Second)
+	}
+	if tunnel.BootTime()-h.leaseInfo.answered > limit && h.conn.Quiet() >= silence {
 		h.cfg.Logger.Warn("the gateway does not answer, dialling again")
 		h.conn.Close()
 	}

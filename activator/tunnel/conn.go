@@ -102,6 +102,13 @@ func New(ws *websocket.Conn, limits Limits) *Conn {
 	}
 }
 
+// Quiet is how long nothing has been heard while Run runs with a limit of silence.
+func (c *Conn) Quiet() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Since(c.heard)
+}
+
 // ExpectWithin sets the limit of silence before Run.
 func (c *Conn) ExpectWithin(d time.Duration) { c.limits.Silence = d }
 
