@@ -44,7 +44,7 @@ func Admit(me *Member, others []Neighbour, gatewayLease time.Duration) (a Admiss
 		case x.GatewayLease != 0 && me.GatewayLease != 0 && x.GatewayLease != me.GatewayLease:
 			differs = otherLease("--gateway-lease (KAR_GATEWAY_LEASE)", me.GatewayLease, x.GatewayLease, &x.Member)
 		case OtherLog(me, &x.Member), x.Ahead > 2*gatewayLease && !me.Joined:
-			differs = Errorf(CodeForeign, "the gateway %s (%s) of this mesh uses another log: another Kafka, or another copy of it; see the settings of Kafka of both, and to move a mesh to another Kafka stop all its gateways first",
+			differs = Errorf(CodeForeign, "the gateway %s (%s) of this mesh uses another log: another Kafka, or another copy of it; see the settings of Kafka of both",
 				x.Node, x.Address)
 		case x.Apart > 2*gatewayLease:
 			differs = Errorf(CodeForeign, "the gateway %s (%s) of this mesh uses another Redis: neither of the two is in the list of gateways that the other reads; see the settings of Redis of both, and to move a mesh to another Redis stop all its gateways first",

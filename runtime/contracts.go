@@ -135,6 +135,8 @@ type Member struct {
 	Log string
 	// Joined: it has owned something.
 	Joined bool
+	// Shuns are partitions to whose logs it could not write, and which others should own.
+	Shuns []uint16 `json:",omitempty"`
 	// Owns are the partitions it owns, for those who cannot ask it.
 	Owns []PartitionEpoch
 }

@@ -1,5 +1,7 @@
 package runtime
 
+import "slices"
+
 // Level is the highest level of records that this version reads and writes. A
 // new kind of record, or a field that may not be skipped, needs a new one, and
 // is written only in logs whose LogLevel has reached it.
@@ -35,17 +37,18 @@ func (c *Core) LogLevel() int { return max(c.level, 1) }
 
 // Preferred is the gateway that should own a partition: the highest score of
 // those that may (rendezvous hashing), so that a gateway that comes or goes
-// moves only its own share. "" when there is none.
+// moves only its own share. One that could not write to its log comes behind all that
+// might. "" when there is none.
 func Preferred(partition uint16, members []Member) string {
-	best, score := "", uint64(0)
+	best, score, shuns := "", uint64(0), false
 	for i := range members {
 		m := &members[i]
 		if m.Leaving {
 			continue
 		}
-		s := mix(hash64(m.Node) + uint64(partition)*0x9e3779b97f4a7c15)
-		if best == "" || s > score || s == score && m.Node < best {
-			best, score = m.Node, s
+		s, behind := mix(hash64(m.Node)+uint64(partition)*0x9e3779b97f4a7c15), slices.Contains(m.Shuns, partition)
+		if best == "" || shuns && !behind || shuns == behind && (s > score || s == score && m.Node < best) {
+			best, score, shuns = m.Node, s, behind
 		}
 	}
 	return best
@@ -110,6 +113,73 @@ func NextOwnershipStep(v *OwnershipView) OwnershipStep {
 func MayHandOver(partition uint16, to string, live []Member, term, read uint64) bool {
 	return Preferred(partition, live) == to && term == read
 }
+
+// How long a gateway goes on trying to write to a log while others could have the
+// partition, in gateway leases: one that owns it, and one that is about to, for which
+// everybody waits.
+const (
+	ownerTries = 5
+	takerTries = 3
+)
+
+// A WriteView is what a gateway knows of a log to which its appends do not get through,
+// whether they are refused or have no answer.
+type WriteView struct {
+	// Owner: it owns the partition, or it is about to; OwnsNone: it owns nothing at all.
+	Owner, OwnsNone bool
+	// Failing is for how long no append to this log has come back, in the unit of Lease.
+	Failing, Lease int64
+	// Heir: another gateway may own the partition, and has not found that it cannot
+	// write to its log either. Heirs: another gateway may own anything.
+	Heir, Heirs bool
+	// Takes: another log takes appends of this gateway. That it can be read proves
+	// nothing.
+	Takes bool
+}
+
+// A WriteStep is what a gateway does about a log to which it cannot write.
+type WriteStep uint8
+
+const (
+	// Go on trying: nobody is better off.
+	WriteOn WriteStep = iota
+	// Leave the partition to others for a while: either it is this log that nobody can
+	// write to, and they find that out in their turn, or it is the way from here.
+	WriteShun
+	// Own nothing until an append comes back.
+	WriteUnfit
+)
+
+// WritePatience is how long it goes on in any case.
+func WritePatience(owner bool, lease int64) int64 {
+	if owner {
+		return ownerTries * lease
+	}
+	return takerTries * lease
+}
+
+// NextWriteStep is the rule of who gives up. Each partition goes round once: when all
+// have found that they cannot write to it, the preferred one waits for its log.
+func NextWriteStep(v *WriteView) WriteStep {
+	switch {
+	case v.Failing < WritePatience(v.Owner, v.Lease):
+	case !v.Takes && v.Heirs && (v.OwnsNone || v.Failing >= WritePatience(true, v.Lease)):
+		return WriteUnfit
+	case v.Heir:
+		return WriteShun
+	}
+	return WriteOn
+}
+
+// ShunFor is how long a gateway leaves a partition to others that it has left to them
+// so many times before: what fails again and again moves ever more seldom.
+func ShunFor(times int, lease int64) int64 {
+	return lease << (5 + 2*min(max(times, 0), 3))
+}
+
+// VoidRecord is a record that means nothing to whoever reads it, wherever it stands
+// behind the first claim: who appends it finds out whether it can.
+func VoidRecord() []byte { return EncodeRecord(&Record{Body: &claimed{}}) }
 
 // AnswersAtOnce tells whether who has claimed a term may answer at once: nobody was
 // before it, or the owner of the term before has handed it over and believes in

@@ -3,6 +3,7 @@ package runtime
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 )
 
@@ -174,5 +175,82 @@ func TestAnswersAtOnce(t *testing.T) {
 		if got := AnswersAtOnce(x.step, x.from, x.claimed); got != x.want {
 			t.Errorf("%s: %v", x.what, got)
 		}
+	}
+}
+
+func TestNextWriteStep(t *testing.T) {
+	at := func(change func(*WriteView)) WriteView {
+		v := WriteView{Failing: 50, Lease: 10, Heir: true, Heirs: true, Takes: true}
+		change(&v)
+		return v
+	}
+	for name, c := range map[string]struct {
+		v    WriteView
+		want WriteStep
+	}{
+		"an owner, not for long":                         {at(func(v *WriteView) { v.Owner, v.Failing = true, 49 }), WriteOn},
+		"a taker, not for long":                          {at(func(v *WriteView) { v.Failing = 29 }), WriteOn},
+		"a taker, for less than an owner":                {at(func(v *WriteView) { v.Failing = 30 }), WriteShun},
+		"an owner":                                       {at(func(v *WriteView) { v.Owner = true }), WriteShun},
+		"an owner, and the others have failed":           {at(func(v *WriteView) { v.Owner, v.Heir = true, false }), WriteOn},
+		"alone":                                          {at(func(v *WriteView) { v.Owner, v.Heir, v.Heirs, v.Takes = true, false, false, false }), WriteOn},
+		"an owner, and no log takes anything":            {at(func(v *WriteView) { v.Owner, v.Takes = true, false }), WriteUnfit},
+		"the same, and others have failed with this one": {at(func(v *WriteView) { v.Owner, v.Takes, v.Heir = true, false, false }), WriteUnfit},
+		"a taker that owns others, and no log takes":     {at(func(v *WriteView) { v.Failing, v.Takes = 30, false }), WriteShun},
+		"the same, for long":                             {at(func(v *WriteView) { v.Takes = false }), WriteUnfit},
+		"a taker that owns nothing, and no log takes":    {at(func(v *WriteView) { v.Failing, v.Takes, v.OwnsNone = 30, false, true }), WriteUnfit},
+	} {
+		if got := NextWriteStep(&c.v); got != c.want {
+			t.Errorf("%s: %d, not %d", name, got, c.want)
+		}
+	}
+	for n := range 10 {
+		if a, b := ShunFor(n, 10), ShunFor(n+1, 10); a < 10*ownerTries || b < a || b > 20480 {
+			t.Errorf("after %d and %d times: %d and %d", n, n+1, a, b)
+		}
+	}
+}
+
+// TestPreferredMovesOnWhereSomebodyCannotWrite, and comes back when nobody can.
+func TestPreferredMovesOnWhereSomebodyCannotWrite(t *testing.T) {
+	live := membersOf("a", "b", "c")
+	const p = 5
+	first := Preferred(p, live)
+	var round []string
+	for range live {
+		best := Preferred(p, live)
+		if slices.Contains(round, best) {
+			t.Fatalf("%s again, after %v", best, round)
+		}
+		round = append(round, best)
+		for i := range live {
+			if live[i].Node == best {
+				live[i].Shuns = []uint16{1, p}
+			}
+		}
+	}
+	if last := Preferred(p, live); last != first {
+		t.Errorf("all have failed, and it is %s, not %s", last, first)
+	}
+	if Preferred(6, live) != Preferred(6, membersOf("a", "b", "c")) {
+		t.Error("another partition moves")
+	}
+}
+
+// TestVoidRecord means nothing to who folds the log.
+func TestVoidRecord(t *testing.T) {
+	c := New(Config{Mesh: "m", Partitions: 1, Node: "n"})
+	claim := c.Claim(Now{Wall: 1, Mono: 1})
+	for _, b := range [][]byte{VoidRecord(), claim, VoidRecord(), VoidRecord()} {
+		valid, err := c.Fold(b)
+		if err != nil || valid != (string(b) == string(claim)) {
+			t.Error(valid, err)
+		}
+	}
+	if !c.Own(Now{Wall: 2, Mono: 2}, 0) || c.Epoch() != 1 {
+		t.Error("the claim does not count")
+	}
+	if n, is := ClaimEpoch(VoidRecord()); is && n > 0 {
+		t.Error("it deposes somebody")
 	}
 }

@@ -124,7 +124,7 @@ func (o *ownerLoop) meLocked() runtime.Member {
 	s := o.m.cfg.Shared
 	return runtime.Member{
 		Node: o.m.cfg.Node, Address: s.Address, Version: s.Version, Level: o.m.cfg.Level, Log: s.Log,
-		Leaving: o.idleLocked(), Lease: o.m.cfg.Lease.Milliseconds(), GatewayLease: s.Lease.Milliseconds(), Joined: o.joined,
+		Leaving: o.idleLocked(), Lease: o.m.cfg.Lease.Milliseconds(), GatewayLease: s.Lease.Milliseconds(), Joined: o.joined, Shuns: o.shunnedLocked(),
 	}
 }
 

@@ -3,55 +3,164 @@ package engine
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/karmesh/kar/runtime"
 )
 
-// surrenderAfter is how long an owner that cannot write to its log holds on to
-// its partitions while others could have them, in gateway leases.
-const surrenderAfter = 5
-
-// mayHold tells whether an owner that has not been able to write since then goes
-// on trying: when it has not been long, or nobody else is better off, or this
-// gateway reaches other logs, so that it is this log that nobody can write to.
-func (m *Mesh) mayHold(since time.Time) bool {
-	return m.owned == nil || time.Since(since) < surrenderAfter*m.cfg.Shared.Lease || !m.owned.heirs() || m.anyAnswers(m.life)
+// lands is what is known about this gateway's appends. That a log can be read proves
+// nothing.
+type lands struct {
+	mu         sync.Mutex
+	at, failed time.Time // when one came back last, and when one failed
+	probing    sync.Mutex
+	probed     time.Time // when all were tried last
+	turn       int       // where to begin then
 }
 
-// anyAnswers tells whether this gateway reaches any of the logs.
-func (m *Mesh) anyAnswers(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, m.cfg.Shared.Lease/4)
+// landed notes that an append came back, or did not.
+func (l *lands) landed(ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if ok {
+		l.at = time.Now()
+	} else {
+		l.failed = time.Now()
+	}
+}
+
+// proven tells that an append has come back since one failed.
+func (l *lands) proven() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.at.After(l.failed)
+}
+
+func (l *lands) since() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return time.Since(l.at)
+}
+
+// probesAtOnce bounds the logs that are tried when it is asked whether any takes appends.
+const probesAtOnce = 8
+
+// takes tells whether another log than that of p takes appends of this gateway; -1 for
+// any. Owners with something to do append all the time; else some logs are tried, others
+// each time.
+func (m *Mesh) takes(ctx context.Context, p int) bool {
+	l, lease := &m.lands, m.cfg.Shared.Lease
+	l.probing.Lock()
+	defer l.probing.Unlock()
+	if l.since() < 2*lease {
+		return true
+	}
+	if time.Since(l.probed) < lease {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, lease)
 	defer cancel()
-	m.reach.Lock()
-	defer m.reach.Unlock()
-	if time.Since(m.reach.at) < m.cfg.Shared.Lease/4 {
-		return m.reach.any
+	n := min(probesAtOnce, len(m.parts))
+	answers := make(chan error, n)
+	for i := range n {
+		q := (l.turn + i) % len(m.parts)
+		if q == p {
+			answers <- errDeposed
+			continue
+		}
+		m.watches.Go(func() { answers <- m.tryWrite(ctx, m.parts[q]) })
 	}
-	answers := make(chan bool, len(m.parts))
-	for _, p := range m.parts {
-		m.watches.Go(func() {
-			_, _, err := p.log.Bounds(ctx)
-			answers <- err == nil
-		})
-	}
-	m.reach.any = false
-	for range m.parts {
-		if <-answers {
-			m.reach.any = true
-			break
+	l.turn += n
+	l.probed = time.Now()
+	for range n {
+		select {
+		case err := <-answers:
+			if err == nil {
+				return true
+			}
+		case <-ctx.Done():
+			return false
 		}
 	}
-	m.reach.at = time.Now()
-	return m.reach.any
+	return false
 }
 
-// reach is whether any log answered when all were asked last.
-type reach struct {
-	sync.Mutex
-	at  time.Time
-	any bool
+// tryWrite appends a record that means nothing. An empty log is left alone: its first
+// record is a claim.
+func (m *Mesh) tryWrite(ctx context.Context, p *partition) error {
+	_, end, err := p.log.Bounds(ctx)
+	if err != nil || end == 0 {
+		return err
+	}
+	_, _, err = p.log.Append(ctx, [][]byte{runtime.VoidRecord()})
+	m.lands.landed(err == nil)
+	return err
+}
+
+// slowLink is how many bytes a second pass at least.
+const slowLink = 256 << 10
+
+// writing is for how long an owner waits for one append of some bytes: without an answer
+// it has to decide whether to go on, when others could.
+func (m *Mesh) writing(ctx context.Context, size int) (context.Context, context.CancelFunc) {
+	ctx = context.WithoutCancel(ctx)
+	if m.owned == nil || !m.owned.heirs() {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, time.Duration(runtime.WritePatience(true, int64(m.cfg.Shared.Lease)))+time.Duration(size)*time.Second/slowLink)
+}
+
+// writeStep asks the rule about a log to which nothing could be appended since then.
+func (m *Mesh) writeStep(p uint16, owner bool, since time.Time) runtime.WriteStep {
+	o := m.owned
+	if o == nil {
+		return runtime.WriteOn
+	}
+	lease := m.cfg.Shared.Lease
+	v := runtime.WriteView{Owner: owner, OwnsNone: len(m.dir.ofNode(m.cfg.Node)) == 0, Failing: int64(time.Since(since)), Lease: int64(lease)}
+	if v.Failing < runtime.WritePatience(owner, v.Lease) {
+		return runtime.WriteOn
+	}
+	v.Heir, v.Heirs = o.heir(p), o.heirs()
+	v.Takes = !v.Heirs || m.takes(m.life, int(p))
+	return runtime.NextWriteStep(&v)
+}
+
+// A shun is a partition that this gateway leaves to others until then.
+type shun struct {
+	until time.Time
+	times int
+}
+
+// shun leaves a partition to others, which are told.
+func (o *ownerLoop) shun(p uint16, why error) {
+	lease := int64(o.m.cfg.Shared.Lease)
+	now := time.Now()
+	o.mu.Lock()
+	s := o.shuns[p]
+	if now.Sub(s.until) > time.Duration(runtime.ShunFor(s.times, lease)) {
+		s.times = 0
+	}
+	s.until = now.Add(time.Duration(runtime.ShunFor(s.times, lease)))
+	s.times++
+	o.shuns[p] = s
+	o.mu.Unlock()
+	o.m.cfg.Logger.Warn("this gateway cannot write to a partition and leaves it to others", "partition", p, "for", time.Until(s.until).Round(time.Second), "error", why)
+	o.m.tellOwns()
+	o.nudge()
+}
+
+func (o *ownerLoop) shunnedLocked() (ps []uint16) {
+	now := time.Now()
+	for p, s := range o.shuns {
+		if now.Before(s.until) {
+			ps = append(ps, p)
+		}
+	}
+	slices.Sort(ps)
+	return ps
 }
 
 // setUnfit has this gateway own nothing until it is fit again.
@@ -69,7 +178,7 @@ func (o *ownerLoop) setUnfit(why error) {
 	}
 }
 
-// probe lets an unfit gateway come back once any of its logs answers. One that is too
+// probe lets an unfit gateway come back once any log takes its appends. One that is too
 // old for the records in it stays away.
 func (o *ownerLoop) probe(ctx context.Context) {
 	o.mu.Lock()
@@ -78,11 +187,22 @@ func (o *ownerLoop) probe(ctx context.Context) {
 	if why == nil || is(why, runtime.CodeNewerFormat) || errors.Is(why, errUnlisted) {
 		return
 	}
-	if !o.m.anyAnswers(ctx) {
+	if !o.probing.CompareAndSwap(false, true) {
 		return
 	}
+	o.tasks.Go(func() {
+		defer o.probing.Store(false)
+		if o.m.takes(ctx, -1) {
+			o.fit()
+		}
+	})
+}
+
+// fit lets this gateway own partitions again.
+func (o *ownerLoop) fit() {
 	o.mu.Lock()
 	o.unfit = nil
+	clear(o.stuck)
 	o.mu.Unlock()
 	o.m.cfg.Logger.Info("this gateway can own partitions again")
 	o.m.tellOwns()

@@ -95,7 +95,7 @@ func (o *ownerLoop) liveLocked() (live []runtime.Member, complete bool) {
 	for _, x := range o.knownLocked() {
 		me := x.Node == o.m.cfg.Node
 		if me {
-			x.Leaving = o.idleLocked()
+			x.Leaving, x.Shuns = self.Leaving, self.Shuns
 		}
 		x.Leaving = x.Leaving || runtime.OtherLog(&self, &x) // nothing is for it
 		listed := fresh && contains(o.members, x.Node)
@@ -146,6 +146,18 @@ func (o *ownerLoop) report() {
 	if lost > 0 {
 		o.m.cfg.Logger.Warn("other gateways have claimed partitions of this one", "partitions", lost)
 	}
+}
+
+// heir tells whether another gateway could take over a partition, and has not found
+// that it cannot write to it.
+func (o *ownerLoop) heir(p uint16) bool {
+	live, _ := o.live()
+	for i := range live {
+		if live[i].Node != o.m.cfg.Node && !live[i].Leaving && !slices.Contains(live[i].Shuns, p) {
+			return true
+		}
+	}
+	return false
 }
 
 // heirs tells whether another gateway could take over.

@@ -150,7 +150,7 @@ type Mesh struct {
 	peers   Peers // nil in local mode
 	owned   *ownerLoop
 	tally   tally
-	reach   reach
+	lands   lands
 	silence silence
 	memory
 	guests

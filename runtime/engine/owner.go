@@ -36,7 +36,10 @@ type ownerLoop struct {
 	away        map[uint16]time.Time // logs that were out of reach when they were tried last
 	inRow       int                  // so many more have been, since one answered
 	tried       time.Time            // while none answers: when one was tried for all
-	unfit       error                // why this gateway should own nothing now, nil when it may
+	shuns       map[uint16]shun      // partitions that are left to others
+	stuck       map[uint16]time.Time // since when this gateway fails to take them
+	probing     atomic.Bool
+	unfit       error // why this gateway should own nothing now, nil when it may
 
 	settled atomic.Bool // this gateway was ready at some time
 	// Of claims by gateways that may live.
@@ -71,7 +74,7 @@ const takeAtOnce = 8
 func newOwnerLoop(m *Mesh) *ownerLoop {
 	return &ownerLoop{
 		m: m, wake: make(chan struct{}, 1), relist: make(chan struct{}, 1), up: map[string]bool{}, parted: map[string]time.Time{}, dead: map[string]time.Time{}, told: map[string]bool{},
-		taking: map[uint16]string{}, since: map[string]time.Time{}, busy: map[uint16]bool{}, doubts: map[uint16]doubt{}, apart: map[string]time.Time{}, said: map[string]bool{}, aheads: map[uint16]ahead{}, ousted: map[uint16]bool{}, losses: map[uint16]loss{}, heard: map[string]acquaintance{}, vouch: map[string][]runtime.Member{}, away: map[uint16]time.Time{}, slots: make(chan struct{}, takeAtOnce),
+		taking: map[uint16]string{}, since: map[string]time.Time{}, busy: map[uint16]bool{}, doubts: map[uint16]doubt{}, apart: map[string]time.Time{}, said: map[string]bool{}, aheads: map[uint16]ahead{}, shuns: map[uint16]shun{}, stuck: map[uint16]time.Time{}, ousted: map[uint16]bool{}, losses: map[uint16]loss{}, heard: map[string]acquaintance{}, vouch: map[string][]runtime.Member{}, away: map[uint16]time.Time{}, slots: make(chan struct{}, takeAtOnce),
 	}
 }
 
@@ -159,6 +162,7 @@ func (o *ownerLoop) decide(ctx context.Context) {
 			break
 		}
 		if o.plan(p).step == runtime.OwnershipKeep {
+			o.unstuck(p)
 			continue
 		}
 		tried = true

@@ -378,7 +378,9 @@ func (p *partition) append(ctx context.Context, records [][]byte) error {
 	defer p.appending.Store(0)
 	for again := p.m.patience(); ; {
 		sent := time.Now()
-		first, next, err := p.log.Append(context.WithoutCancel(ctx), records)
+		ask, cancel := p.m.writing(ctx, size)
+		first, next, err := p.log.Append(ask, records)
+		cancel()
 		if err == nil {
 			err = p.placed(ctx, records, first, next)
 		}
@@ -386,6 +388,7 @@ func (p *partition) append(ctx context.Context, records [][]byte) error {
 			if p.trouble.over(p.logger, "the log takes records again") {
 				p.m.turns.back.fire()
 			}
+			p.m.lands.landed(true)
 			p.full.Store(nil)
 			p.next, p.proof = next, p.m.stamp(sent)
 			p.count.appends++
@@ -395,6 +398,7 @@ func (p *partition) append(ctx context.Context, records [][]byte) error {
 			p.trim.appended(records, size)
 			return nil
 		}
+		p.m.lands.landed(false)
 		var unknown *runtime.UnknownError
 		if !errors.As(err, &unknown) {
 			if is(err, runtime.CodeDiskFull) {
@@ -408,8 +412,8 @@ func (p *partition) append(ctx context.Context, records [][]byte) error {
 		if time.Since(began) > appendPatience {
 			p.refuseWaiting(err)
 		}
-		if !p.m.mayHold(began) {
-			return &surrenderError{err}
+		if step := p.m.writeStep(p.n, true, began); step != runtime.WriteOn {
+			return &surrenderError{step, err}
 		}
 		if !again.wait(ctx) {
 			return err
@@ -427,7 +431,10 @@ type noRoom struct {
 const noRoomFor = time.Minute
 
 // A surrenderError ends a term whose owner cannot write, while others could.
-type surrenderError struct{ cause error }
+type surrenderError struct {
+	step  runtime.WriteStep
+	cause error
+}
 
 func (e *surrenderError) Error() string { return "gives the partition up: " + e.cause.Error() }
 
@@ -529,7 +536,7 @@ func (p *partition) repair(ctx context.Context, cause error) {
 		p.deposed()
 		return
 	case errors.As(cause, &surrender):
-		p.surrender(cause)
+		p.surrender(surrender.step, cause)
 		return
 	}
 	began := time.Now()
@@ -544,12 +551,16 @@ func (p *partition) repair(ctx context.Context, cause error) {
 		if lost {
 			continue
 		}
-		switch err := p.recover(ctx); {
+		err, step := p.recover(ctx), runtime.WriteOn
+		if cannotWrite(err) {
+			step = p.m.writeStep(p.n, true, began)
+		}
+		switch {
 		case errors.Is(err, errDeposed):
 			p.deposed()
 			return
-		case err != nil && !p.m.mayHold(began):
-			p.surrender(err)
+		case step != runtime.WriteOn:
+			p.surrender(step, err)
 			return
 		case err != nil:
 			p.trouble.say(p.logger, "the partition cannot be recovered yet", err)
@@ -581,8 +592,12 @@ func (p *partition) deposed() {
 }
 
 // surrender ends a term that cannot go on here.
-func (p *partition) surrender(cause error) {
+func (p *partition) surrender(step runtime.WriteStep, cause error) {
 	p.end()
-	p.m.owned.setUnfit(cause)
+	if step == runtime.WriteUnfit {
+		p.m.owned.setUnfit(cause)
+	} else {
+		p.m.owned.shun(p.n, cause)
+	}
 	p.m.gone(p)
 }

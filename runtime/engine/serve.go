@@ -130,7 +130,8 @@ func (m *Mesh) heardOwns(from string, n *OwnsNote) {
 		if o.members[i].Node == from {
 			o.members[i].Leaving = n.Leaving
 			if n.Self != nil {
-				o.members[i].Lease, o.members[i].Joined, o.members[i].Log = n.Self.Lease, n.Self.Joined, n.Self.Log
+				x := &o.members[i]
+				x.Lease, x.Joined, x.Log, x.Shuns = n.Self.Lease, n.Self.Joined, n.Self.Log, n.Self.Shuns
 			}
 		}
 	}

@@ -47,8 +47,14 @@ func (o *ownerLoop) try(ctx context.Context, p uint16) {
 		}
 	}()
 	free := func() {}
-	start, _, err := o.m.part(p).log.Bounds(ctx)
-	if err == nil { // else it would wait for the log in its turn
+	began := time.Now()
+	var start uint64
+	err := o.inTime(ctx, p, func(ctx context.Context) (err error) {
+		start, _, err = o.m.part(p).log.Bounds(ctx)
+		return err
+	})
+	if err == nil {
+		began = time.Time{} // else it would wait for the log in its turn
 		select {
 		case o.slots <- struct{}{}:
 		case <-ctx.Done():
@@ -70,6 +76,9 @@ func (o *ownerLoop) try(ctx context.Context, p uint16) {
 		err = o.take(ctx, p, start, x, free)
 	}
 	o.reached(p, err)
+	if ctx.Err() == nil {
+		o.fails(p, began, err)
+	}
 	if err != nil && ctx.Err() == nil {
 		o.m.cfg.Logger.Debug("a partition was not taken", "partition", p, "error", err)
 		if is(err, runtime.CodeNewerFormat) {
@@ -87,7 +96,7 @@ func (o *ownerLoop) try(ctx context.Context, p uint16) {
 // reached notes whether the log of a partition answered.
 func (o *ownerLoop) reached(p uint16, err error) {
 	var unknown *runtime.UnknownError
-	away := is(err, runtime.CodeKafkaUnreachable) || errors.As(err, &unknown)
+	away := is(err, runtime.CodeKafkaUnreachable) || errors.As(err, &unknown) || errors.Is(err, context.DeadlineExceeded)
 	o.mu.Lock()
 	was := o.noneAnswers()
 	if away {
@@ -155,6 +164,9 @@ func (o *ownerLoop) take(ctx context.Context, n uint16, start uint64, x plan, fr
 		if o.ahead(n, x.own, t.core.Epoch()) {
 			return runtime.Errorf(runtime.CodeForeign, "the log ends in term %d, and the gateway %s says that it owns the partition in term %d: its log is another one, or this one has lost records", t.core.Epoch(), x.own.node, x.own.epoch)
 		}
+		if err := o.proof(ctx, p); err != nil {
+			return err
+		}
 		ask := &Op{Partition: n, Epoch: t.core.Epoch(), HandOver: &HandOverOp{}}
 		if res, err := o.m.peers.Ask(ctx, x.own.node, ask); err != nil {
 			return err
@@ -162,8 +174,8 @@ func (o *ownerLoop) take(ctx context.Context, n uint16, start uint64, x plan, fr
 			return res.Err
 		}
 	}
-	free() // a claim that has no answer is repeated for as long as it takes
-	if err := t.claim(ctx); err != nil {
+	free() // a claim that has no answer is repeated for long
+	if err := o.claim(ctx, t); err != nil {
 		return err
 	}
 	if !runtime.AnswersAtOnce(x.step, x.own.epoch, t.core.Epoch()) {
@@ -184,6 +196,88 @@ func (o *ownerLoop) take(ctx context.Context, n uint16, start uint64, x plan, fr
 		o.m.cfg.Logger.Debug("partition taken", "partition", n, "epoch", t.core.Epoch(), "in", time.Since(began).Round(time.Millisecond))
 	}
 	return begun
+}
+
+// proof has a gateway that does not know whether it can write find out before an owner
+// gives something away for it.
+func (o *ownerLoop) proof(ctx context.Context, p *partition) error {
+	if o.m.lands.proven() {
+		return nil
+	}
+	began := time.Now()
+	err := o.inTime(ctx, p.n, func(ctx context.Context) error { return o.m.tryWrite(ctx, p) })
+	if err != nil {
+		return &writeError{began, err}
+	}
+	return nil
+}
+
+// inTime does one thing on the way to owning a partition, and gives it up in time when
+// another gateway might do better.
+func (o *ownerLoop) inTime(ctx context.Context, p uint16, do func(context.Context) error) error {
+	lease, began := int64(o.m.cfg.Shared.Lease), time.Now()
+	limit := 2 * runtime.WritePatience(true, lease) // for slow logs
+	if o.heir(p) {
+		limit = runtime.WritePatience(false, lease)
+	}
+	ask, cancel := context.WithTimeout(ctx, time.Duration(limit))
+	defer cancel()
+	err := do(ask)
+	if err != nil && ask.Err() != nil && ctx.Err() == nil {
+		return &writeError{began, err}
+	}
+	return err
+}
+
+// claim claims. What was sent and given up may land later: the log judges that as it
+// does any claim.
+func (o *ownerLoop) claim(ctx context.Context, t *term) error {
+	return o.inTime(ctx, t.p.n, t.claim)
+}
+
+// unstuck notes that nothing keeps this gateway from taking a partition, or that it
+// does not want it.
+func (o *ownerLoop) unstuck(p uint16) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.stuck, p)
+}
+
+// cannotWrite tells that something failed for a reason that others might not have.
+func cannotWrite(err error) bool {
+	var write *writeError
+	var unknown *runtime.UnknownError
+	return errors.As(err, &write) || errors.As(err, &unknown) || is(err, runtime.CodeKafkaUnreachable) || is(err, runtime.CodeKafkaPermission)
+}
+
+// fails notes whether a partition could not be taken for a reason that others might not
+// have, and leaves it to them when that has lasted. What failed began then, if that is
+// known.
+func (o *ownerLoop) fails(p uint16, began time.Time, err error) {
+	if !cannotWrite(err) {
+		o.unstuck(p)
+		return
+	}
+	var write *writeError
+	if errors.As(err, &write) {
+		began = write.began
+	} else if began.IsZero() {
+		began = time.Now()
+	}
+	o.mu.Lock()
+	since, found := o.stuck[p]
+	if !found || began.Before(since) {
+		since = began
+	}
+	o.stuck[p] = since
+	o.mu.Unlock()
+	switch o.m.writeStep(p, false, since) {
+	case runtime.WriteUnfit:
+		o.setUnfit(err)
+	case runtime.WriteShun:
+		o.unstuck(p)
+		o.shun(p, err)
+	}
 }
 
 // errUnlisted keeps a gateway that has never read the list of gateways, because

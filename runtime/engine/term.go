@@ -162,22 +162,30 @@ func (t *term) claim(ctx context.Context) error {
 		return err
 	}
 	record := [][]byte{t.core.Claim(t.p.m.now())}
+	began := time.Now()
 	for again := t.p.m.patience(); ; {
 		_, _, err := t.p.log.Append(ctx, record)
+		t.p.m.lands.landed(err == nil)
 		var unknown *runtime.UnknownError
 		if err == nil {
 			break
 		}
-		if !errors.As(err, &unknown) {
-			return err
-		}
-		if !again.wait(ctx) {
-			return err
+		if !errors.As(err, &unknown) || !again.wait(ctx) {
+			return &writeError{began, err}
 		}
 	}
 	t.claimed = time.Now()
 	return t.to(ctx, t.next)
 }
+
+// A writeError is an append that failed in the taking of a partition, begun then.
+type writeError struct {
+	began time.Time
+	cause error
+}
+
+func (e *writeError) Error() string { return e.cause.Error() }
+func (e *writeError) Unwrap() error { return e.cause }
 
 func pauseFor(ctx context.Context, d time.Duration) bool {
 	select {
@@ -237,7 +245,11 @@ func (p *partition) recover(ctx context.Context) error {
 	if p.m.cfg.Shared != nil && t.core.Epoch() > p.epoch.Load() {
 		return errDeposed
 	}
-	if err := t.claim(ctx); err != nil {
+	claim := t.claim
+	if o := p.m.owned; o != nil {
+		claim = func(ctx context.Context) error { return o.claim(ctx, t) }
+	}
+	if err := claim(ctx); err != nil {
 		return err
 	}
 	return p.begin(ctx, t, began)

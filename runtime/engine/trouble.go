@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/karmesh/kar/runtime"
 )
 
 // A trouble is something that fails again and again: the log hears of it when it
@@ -63,7 +65,7 @@ func (m *Mesh) patience() patience {
 	if m.cfg.Shared != nil {
 		lease = m.cfg.Shared.Lease
 	}
-	return patience{turns: &m.turns, long: time.Now().Add((surrenderAfter + 2) * lease)} // whoever can has given up by then
+	return patience{turns: &m.turns, long: time.Now().Add(time.Duration(runtime.WritePatience(true, int64(lease))) + 2*lease)} // whoever can has given up by then
 }
 
 func (p *patience) wait(ctx context.Context) bool {
