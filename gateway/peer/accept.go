@@ -27,6 +27,9 @@ const (
 	// nodeHeader is the boot id of who speaks: of the dialler only where there is
 	// no proof, of a gateway that refuses because another one is meant.
 	nodeHeader = "Kar-Node"
+	// piecesHeader says, in the hello and in its answer, that who speaks takes
+	// large frames in pieces.
+	piecesHeader = "Kar-Pieces"
 )
 
 type hello struct {
@@ -42,6 +45,7 @@ func (x hello) put(h http.Header) {
 	h.Set(protocolHeader, strconv.Itoa(x.protocol))
 	h.Set(versionHeader, x.version)
 	h.Set(toHeader, x.to)
+	h.Set(piecesHeader, "1")
 	if x.address != "" {
 		h.Set(addressHeader, x.address)
 	}
@@ -62,6 +66,7 @@ func (p *Peers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	var b strings.Builder
 	b.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + upgradeTo + "\r\n")
+	w.Header().Set(piecesHeader, "1")
 	_ = w.Header().Write(&b) // a Builder takes everything
 	b.WriteString("\r\n")
 	early, err := rw.Reader.Peek(rw.Reader.Buffered())
@@ -77,6 +82,7 @@ func (p *Peers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	s := newStream(p, node, conn, early)
 	s.address = r.Header.Get(addressHeader)
+	s.pieces = r.Header.Get(piecesHeader) != ""
 	p.accept(s)
 }
 

@@ -253,7 +253,9 @@ func (p *Peers) upgrade(ctx context.Context, node string, u *url.URL, conn net.C
 		}
 		if !again {
 			early, err := in.Peek(in.Buffered())
-			return newStream(p, node, conn, early), err
+			s := newStream(p, node, conn, early)
+			s.pieces = resp.Header.Get(piecesHeader) != ""
+			return s, err
 		}
 	}
 	return nil, errors.New("it asks for one proof after the other")

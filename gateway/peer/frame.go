@@ -18,6 +18,7 @@ type frame struct {
 	Cancel bool
 	Result *engine.Result
 	Note   *engine.Note
+	Piece  *piece // of a large frame, to those who say in their hello that they take them
 }
 
 const (

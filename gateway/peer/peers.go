@@ -42,8 +42,9 @@ type Config struct {
 	// FrameLimit is the largest op, result or note in bytes; 0 means 64 MiB, the
 	// most is 256 MiB - 1.
 	FrameLimit int
-	// QueueLimit is how many bytes may wait for one gateway before the stream
-	// is broken; 0 means 256 MiB.
+	// QueueLimit is how many bytes may wait for one gateway that reads nothing
+	// before the stream is broken, twice as many for one that reads. A sixteenth of
+	// it may wait of one app before its ops are held back; 0 means 256 MiB.
 	QueueLimit int
 	Logger     *slog.Logger // nil discards
 }

@@ -31,6 +31,8 @@ var (
 const (
 	// writeSize is how much is written at a time, so that time limits are of progress.
 	writeSize = 256 << 10
+	// maxParts is how many frames may be on their way in pieces at a time.
+	maxParts = 1 << 14
 	// keepSize is the largest buffer that is kept for the next frames.
 	keepSize = 1 << 20
 	// stallFactor times Silence is how long writeSize bytes may take. It is
@@ -50,13 +52,17 @@ type stream struct {
 	cfg     *Config
 	counts  *counters
 
+	pieces bool                     // the other end takes them
+	parts  map[uint64]*bytes.Buffer // the reader's: frames that come in pieces
+
 	mu      sync.Mutex
-	out     []byte // frames that wait
-	writing int    // bytes on their way out
-	wrote   bool   // since the last look of the writer
+	queue   queue
+	writing int       // bytes on their way out
+	moved   time.Time // when some of them went, or the first did
+	wrote   bool      // since the last look of the writer
 	seq     uint64
 	asked   map[uint64]chan *engine.Result // by the dialler, closed when there will be no answer
-	serving map[uint64]context.CancelFunc  // at the other end
+	serving map[uint64]served              // at the other end
 	err     error
 
 	wake    chan struct{}
@@ -65,13 +71,19 @@ type stream struct {
 	claimed chan struct{} // at the other end: closed when the other direction stands as well
 }
 
+// served is an op that has no answer yet.
+type served struct {
+	cancel context.CancelFunc
+	lane   string // of the answer
+}
+
 // newStream takes over conn; early are bytes of it that were read already.
 func newStream(p *Peers, node string, conn net.Conn, early []byte) *stream {
 	timed := &timedReader{conn: conn, silence: p.cfg.Silence, counts: &p.counts}
 	return &stream{
 		node: node, conn: conn, format: p.format, cfg: &p.cfg, counts: &p.counts,
 		in:    bufio.NewReaderSize(io.MultiReader(bytes.NewReader(early), timed), 64<<10),
-		asked: map[uint64]chan *engine.Result{}, serving: map[uint64]context.CancelFunc{},
+		asked: map[uint64]chan *engine.Result{}, serving: map[uint64]served{}, parts: map[uint64]*bytes.Buffer{},
 		wake: make(chan struct{}, 1), done: make(chan struct{}), ended: make(chan struct{}), claimed: make(chan struct{}),
 	}
 }
@@ -103,14 +115,14 @@ func (s *stream) fail(err error) {
 		return
 	}
 	s.err = err
-	s.out = nil
+	s.queue = queue{}
 	close(s.done)
 	_ = s.conn.Close() // the first error is the one to tell
 	for _, answer := range s.asked {
 		close(answer)
 	}
-	for _, cancel := range s.serving {
-		cancel()
+	for _, x := range s.serving {
+		x.cancel()
 	}
 	s.asked, s.serving = nil, nil
 }
@@ -144,14 +156,39 @@ func (s *stream) run(handle func(*frame) error) error {
 	return s.broken()
 }
 
+// read waits for a whole frame.
 func (s *stream) read() (*frame, error) {
+	for {
+		f, err := s.readOne()
+		if err != nil || f.Piece == nil {
+			return f, err
+		}
+		data, err := s.join(f.Piece)
+		if err != nil {
+			return nil, err
+		}
+		if data == nil {
+			continue
+		}
+		f = &frame{}
+		if err := s.format.get(f, data); err != nil {
+			return nil, err
+		}
+		if f.Piece != nil {
+			return nil, errMalformed
+		}
+		return f, nil
+	}
+}
+
+func (s *stream) readOne() (*frame, error) {
 	var head [headSize]byte
 	if _, err := io.ReadFull(s.in, head[:]); err != nil {
 		return nil, err
 	}
 	n := int(binary.BigEndian.Uint32(head[:]))
 	if n > s.cfg.FrameLimit {
-		return nil, fmt.Errorf("a frame of %d bytes came, and the limit is %d", n, s.cfg.FrameLimit)
+		return nil, s.tooLong(n)
 	}
 	f := &frame{}
 	s.counts.framesIn.Add(1)
@@ -171,16 +208,48 @@ func (s *stream) read() (*frame, error) {
 	return f, s.format.get(f, data.Bytes())
 }
 
-// send queues f. It does not block. The error says that f is too large, or
-// that the stream is broken.
+func (s *stream) tooLong(n int) error {
+	return fmt.Errorf("a frame of %d bytes came, and the limit is %d", n, s.cfg.FrameLimit)
+}
+
+// join adds a piece to its frame and returns that when it is whole.
+func (s *stream) join(p *piece) ([]byte, error) {
+	b := s.parts[p.ID]
+	if b == nil {
+		if len(s.parts) >= maxParts {
+			return nil, errMalformed
+		}
+		b = &bytes.Buffer{}
+		s.parts[p.ID] = b
+	}
+	if len(p.Data) == 0 || p.Left < 0 {
+		return nil, errMalformed
+	}
+	if n := b.Len() + len(p.Data); p.Left > s.cfg.FrameLimit-n {
+		return nil, s.tooLong(n + p.Left)
+	}
+	b.Write(p.Data)
+	if p.Left > 0 {
+		return nil, nil
+	}
+	delete(s.parts, p.ID)
+	return b.Bytes(), nil
+}
+
+// send queues f, in its lane. It does not block. The error says that f is too
+// large, or that the stream is broken.
 func (s *stream) send(f *frame) error {
+	lane := ""
+	if f.Note != nil {
+		lane = noteLane(f.Note)
+	}
 	s.mu.Lock()
-	err := s.queue(f)
+	err := s.put(f, lane)
 	s.mu.Unlock()
 	return s.sent(err)
 }
 
-// sent ends what began with queue, without the lock.
+// sent ends what began with put, without the lock.
 func (s *stream) sent(err error) error {
 	if errors.Is(err, errQueueFull) {
 		s.fail(err)
@@ -188,18 +257,17 @@ func (s *stream) sent(err error) error {
 	return err
 }
 
-// queue is send for those who hold the lock; they go on with sent.
-func (s *stream) queue(f *frame) error {
+// put is send for those who hold the lock; they go on with sent.
+func (s *stream) put(f *frame, lane string) error {
 	if s.err != nil {
 		return s.err
 	}
-	first := len(s.out) == 0
-	var err error
-	if s.out, err = s.format.put(s.out, f, s.cfg.FrameLimit); err != nil {
+	first := s.queue.empty()
+	if err := s.queue.add(s.format, f, lane, s.cfg.FrameLimit, s.room()); err != nil {
 		return &tooLargeError{err}
 	}
 	s.counts.framesOut.Add(1)
-	if len(s.out)+s.writing > s.cfg.QueueLimit {
+	if s.overfull() {
 		return errQueueFull
 	}
 	if first {
@@ -211,42 +279,84 @@ func (s *stream) queue(f *frame) error {
 	return nil
 }
 
+// room is how much of one lane may wait before its ops are held back.
+func (s *stream) room() int { return s.cfg.QueueLimit / appShare }
+
+// overfull tells that too much waits for an end that reads nothing. One that
+// reads, on a slow link, may have twice as much.
+func (s *stream) overfull() bool {
+	n := s.queue.waiting + s.writing
+	if n <= s.cfg.QueueLimit {
+		return false
+	}
+	stuck := s.writing > 0 && time.Since(s.moved) > s.cfg.Silence/2
+	return stuck || n > 2*s.cfg.QueueLimit
+}
+
 type tooLargeError struct{ error }
 
-// write is the only writer: each turn takes all that waits.
+// write is the only writer.
 func (s *stream) write() {
 	beat := time.NewTicker(s.cfg.Silence / 4)
 	defer beat.Stop()
 	var spare []byte
 	for {
-		idle := false
 		select {
 		case <-s.done:
 			return
 		case <-beat.C:
-			idle = true
+			s.mu.Lock()
+			if !s.wrote && s.err == nil {
+				s.queue.live()
+			}
+			s.wrote = false
+			s.mu.Unlock()
 		case <-s.wake:
 			// Let those who are about to send do so first: one system call for all.
 			runtime.Gosched()
+			s.mu.Lock()
+			s.wrote = true
+			s.mu.Unlock()
 		}
-		s.mu.Lock()
-		if idle && !s.wrote && s.err == nil {
-			s.out = append(s.out, 0, 0, 0, 0) // a sign of life
-		}
-		b := s.out
-		s.out, s.writing, s.wrote = spare[:0], len(b), !idle && len(b) > 0
-		s.mu.Unlock()
-		if err := s.flush(b); err != nil {
-			s.fail(err)
-			return
-		}
-		s.mu.Lock()
-		s.writing = 0
-		s.mu.Unlock()
-		if spare = b; cap(spare) > keepSize {
-			spare = nil
+		for more := true; more; {
+			var b []byte
+			b, more = s.turn(spare)
+			if err := s.flush(b); err != nil {
+				s.fail(err)
+				return
+			}
+			if spare = b; cap(spare) > keepSize {
+				spare = nil
+			}
 		}
 	}
+}
+
+// turn takes what is to be written next, and tells whether it left something:
+// else the next frame wakes the writer.
+func (s *stream) turn(spare []byte) (b []byte, more bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return nil, false
+	}
+	b = s.queue.turn(s.format, spare, s.pieces, func(l *lane) {
+		s.queue.refill(s.format, l, s.cfg.FrameLimit, s.room(), s.refuse)
+	})
+	s.writing, s.moved = len(b), time.Now()
+	return b, len(s.queue.turns) > 0
+}
+
+// refuse answers an op that turns out to be too large when its turn has come.
+func (s *stream) refuse(f *frame, err error) {
+	if answer := s.asked[f.Seq]; answer != nil {
+		delete(s.asked, f.Seq)
+		answer <- tooLarge(err) // there is room for one
+	}
+}
+
+func tooLarge(err error) *engine.Result {
+	return &engine.Result{Err: kar.Errorf(kar.CodeTooLarge, "the request cannot go to the gateway that has to decide: %v", err)}
 }
 
 func (s *stream) flush(b []byte) error {
@@ -263,6 +373,9 @@ func (s *stream) flush(b []byte) error {
 			return err
 		}
 		b = b[n:]
+		s.mu.Lock()
+		s.writing, s.moved = len(b), time.Now()
+		s.mu.Unlock()
 	}
 	return nil
 }
@@ -273,14 +386,15 @@ func (s *stream) ask(ctx context.Context, op *engine.Op) (*engine.Result, error)
 	s.mu.Lock()
 	s.seq++
 	seq := s.seq
-	err := s.queue(&frame{Seq: seq, Op: op})
+	lane := s.queue.laneOf(op)
+	err := s.put(&frame{Seq: seq, Op: op}, lane)
 	if err == nil {
 		s.asked[seq] = answer
 	}
 	s.mu.Unlock()
 	if err := s.sent(err); err != nil {
 		if large := (*tooLargeError)(nil); errors.As(err, &large) {
-			return &engine.Result{Err: kar.Errorf(kar.CodeTooLarge, "the request cannot go to the gateway that has to decide: %v", large.error)}, nil
+			return tooLarge(large.error), nil
 		}
 		return nil, again(s.node, err)
 	}
@@ -295,7 +409,9 @@ func (s *stream) ask(ctx context.Context, op *engine.Op) (*engine.Result, error)
 	s.mu.Lock()
 	if s.asked[seq] != nil {
 		delete(s.asked, seq)
-		err = s.queue(&frame{Seq: seq, Cancel: true})
+		if !s.queue.withdraw(lane, seq) {
+			err = s.put(&frame{Seq: seq, Cancel: true}, lane)
+		}
 	}
 	s.mu.Unlock()
 	_ = s.sent(err) // nobody waits any more
@@ -345,18 +461,19 @@ func (s *stream) serve(f *frame, h engine.PeerHandler) error {
 		// Not a child of the stream's: it ends with the stream by fail, and when
 		// it has been answered nobody has to end it.
 		ctx, cancel := context.WithCancel(context.Background())
-		if err := s.open(f.Seq, cancel); err != nil {
+		lane, _ := about(f.Op)
+		if err := s.open(f.Seq, served{cancel, lane}); err != nil {
 			cancel()
 			return err
 		}
 		h.Serve(ctx, s.node, f.Op, func(r *engine.Result) { s.reply(f.Seq, r) })
 	case f.Cancel:
 		s.mu.Lock()
-		cancel := s.serving[f.Seq]
+		x := s.serving[f.Seq]
 		delete(s.serving, f.Seq)
 		s.mu.Unlock()
-		if cancel != nil { // nil: answered meanwhile
-			cancel()
+		if x.cancel != nil { // nil: answered meanwhile
+			x.cancel()
 		}
 	case f.Note != nil:
 		h.Heard(s.node, f.Note)
@@ -365,33 +482,52 @@ func (s *stream) serve(f *frame, h engine.PeerHandler) error {
 }
 
 // open remembers how to end an op.
-func (s *stream) open(seq uint64, cancel context.CancelFunc) error {
+func (s *stream) open(seq uint64, x served) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.serving[seq] != nil {
+	if s.serving[seq].cancel != nil {
 		return errOrder
 	}
 	if s.err == nil {
-		s.serving[seq] = cancel
+		s.serving[seq] = x
 	}
 	return s.err
 }
 
-// reply sends the first answer; nobody waits for one that was cancelled.
+// reply sends the first answer; nobody waits for one that was cancelled. A large
+// one for which its lane has no room is lost, and asked for again.
 func (s *stream) reply(seq uint64, r *engine.Result) {
 	s.mu.Lock()
 	var err error
-	if s.serving[seq] != nil {
+	if x, waits := s.serving[seq]; waits {
 		delete(s.serving, seq)
-		err = s.queue(&frame{Seq: seq, Result: r})
+		if x.lane == "" && size(r) > pieceSize {
+			x.lane = noApp
+		}
+		if s.queue.behind(x.lane) >= s.room() && size(r) > pieceSize {
+			r = &engine.Result{Err: kar.Errorf(kar.CodeAskAgain, "answers of %d MB wait for the gateway that asks", s.room()>>20)}
+		}
+		err = s.put(&frame{Seq: seq, Result: r}, x.lane)
 		if large := (*tooLargeError)(nil); errors.As(err, &large) {
-			err = s.queue(&frame{Seq: seq, Result: &engine.Result{
+			err = s.put(&frame{Seq: seq, Result: &engine.Result{
 				Err: kar.Errorf(kar.CodeResultTooLarge, "the answer cannot go to the gateway that asks: %v", large.error),
-			}})
+			}}, x.lane)
 		}
 	}
 	s.mu.Unlock()
 	_ = s.sent(err) // the stream is broken, the asker knows
+}
+
+// size is about how long an answer is.
+func size(r *engine.Result) int {
+	n := len(r.Value)
+	if r.Outcome != nil {
+		n += len(r.Outcome.Body)
+	}
+	if r.State != nil {
+		n += len(r.State.Value)
+	}
+	return n
 }
 
 func again(node string, err error) error {

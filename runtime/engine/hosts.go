@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"maps"
 	"reflect"
 	"sort"
 	"sync"
@@ -56,6 +57,7 @@ func (s *said) say(boot string, line func()) {
 
 type down struct {
 	reason string
+	app    string
 	at     time.Time
 }
 
@@ -172,7 +174,7 @@ func (m *Mesh) LinkDown(boot string, link runtime.Link) {
 	if mine {
 		m.unlinked(boot, link)
 		if !here(&g.info) {
-			m.tellAll(&Note{Host: &HostNote{Boot: boot, Unlinked: true, Attachment: g.info.Attachment}})
+			m.tellAll(&Note{Host: &HostNote{Boot: boot, App: g.info.App, Unlinked: true, Attachment: g.info.Attachment}})
 		}
 	}
 }
@@ -231,11 +233,12 @@ func (m *Mesh) HostDown(boot, reason string) {
 			delete(m.downs, b)
 		}
 	}
-	m.downs[boot] = down{reason, now}
+	app := m.appLocked(boot)
+	m.downs[boot] = down{reason, app, now}
 	delete(m.attached, boot)
 	m.mu.Unlock()
 	m.hostDown(boot, reason)
-	m.tellAll(&Note{Host: &HostNote{Boot: boot, Down: &reason}})
+	m.tellAll(&Note{Host: &HostNote{Boot: boot, App: app, Down: &reason}})
 }
 
 func (m *Mesh) hostDown(boot, reason string) {
@@ -255,19 +258,16 @@ func (m *Mesh) resendDowns(news []runtime.PartitionEpoch) {
 		nodes[m.dir.of(e.Partition).node] = true
 	}
 	m.mu.Lock()
-	downs := make(map[string]string, len(m.downs))
-	for b, d := range m.downs {
-		downs[b] = d.reason
-	}
+	downs := maps.Clone(m.downs)
 	m.mu.Unlock()
-	for boot, reason := range downs {
+	for boot, d := range downs {
 		for node := range nodes {
 			if node == m.cfg.Node {
 				for _, e := range news {
-					m.part(e.Partition).push(&runtime.HostDown{Boot: boot, Reason: reason})
+					m.part(e.Partition).push(&runtime.HostDown{Boot: boot, Reason: d.reason})
 				}
 			} else if node != "" {
-				m.peers.Tell(node, &Note{Host: &HostNote{Boot: boot, Down: &reason}})
+				m.peers.Tell(node, &Note{Host: &HostNote{Boot: boot, App: d.app, Down: &d.reason}})
 			}
 		}
 	}

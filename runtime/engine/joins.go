@@ -156,7 +156,7 @@ func (m *Mesh) join(h runtime.HostInfo, epochs []runtime.PartitionEpoch, join ru
 func (m *Mesh) later(boot string, list []runtime.TermSeen) {
 	for _, t := range list {
 		m.toOwner(t.Partition, func(p *partition) { p.push(&runtime.HostKnowsLater{Boot: boot, Seen: t}) },
-			func() *HostNote { return &HostNote{Boot: boot, Later: &t} })
+			func() *HostNote { return &HostNote{Boot: boot, App: m.appOf(boot), Later: &t} })
 	}
 }
 
@@ -226,7 +226,7 @@ func (m *Mesh) heardUp(from string, n *HostNote) {
 	link, ok := m.links[n.Boot].(*relay)
 	m.mu.Unlock()
 	if !ok || link.node != from || link.attachment != up.Info.Attachment {
-		link = &relay{m, from, n.Boot, up.Info.Attachment}
+		link = &relay{m, from, n.Boot, up.Info.App, up.Info.Attachment}
 	}
 	if !m.linkTo(&up.Info, link, nil) {
 		if n.Seq != 0 {

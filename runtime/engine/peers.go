@@ -7,8 +7,8 @@ import (
 )
 
 // This file is what the gateways of one mesh say to each other. Ops are
-// questions to the owner of a partition and have one answer; notes have none
-// and keep their order. Both travel on one stream for each pair of gateways
+// questions to the owner of a partition and have one answer; notes have none.
+// Both travel on one stream for each pair of gateways
 // (gateway/peer); when it breaks, answers are missing and notes are lost, and
 // what matters is asked or told again.
 
@@ -30,12 +30,14 @@ type Peers interface {
 type PeerHandler interface {
 	// Serve does op for another node. It does not block; reply is called once,
 	// from any goroutine, perhaps before Serve returns. Ctx ends when the asker
-	// has gone or given up. Ops and notes of one stream are handed over in order.
+	// has gone or given up. What one stream brings of one app, and from one partition
+	// to another, is handed over in order; so are notes of neither, which may overtake
+	// all else (gateway/peer says it in full).
 	Serve(ctx context.Context, from string, op *Op, reply func(*Result))
 	// Heard takes a note; it does not block.
 	Heard(from string, note *Note)
 	// PeerUp says that the stream to node stands: what is told from now on
-	// arrives, in order, as long as no PeerDown comes.
+	// arrives, as long as no PeerDown comes.
 	PeerUp(node string)
 	// PeerDown says that the stream broke. Dead is true when nothing of the
 	// other end listens at its address any more, which is a reason to try what it
@@ -157,9 +159,12 @@ type InputNote struct {
 	BesideAnswered *runtime.BesideAnswered
 }
 
-// HostNote is about one host. One field beside Boot is set.
+// HostNote is about one host. One field beside Boot and App is set.
 type HostNote struct {
 	Boot string
+	// App of the host: what is told of the hosts of one app keeps its order, with
+	// the app's ops. Up and Changed say it themselves.
+	App string
 	// Seq names Up and Down notes that are answered by HostTaken.
 	Seq         uint64
 	Up          *HostUpNote
@@ -190,6 +195,7 @@ type HostTaken struct {
 // ToHostNote is a message to a host. One field beside Boot is set.
 type ToHostNote struct {
 	Boot string
+	App  string // of the host, see [HostNote]
 	// Attachment is the one by which the sender knows the host; when it is over the
 	// message vanishes.
 	Attachment uint64

@@ -11,13 +11,13 @@ func (m *Mesh) Answered(boot string, a runtime.Answer) {
 		size = len(a.Outcome.Body)
 	}
 	m.toOwner(a.Attempt.Partition, func(p *partition) { p.pushOf(m.backlogOf(boot), size, &runtime.Answered{Boot: boot, Answer: a}) },
-		func() *HostNote { return &HostNote{Boot: boot, Answered: &a} })
+		func() *HostNote { return &HostNote{Boot: boot, App: m.appOf(boot), Answered: &a} })
 }
 
 // Deactivated implements runtime.Owners.
 func (m *Mesh) Deactivated(boot string, d runtime.Deactivate) {
 	m.toOwner(d.Partition, func(p *partition) { p.pushOf(m.backlogOf(boot), len(d.Actor.ID), confirmation(boot, &d)) },
-		func() *HostNote { return &HostNote{Boot: boot, Deactivated: &d} })
+		func() *HostNote { return &HostNote{Boot: boot, App: m.appOf(boot), Deactivated: &d} })
 }
 
 func confirmation(boot string, d *runtime.Deactivate) *runtime.Deactivated {
@@ -39,16 +39,31 @@ func (m *Mesh) toOwner(n uint16, push func(*partition), note func() *HostNote) {
 	}
 }
 
+// appOf is the app of a host, "" when it is known to nobody here any more.
+func (m *Mesh) appOf(boot string) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.appLocked(boot)
+}
+
+func (m *Mesh) appLocked(boot string) string {
+	if g := m.attached[boot]; g != nil {
+		return g.info.App
+	}
+	return m.hosts[boot].App
+}
+
 // A relay is the link of a host that is attached to another gateway.
 type relay struct {
 	m          *Mesh
 	node, boot string
+	app        string
 	attachment uint64
 }
 
 // Send implements runtime.Link.
 func (r *relay) Send(msg runtime.HostMessage) {
-	n := &ToHostNote{Boot: r.boot, Attachment: r.attachment}
+	n := &ToHostNote{Boot: r.boot, App: r.app, Attachment: r.attachment}
 	switch msg := msg.(type) {
 	case *runtime.Invoke:
 		n.Invoke = msg

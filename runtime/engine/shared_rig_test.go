@@ -258,6 +258,7 @@ func (l *memMembers) Leave(_ context.Context, node string) error {
 
 // A memNet is the streams between the nodes.
 type memNet struct {
+	told  atomic.Pointer[func(*engine.Note)] // hears all notes
 	mu    sync.Mutex
 	nodes map[string]*memPeers
 	cut   map[string]bool // "a b"
@@ -368,6 +369,9 @@ func (p *memPeers) Ask(ctx context.Context, node string, op *engine.Op) (*engine
 }
 
 func (p *memPeers) Tell(node string, note *engine.Note) {
+	if told := p.net.told.Load(); told != nil {
+		(*told)(note)
+	}
 	if to := p.net.link(p.me, node); to != nil {
 		to.queue(func() { to.h.Heard(p.me, note) })
 	}
