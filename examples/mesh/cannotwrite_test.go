@@ -147,7 +147,9 @@ func TestMeshGatewayThatCannotWrite(t *testing.T) {
 			_, _, _, _ = send(client, http.MethodPost, g1.url+fmt.Sprintf("/apps/a/kar/v1/actor/T/big%d/call/touch", i), map[string]string{"Content-Type": "application/kar+json"}, fmt.Sprintf("[%q,0]", big))
 		}()
 	}
-	eventually(t, 40*time.Second, "the others own what it cannot write", func() bool { return owned(far) < had && owned(g1, g2, far) == partitions })
+	eventually(t, 40*time.Second, "the others own what it cannot write", func() bool {
+		return strings.Contains(far.out.String(), "leaves it to others") && owned(far) < had && owned(g1, g2, far) == partitions
+	})
 	l.gaps(t, "with one whose long appends get lost", from, time.Now())
 	path.on.Store(false)
 	l.progress("afterwards", 30)
