@@ -399,11 +399,11 @@ func TestJoinsUnderLoad(t *testing.T) {
 		asked[p] = true
 		r.owners.send(ask(uint64(p), epochs[p]))
 	}
-	for deadline := time.After(patience); len(open) > 0; {
+	for len(open) > 0 {
 		select {
 		case e := <-o.events:
 			step(e)
-		case <-deadline:
+		case <-time.After(patience): // since the last of them
 			t.Fatalf("%d of %d calls without an answer after %d joins", len(open), calls, joins)
 		}
 	}
