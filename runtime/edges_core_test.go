@@ -354,10 +354,7 @@ func TestVoidForEveryReader(t *testing.T) {
 			}
 		}
 		valid, err := c.Fold(x.b)
-		code := Code("")
-		if e, ok := err.(*Error); ok {
-			code = e.Code
-		}
+		code := codeIn(err)
 		if valid != x.valid || code != x.code {
 			t.Errorf("%s: %v, %v", name, valid, err)
 		}
@@ -387,7 +384,7 @@ func TestVoidForEveryReader(t *testing.T) {
 		code := Code("")
 		for _, b := range x.log {
 			if _, err := c.Fold(b); err != nil {
-				code = err.(*Error).Code
+				code = codeIn(err)
 			}
 		}
 		if c.Seq() != x.seq || code != x.code {

@@ -70,7 +70,7 @@ func TestIDText(t *testing.T) {
 		t.Error(got, err)
 	}
 	for _, s := range []string{"", id.String()[1:], id.String() + "0", strings.ToUpper(id.String()), strings.Repeat("u", 26), strings.Repeat("i", 26)} {
-		if _, err := ParseID(s); err == nil || err.(*Error).Code != CodeBadID {
+		if _, err := ParseID(s); codeIn(err) != CodeBadID {
 			t.Errorf("%q: %v", s, err)
 		}
 	}

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -106,6 +107,15 @@ func actorIn(partition uint16, partitions int, typ string) Actor {
 }
 
 func (a Actor) target() Target { return Target{App: a.App, Type: a.Type, ID: a.ID} }
+
+// codeIn is the code of an error of KAR, "" of none.
+func codeIn(err error) Code {
+	var e *Error
+	if !errors.As(err, &e) {
+		return ""
+	}
+	return e.Code
+}
 
 // codeOf is the code with which an effect refuses, "" when it does not.
 func codeOf(e *Effect) Code {

@@ -290,10 +290,7 @@ func (x *walker) answer() string {
 	case n < 16:
 		return s + "refused 404"
 	case n < 19:
-		t := x.target()
-		if strings.HasPrefix(t, "o:") {
-			t = t[2:]
-		}
+		t := strings.TrimPrefix(x.target(), "o:")
 		s += "tailcall " + t + " /next"
 		if x.may(30) {
 			s += " release"

@@ -87,7 +87,8 @@ func (h *Host) elsewhere() string {
 		return ""
 	}
 	other := net.JoinHostPort("::1", port)
-	c, err := net.DialTimeout("tcp", other, time.Second)
+	dialer := net.Dialer{Timeout: time.Second}
+	c, err := dialer.DialContext(h.ctx, "tcp", other)
 	if err != nil {
 		return ""
 	}

@@ -102,10 +102,11 @@ func TestMeshGatewayThatCannotWrite(t *testing.T) {
 	admin, err := sarama.NewClusterAdmin([]string{front.Listen}, settings)
 	must(t, err)
 	t.Cleanup(func() { _ = admin.Close() })
+	may := &sarama.ResourceAcls{Resource: sarama.Resource{ResourceType: sarama.AclResourceTopic, ResourceName: "*", ResourcePatternType: sarama.AclPatternLiteral}}
 	for _, op := range []sarama.AclOperation{sarama.AclOperationRead, sarama.AclOperationDescribe, sarama.AclOperationDescribeConfigs, sarama.AclOperationDelete} {
-		must(t, admin.CreateACL(sarama.Resource{ResourceType: sarama.AclResourceTopic, ResourceName: "*", ResourcePatternType: sarama.AclPatternLiteral},
-			sarama.Acl{Principal: "User:" + parts.KafkaGuest, Host: "*", Operation: op, PermissionType: sarama.AclPermissionAllow}))
+		may.Acls = append(may.Acls, &sarama.Acl{Principal: "User:" + parts.KafkaGuest, Host: "*", Operation: op, PermissionType: sarama.AclPermissionAllow})
 	}
+	must(t, admin.CreateACLs([]*sarama.ResourceAcls{may}))
 	c := m.component(w, "")
 	l := m.load(w, loadOptions{clients: 8, kinds: []string{"touch", "tell", "add"}, try: 3 * time.Second, patience: time.Minute})
 	l.progress("before", 30)
