@@ -68,7 +68,7 @@ func onLogs(name string, logs []*memLog) func(*engine.Config) {
 	return func(c *engine.Config) {
 		node := c.Node
 		c.Shared.Log = name
-		c.Logs = func(p uint16) (runtime.Log, error) { return &memHandle{logs[p], node}, nil }
+		c.Logs = func(p uint16) (runtime.Log, error) { return &memHandle{memLog: logs[p], node: node}, nil }
 	}
 }
 

@@ -14,7 +14,8 @@ import (
 // nothing.
 type lands struct {
 	mu         sync.Mutex
-	at, failed time.Time // when one came back last, and when one failed
+	at, failed time.Time     // when one came back last, and when one failed
+	next       chan struct{} // closed when the next one comes back; nil while nobody waits
 	probing    sync.Mutex
 	probed     time.Time // when all were tried last
 	turn       int       // where to begin then
@@ -24,11 +25,25 @@ type lands struct {
 func (l *lands) landed(ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if ok {
-		l.at = time.Now()
-	} else {
+	if !ok {
 		l.failed = time.Now()
+		return
 	}
+	l.at = time.Now()
+	if l.next != nil {
+		close(l.next)
+		l.next = nil
+	}
+}
+
+// coming is closed when the next append comes back.
+func (l *lands) coming() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.next == nil {
+		l.next = make(chan struct{})
+	}
+	return l.next
 }
 
 // proven tells that an append has come back since one failed.
@@ -70,7 +85,7 @@ func (m *Mesh) takes(ctx context.Context, p int) bool {
 			answers <- errDeposed
 			continue
 		}
-		m.watches.Go(func() { answers <- m.tryWrite(ctx, m.parts[q]) })
+		m.watches.Go(func() { answers <- m.tryLog(ctx, m.parts[q]) })
 	}
 	l.turn += n
 	l.probed = time.Now()
@@ -87,8 +102,37 @@ func (m *Mesh) takes(ctx context.Context, p int) bool {
 	return false
 }
 
-// tryWrite appends a record that means nothing. An empty log is left alone: its first
-// record is a claim.
+// tryLog tries whether a log takes an append. That of a partition that is owned here, or
+// is being taken, belongs to its loop or taker alone: behind a batch of unknown fate
+// nothing else may be sent. The loop proves that it still is the owner; whichever append
+// comes back says enough.
+func (m *Mesh) tryLog(ctx context.Context, p *partition) error {
+	if m.owned.takes(p.n) {
+		return errDeposed
+	}
+	if !p.owning.Load() {
+		return m.tryWrite(ctx, p)
+	}
+	came := m.lands.coming()
+	p.push(&runtime.Prove{})
+	select {
+	case <-came:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// takes tells whether this gateway is about to take a partition.
+func (o *ownerLoop) takes(p uint16) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	_, busy := o.busy[p]
+	return busy
+}
+
+// tryWrite appends a record that means nothing, to the log of a partition that this
+// gateway does not own. An empty log is left alone: its first record is a claim.
 func (m *Mesh) tryWrite(ctx context.Context, p *partition) error {
 	_, end, err := p.log.Bounds(ctx)
 	if err != nil || end == 0 {

@@ -175,6 +175,30 @@ func TestOwnerThatCannotWriteOneLog(t *testing.T) {
 	}
 }
 
+// TestProbesKeepOffTheLoops: an owner that finds out whether any log takes its appends
+// does not put another record behind a batch of unknown fate: what its loop is told
+// about that batch later would be of something else. (The rig watches that.)
+func TestProbesKeepOffTheLoops(t *testing.T) {
+	r := newMeshRig(t, 8)
+	a, b := r.open("a"), r.open("b")
+	spread(t, a, b)
+	attach(t, b, actorHost("h"), echo)
+	var own []*memLog
+	for p, owner := range a.Owners() {
+		if owner == "a" {
+			own = append(own, r.logs[p])
+			go func() { _, _ = b.Accept(within(t), tellTo(r.actorIn(uint16(p)))) }() // it ends with the test
+		}
+	}
+	mend := r.fallen("a", noAnswer, r.logs...)
+	eventually(t, "it has given up all", func() bool { return owners(b)["b"] == 8 })
+	mend()
+	spread(t, a, b)
+	if len(own) < 2 {
+		t.Error("it owned too little for this test")
+	}
+}
+
 // TestNobodyWritesOneLog, though all can read it: it goes round once, nothing else moves,
 // and it is owned when it takes records again.
 func TestNobodyWritesOneLog(t *testing.T) {

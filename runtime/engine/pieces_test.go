@@ -38,8 +38,8 @@ func (l *memLog) put(record []byte) {
 
 func TestLogInPieces(t *testing.T) {
 	l := &memLog{}
-	one := &pieceLog{&memHandle{l, "a"}, func() { time.Sleep(time.Millisecond) }}
-	if _, split := runtimetest.TwoWriters(t, one, &memHandle{l, "b"}, 10); split == 0 {
+	one := &pieceLog{&memHandle{memLog: l, node: "a"}, func() { time.Sleep(time.Millisecond) }}
+	if _, split := runtimetest.TwoWriters(t, one, &memHandle{memLog: l, node: "b"}, 10); split == 0 {
 		t.Error("nothing landed between two pieces")
 	}
 }

@@ -128,11 +128,12 @@ func (m *Mesh) heardOwns(from string, n *OwnsNote) {
 	}
 	for i := range o.members {
 		if o.members[i].Node == from {
-			o.members[i].Leaving = n.Leaving
-			if n.Self != nil {
-				x := &o.members[i]
-				x.Lease, x.Joined, x.Log, x.Shuns = n.Self.Lease, n.Self.Joined, n.Self.Log, n.Self.Shuns
+			if n.Self != nil && n.Self.Node == from {
+				owns := o.members[i].Owns
+				o.members[i] = *n.Self
+				o.members[i].Owns = owns
 			}
+			o.members[i].Leaving = n.Leaving
 		}
 	}
 	if a, known := o.heard[from]; known && n.Self != nil && n.Self.Node == from {

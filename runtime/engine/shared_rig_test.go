@@ -1,9 +1,11 @@
 package engine_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -34,6 +36,7 @@ type memLog struct {
 	// late takes the cuts that are asked for, which then do not land.
 	late   func(before uint64)
 	bounds atomic.Int64 // questions where it begins
+	broken atomic.Int64 // appends of something else while the fate of a batch was not known
 }
 
 func (l *memLog) reach() error {
@@ -47,9 +50,39 @@ func (l *memLog) reach() error {
 type memHandle struct {
 	*memLog
 	node string
+
+	appending sync.Mutex
+	doubt     [][]byte // whose fate is not known
+	passed    bool     // something else was sent behind it
 }
 
+// Append watches the law of a log: behind a batch of unknown fate the same comes again
+// and nothing else, or a claim, which ends the term that sent it.
 func (l *memHandle) Append(ctx context.Context, batch [][]byte) (first, next uint64, err error) {
+	l.appending.Lock()
+	defer l.appending.Unlock()
+	epoch, claim := runtime.ClaimEpoch(batch[0]) // of a void record it is 0
+	again := slices.EqualFunc(l.doubt, batch, bytes.Equal)
+	switch {
+	case again && l.passed:
+		l.broken.Add(1)
+	case epoch > 0:
+		l.doubt = nil
+	case !again:
+		l.passed = true
+	}
+	first, next, err = l.append(batch)
+	var unknown *runtime.UnknownError
+	switch known := !errors.As(err, &unknown); {
+	case known && again:
+		l.doubt = nil
+	case !known && l.doubt == nil && !claim:
+		l.doubt, l.passed = slices.Clone(batch), false
+	}
+	return first, next, err
+}
+
+func (l *memHandle) append(batch [][]byte) (first, next uint64, err error) {
 	if err := l.reach(); err != nil {
 		return 0, 0, &runtime.UnknownError{Cause: err}
 	}
@@ -424,6 +457,11 @@ func newMeshRig(t *testing.T, parts int) *meshRig {
 				t.Error(err)
 			}
 		}
+		for p, l := range r.logs {
+			if n := l.broken.Load(); n > 0 {
+				t.Errorf("partition %d: %d appends went past a batch of which nobody knew whether it had landed", p, n)
+			}
+		}
 	})
 	return r
 }
@@ -443,7 +481,7 @@ func (r *meshRig) start(name string, tune ...func(*engine.Config)) *engine.Mesh 
 	r.t.Helper()
 	cfg := engine.Config{
 		Partitions: r.parts, Node: name, Mesh: "test", Store: r.store, Lease: r.lease, Logger: slog.New(slog.NewTextHandler(r.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", name),
-		Logs: func(p uint16) (runtime.Log, error) { return &memHandle{r.logs[p], name}, nil },
+		Logs: func(p uint16) (runtime.Log, error) { return &memHandle{memLog: r.logs[p], node: name}, nil },
 		Shared: &engine.Shared{
 			Connect: func(h engine.PeerHandler) (engine.Peers, error) { return r.net.connect(name, h), nil },
 			Members: r.members, Address: "http://" + name, Lease: 400 * time.Millisecond,
