@@ -28,8 +28,9 @@ const (
 // the same lease of hosts, or an owner that is deposed answers for longer than the
 // next one waits; the same lease of gateways, or one holds another for gone that the
 // others hold for alive; the same log, or each accepts what the others never see; and
-// the same store, or each trims from the log what is only in its own. Who differs and has owned something goes on, and who comes is refused.
-// Of several that come at once the first by name goes on.
+// the same store, or each trims from the log what is only in its own. Who differs and
+// has owned something goes on, and who comes is refused. Of several that come at once the
+// first by name goes on.
 //
 // With is the neighbour that is the reason, and why is an error when it does not
 // pass by itself, also of a gateway that goes on.

@@ -153,18 +153,26 @@ func (c *Core) eventsOf(app string) int64 {
 // eventWaits tells that an event stays in its topic, for its app has enough of them. One
 // may come to an app that has none, whatever its size.
 func (c *Core) eventWaits(r *Request) bool {
-	need, of := int64(workBytes+len(r.Body)), c.eventsOf(r.Target.App)
-	if of > 0 && (c.cfg.WorkBytes > 0 && of+need > c.cfg.WorkBytes/eventShare || c.load.bound && need > c.load.spare-c.load.room/4) {
-		return true // a quarter of the memory is for those who cannot wait
+	need := int64(workBytes + len(r.Body))
+	if c.crowded(r.Target.App, need, c.cfg.WorkBytes/eventShare) {
+		return true
 	}
 	c.load.spare -= need
 	return false
 }
 
-// busy tells that an app has more than half of the events that it may have, so that what
-// waits is not looked at after each that ends.
+// busy tells that an app has more than half of the events that it may have, or the node
+// no memory for more, so that what waits is not looked at in vain, nor after each that
+// ends.
 func (c *Core) busy(app string) bool {
-	return c.cfg.WorkBytes > 0 && c.eventsOf(app) > c.cfg.WorkBytes/eventShare/2
+	return c.crowded(app, workBytes, c.cfg.WorkBytes/eventShare/2)
+}
+
+// crowded tells that an app has events, and that need more bytes of them are beyond its
+// share or take the last quarter of the node's memory, which is for those who cannot wait.
+func (c *Core) crowded(app string, need, share int64) bool {
+	of := c.eventsOf(app)
+	return of > 0 && (c.cfg.WorkBytes > 0 && of+need > share || c.load.bound && need > c.load.spare-c.load.room/4)
 }
 
 // weighData counts the data of reminders of an app.

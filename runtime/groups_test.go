@@ -15,11 +15,15 @@ type pump struct {
 
 // deliver hands over one batch; false when the pump has to wait.
 func (p *pump) deliver() bool {
-	in := &DeliverEvents{Group: p.key, From: p.next, Waiter: "pump"}
+	var events []Event
 	for i := range int64(100) {
-		in.Events = append(in.Events, Event{Offset: p.next + i, Body: []byte("1")})
+		events = append(events, Event{Offset: p.next + i, Body: []byte("1")})
 	}
-	e := p.s.answer(in)
+	return p.hand(events...)
+}
+
+func (p *pump) hand(events ...Event) bool {
+	e := p.s.answer(&DeliverEvents{Group: p.key, From: p.next, Waiter: "pump", Events: events})
 	if e == nil {
 		return false
 	}

@@ -9,16 +9,7 @@ import (
 
 // event hands over one event of n bytes; false when the pump has to wait.
 func (p *pump) event(n int) bool {
-	e := p.s.answer(&DeliverEvents{Group: p.key, From: p.next, Waiter: "pump", Events: []Event{{Offset: p.next, Body: bytes.Repeat([]byte("1"), n)}}})
-	if e == nil {
-		return false
-	}
-	next, ok := e.Value.(int64)
-	if !ok {
-		p.s.t.Fatalf("deliver: %+v", e)
-	}
-	p.next = next
-	return true
+	return p.hand(Event{Offset: p.next, Body: bytes.Repeat([]byte("1"), n)})
 }
 
 // Events of an app whose subscribers are away stay in their topic before they take the
@@ -94,6 +85,15 @@ func TestEventsLeaveMemoryForOthers(t *testing.T) {
 	}
 	if e := s.tell("dp", "1", 1000); codeOf(e) != "" {
 		t.Errorf("a request from outside: %v", e.Err)
+	}
+	s.pass(time.Second)
+	if told := p.told(s.do(&Tick{})); told != "" {
+		t.Errorf("the pump is told %q while there is no memory, and would ask in vain each time", told)
+	}
+	s.c.SetSpare(30_000, 100_000)
+	s.pass(time.Second)
+	if told := p.told(s.do(&Tick{})); told != CodeAskAgain {
+		t.Errorf("the pump is told %q when there is memory", told)
 	}
 	if s.c.SetSpare(30_000, 100_000); !p.event(1000) {
 		t.Error("there is room")

@@ -31,8 +31,10 @@ var (
 const (
 	// writeSize is how much is written at a time, so that time limits are of progress.
 	writeSize = 256 << 10
-	// maxParts is how many frames may be on their way in pieces at a time.
-	maxParts = 1 << 14
+	// maxParts is how many frames may be on their way in pieces at a time, and
+	// partsFactor times QueueLimit how many bytes of them.
+	maxParts    = 1 << 14
+	partsFactor = 4
 	// keepSize is the largest buffer that is kept for the next frames.
 	keepSize = 1 << 20
 	// stallFactor times Silence is how long writeSize bytes may take. It is
@@ -54,6 +56,7 @@ type stream struct {
 
 	pieces bool                     // the other end takes them
 	parts  map[uint64]*bytes.Buffer // the reader's: frames that come in pieces
+	parted int                      // bytes in parts
 
 	mu      sync.Mutex
 	queue   queue
@@ -228,11 +231,15 @@ func (s *stream) join(p *piece) ([]byte, error) {
 	if n := b.Len() + len(p.Data); p.Left > s.cfg.FrameLimit-n {
 		return nil, s.tooLong(n + p.Left)
 	}
+	if s.parted += len(p.Data); s.parted > partsFactor*s.cfg.QueueLimit {
+		return nil, fmt.Errorf("%d bytes of frames came that are not whole", s.parted)
+	}
 	b.Write(p.Data)
 	if p.Left > 0 {
 		return nil, nil
 	}
 	delete(s.parts, p.ID)
+	s.parted -= b.Len()
 	return b.Bytes(), nil
 }
 

@@ -153,8 +153,8 @@ type loss struct {
 }
 
 // doubt tells that a partition, whose log was just read, is to be left alone for
-// now: who has claimed it last may live. An error says that it stays so. Known is the last term that this gateway
-// has heard of from others.
+// now: who has claimed it last may live. An error says that it stays so. Known is the
+// last term that this gateway has heard of from others.
 func (o *ownerLoop) doubt(p uint16, known uint64, core *runtime.Core) (bool, error) {
 	claimer, address := core.LastClaim()
 	claimer, _, _ = strings.Cut(claimer, "/")

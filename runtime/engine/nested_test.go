@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/karmesh/kar/runtime"
-	"github.com/karmesh/kar/runtime/engine"
 )
 
 // A caller is a running request whose nested calls the test makes by hand. It
@@ -129,15 +128,7 @@ func TestTellsGoThroughTheCallersOwner(t *testing.T) {
 // "503, nothing was accepted" is never said of a request that was: whoever
 // waits when the log breaks gets the outcome once it works again.
 func TestWaitersOutliveABrokenLog(t *testing.T) {
-	var log *brokenLog
-	n := open(t, t.TempDir(), 1, func(c *engine.Config) {
-		logs := c.Logs
-		c.Logs = func(p uint16) (runtime.Log, error) {
-			l, err := logs(p)
-			log = &brokenLog{Log: l}
-			return log, err
-		}
-	})
+	n, log := openBreakable(t)
 	started, end := make(chan struct{}, 1), make(chan struct{})
 	h := &fakeHost{owners: n.Mesh, info: runtime.HostInfo{Boot: "b", App: "app", Actors: []string{"A"}}}
 	h.serve = func(*runtime.Invoke) *runtime.Outcome {

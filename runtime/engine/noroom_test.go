@@ -4,20 +4,11 @@ import (
 	"testing"
 
 	"github.com/karmesh/kar/runtime"
-	"github.com/karmesh/kar/runtime/engine"
 )
 
 // Health says that the disk is full, until an append has found room.
 func TestHealthOfAFullDisk(t *testing.T) {
-	var log *brokenLog
-	n := open(t, t.TempDir(), 1, func(c *engine.Config) {
-		logs := c.Logs
-		c.Logs = func(p uint16) (runtime.Log, error) {
-			l, err := logs(p)
-			log = &brokenLog{Log: l}
-			return log, err
-		}
-	})
+	n, log := openBreakable(t)
 	set := runtime.StateOp{Actor: runtime.Actor{App: "app", Type: "A", ID: "1"}, Verb: runtime.StateSet, Key: "k", Value: []byte("v")}
 	log.broken.Store(true)
 	if _, err := n.State(within(t), set); err == nil {

@@ -29,6 +29,20 @@ func (l *brokenLog) Append(ctx context.Context, batch [][]byte) (first, next uin
 	return first, next, err
 }
 
+// openBreakable is a node with one partition.
+func openBreakable(t *testing.T) (n *node, log *brokenLog) {
+	t.Helper()
+	n = open(t, t.TempDir(), 1, func(c *engine.Config) {
+		logs := c.Logs
+		c.Logs = func(p uint16) (runtime.Log, error) {
+			l, err := logs(p)
+			log = &brokenLog{Log: l}
+			return log, err
+		}
+	})
+	return n, log
+}
+
 // rejoining is a host that tells when it is asked to join again.
 type rejoining struct {
 	*fakeHost
@@ -43,15 +57,7 @@ func (h *rejoining) Send(m runtime.HostMessage) {
 }
 
 func TestFullDiskRefusesAndComesBack(t *testing.T) {
-	var log *brokenLog
-	n := open(t, t.TempDir(), 1, func(c *engine.Config) {
-		logs := c.Logs
-		c.Logs = func(p uint16) (runtime.Log, error) {
-			l, err := logs(p)
-			log = &brokenLog{Log: l}
-			return log, err
-		}
-	})
+	n, log := openBreakable(t)
 	serve := func(*runtime.Invoke) *runtime.Outcome { return ok(`{"value":1}`) }
 	h := &rejoining{
 		fakeHost: &fakeHost{owners: n.Mesh, serve: serve, info: runtime.HostInfo{Boot: "b", App: "app", Actors: []string{"A"}}},
