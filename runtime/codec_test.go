@@ -23,7 +23,7 @@ func sampleRecords() []*Record {
 		&started{id: id, step: 1, attempt: 2, host: "h", grace: 6000, actor: actor, among: 3, tried: 2, reminder: "r", due: 4, count: 5, nextDue: 6, nextNS: 7},
 		&completed{id: id, outcome: out, unplaced: true, actor: actor, storeTTL: 5, at: 6, app: "a"},
 		&continued{id: id, step: 2, target: req.Target, method: "PUT", path: "/p", header: Header{"A": {"b"}}, body: []byte("x"), keepLock: true},
-		&unplaced{actor}, &hostLost{"b", "gone", 3, company{4, 5, 6, id}}, &stateChanged{actor: actor, clear: true, gen: 3, set: []Field{{Key: "k", Sub: "s", InMap: true, Value: []byte{}}, {Key: "gone"}}, done: done{id: id, at: 1, yes: true, n: 2, added: 3, removed: 4}},
+		&unplaced{actor}, &hostLost{"b", "gone", 3, company{4, 5, 6, id}, []halt{{id, 7, true}}, true}, &stateChanged{actor: actor, clear: true, gen: 3, set: []Field{{Key: "k", Sub: "s", InMap: true, Value: []byte{}}, {Key: "gone"}}, done: done{id: id, at: 1, yes: true, n: 2, added: 3, removed: 4}},
 		&reminderSet{Reminder{Actor: actor, ID: "r", Path: "/p", Due: 5, Period: 6, Data: []byte("[]"), CatchUp: true, TargetNS: 7}, done{}},
 		&reminderGone{actor, []string{"a", ""}, done{}}, &subscribed{Subscription{Actor: actor, ID: "s", Topic: "t", Next: -1}, done{}}, &unsubscribed{actor, []string{"s"}, done{}},
 		&appChanged{app: "a", generation: 2, listed: true, services: []serviceFact{{"n", "http://x", 5, true}}, from: 2, at: 3}, &keptApp{"a", 1, true, true, 4}, &serviceSet{"a", serviceFact{"n", "http://x", 5, true}, true}, &fenced{1, 2}, &cancelled{id},

@@ -542,8 +542,16 @@ func (c *Core) applyHostLost(seq uint64, b *hostLost) {
 	if h == nil {
 		return
 	}
+	for _, x := range b.halts {
+		if e := c.entries[x.id]; e != nil && e.phase == running && e.host == b.boot {
+			c.takeOff(e)
+			c.stop(e, company{})
+			e.among, e.alone = x.among, x.alone
+		}
+	}
 	for _, e := range h.running { // their lines put them in order
 		c.stop(e, b.beside)
+		e.alone = e.alone && (c.owned || !b.more)
 		e.given = 0
 	}
 	c.removeOffers(h)

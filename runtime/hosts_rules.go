@@ -203,7 +203,8 @@ func (c *Core) loseHost(boot, reason string, proven bool) {
 		e.shaken = true
 	}
 	h.halted = heapify(h.running, func(a, b *entry) bool { return a.order < b.order })
-	c.emit(&hostLost{boot, reason, c.now.Wall, h.company(h.stops.since(c.now.Mono-hearsay, 0))})
+	halts, more := c.haltsOn(h)
+	c.emit(&hostLost{boot, reason, c.now.Wall, h.company(h.stops.since(c.now.Mono-hearsay, 0)), halts, more})
 	c.effect(Effect{Kind: LostHost, Boot: boot, Value: HostEnd{h.info.App, h.info.Name, reason, proven}})
 	c.nextPiece()
 	c.withdrawCallsOf(boot)
@@ -331,6 +332,9 @@ func (c *Core) answered(boot string, a *Answer) {
 		// until then the host keeps saying it.
 		h := c.hosts[boot]
 		c.stopOn(h, e, h.company(h.stops.since(0, e.began)))
+		if e.epoch < c.epoch {
+			e.alone = false // it may have stopped in that term, beside others
+		}
 		c.interrupted(e)
 		return
 	}

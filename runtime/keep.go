@@ -371,6 +371,8 @@ func (c *Core) catchUp(e *entry, k *keptRequest) {
 		c.takeOff(e)
 		c.stop(e, company{})
 		e.among, e.tried, e.alone = k.among, k.tried, k.alone
+	case e.phase == stopped && p == stopped: // a loss has come between
+		e.among, e.tried, e.alone = k.among, k.tried, k.alone
 	case e.phase == delayed && p == queued:
 		e.phase = queued
 		c.place(e)

@@ -463,6 +463,21 @@ type hostLost struct {
 	reason string
 	at     int64
 	beside company // what it ran
+	halts  []halt  // what had stopped there before, and no record says so
+	more   bool    // and more than those
+}
+
+// halt: the running attempt of a request has stopped; what its owner knew of it.
+type halt struct {
+	id    ID
+	among uint32
+	alone bool
+}
+
+func (m *halt) fields(c *codec) {
+	c.id(1, &m.id)
+	c.u32(2, &m.among)
+	c.bool(3, &m.alone)
 }
 
 func (m *hostLost) fields(c *codec) {
@@ -473,6 +488,8 @@ func (m *hostLost) fields(c *codec) {
 	c.int(5, &m.beside.doubted)
 	c.int(6, &m.beside.suspects)
 	c.id(7, &m.beside.sole)
+	list(c, 8, &m.halts)
+	c.bool(9, &m.more)
 }
 
 // stateChanged: new values (nil: removed) of an actor's state; clear comes first.

@@ -62,10 +62,12 @@ type stopList struct {
 }
 
 type hostStop struct {
-	at   int64  // monotonic ms
-	seq  uint64 // the last record before
-	flow ID
-	n    flowCount
+	at    int64  // monotonic ms
+	seq   uint64 // the last record before
+	flow  ID
+	n     flowCount
+	id    ID
+	began uint64 // of the attempt
 }
 
 const maxStops = 256
@@ -78,7 +80,7 @@ func (c *Core) stopOn(h *hostEntry, e *entry, beside company) {
 		l.dropped = hostStop{at: drop.at, seq: drop.seq, n: flowCount{1, 1, 1}}
 		l.last = append(l.last[:0], l.last[maxStops/2:]...)
 	}
-	l.last = append(l.last, hostStop{c.now.Mono, c.seq, e.flow, e.counts()})
+	l.last = append(l.last, hostStop{c.now.Mono, c.seq, e.flow, e.counts(), e.req.ID, e.began})
 	c.takeOff(e)
 	c.stop(e, beside)
 }
@@ -93,6 +95,17 @@ func (l *stopList) since(at int64, seq uint64) []hostStop {
 		return append(slices.Clone(l.last), l.dropped)
 	}
 	return l.last[i:]
+}
+
+// haltsOn are the attempts that have stopped on a host of which no record says so; more
+// tells that there may be others.
+func (c *Core) haltsOn(h *hostEntry) (list []halt, more bool) {
+	for _, s := range h.stops.last {
+		if e := c.entries[s.id]; e != nil && e.phase == stopped && e.host == h.boot && e.began == s.began {
+			list = append(list, halt{s.id, e.among, e.alone})
+		}
+	}
+	return list, h.stops.dropped.seq > 0
 }
 
 // company is what the host runs, with what has stopped there.
