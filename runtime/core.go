@@ -109,12 +109,12 @@ type Core struct {
 	walls       timerHeap       // by the wall clock
 	dirty       []*actorEntry
 	dirtyParks  []component
-	woken       []*entry     // interrupted requests of services to look at
-	turns       uint64       // of suspects
-	guests      map[any]ID   // waiters that came under another id than the request's for which they wait
-	askings     uint64       // how often a host was asked to deactivate an actor
-	waking      parkedActor  // of which a parked actor tries again
-	losing      []*hostEntry // lost, and still to be gone through
+	woken       []*entry      // interrupted requests of services to look at
+	turns       uint64        // of suspects
+	guests      map[any]guest // by waiter
+	askings     uint64        // how often a host was asked to deactivate an actor
+	waking      parkedActor   // of which a parked actor tries again
+	losing      []*hostEntry  // lost, and still to be gone through
 	reviews     []*review
 	withdrawals []*withdrawal
 	purging     []*appEntry       // whose purges go on, oldest first
@@ -172,7 +172,7 @@ func New(cfg Config) *Core {
 	c := &Core{
 		cfg: cfg, me: hash64(cfg.Node),
 		entries: map[ID]*entry{}, homes: map[ID]*homeEntry{}, endings: map[ID]*ending{},
-		keys: map[string]ID{}, flows: map[ID][]*entry{}, actors: map[Actor]*actorEntry{}, haunted: map[Actor]*actorEntry{}, hauntedOn: map[string][]*actorEntry{}, ghosts: map[ID]*actorEntry{}, cancels: map[string]*roll{}, guests: map[any]ID{},
+		keys: map[string]ID{}, flows: map[ID][]*entry{}, actors: map[Actor]*actorEntry{}, haunted: map[Actor]*actorEntry{}, hauntedOn: map[string][]*actorEntry{}, ghosts: map[ID]*actorEntry{}, cancels: map[string]*roll{}, guests: map[any]guest{},
 		parked: map[component]*parking{}, hosts: map[string]*hostEntry{},
 		offers: map[component][]*hostEntry{}, lost: map[string]*lostEntry{},
 		reminders: map[Actor]reminderList{}, subs: map[Actor]map[string]*subEntry{},

@@ -21,7 +21,7 @@ var memoryOnly = map[string]bool{
 	"Core.effects": true, "Core.rounds": true, "Core.changes": true, "Core.Counts": true,
 
 	"entry.node": true, "entry.leaves": true, "entry.began": true, "entry.waiters": true, "entry.children": true, "entry.retryAt": true, "entry.timer": true, "entry.wall": true,
-	"groupEntry.size": true, "entry.since": true, "entry.answered": true, "entry.flowAt": true, "entry.bodyAt": true, "entry.asked": true, "entry.keeping": true, "entry.unsent": true, "entry.inside": true, "entry.summed": true, "entry.lined": true, "entry.turn": true, "entry.turnAt": true, "entry.void": true, "entry.blamed": true, "entry.apart": true,
+	"groupEntry.size": true, "entry.since": true, "entry.answered": true, "entry.flowAt": true, "entry.bodyAt": true, "entry.asked": true, "entry.keeping": true, "entry.unsent": true, "entry.inside": true, "entry.summed": true, "entry.guestAt": true, "entry.lined": true, "entry.turn": true, "entry.turnAt": true, "entry.void": true, "entry.blamed": true, "entry.apart": true,
 	"homeEntry.node": true, "homeEntry.waiters": true, "homeEntry.timer": true, "homeEntry.answered": true, "wish.node": true, "wish.at": true,
 	"past.node": true, "past.at": true,
 	"Core.fired": true, "firing.at": true,

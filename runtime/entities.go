@@ -67,6 +67,7 @@ type entry struct {
 	began    uint64 // record that started the last attempt, in this term
 	flowAt   int    // its place among those of its flow
 	waiters  []any
+	guestAt  int64 // monotonic ms from which a limit of a guest may have passed; 0 for never
 	children map[ID]struct{}
 	retryAt  int64 // monotonic ms before which no retry starts
 	timer    timer // by the clock that does not jump

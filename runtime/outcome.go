@@ -141,7 +141,7 @@ func (c *Core) repeatOfKey(in *Submit) bool {
 		} else {
 			c.wait(first.ID, r.Kind, waiters, in.Waiter)
 			if r.Kind == Call && in.Waiter != nil {
-				c.guests[in.Waiter] = first.ID
+				c.beGuest(in.Waiter, guest{of: first.ID, since: c.now.Mono, noHost: r.NoHost, busy: r.Busy})
 			}
 			c.armOpen(first.ID)
 		}

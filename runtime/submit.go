@@ -273,7 +273,7 @@ func (in *Await) decide(c *Core) {
 	if x := c.borrowings[in.ID]; x != nil && in.App == "" {
 		if _, waiters := c.open(x.lent); waiters != nil {
 			*waiters = append(*waiters, in.Waiter)
-			c.guests[in.Waiter] = x.lent
+			c.beGuest(in.Waiter, guest{of: x.lent})
 			return
 		}
 	}
@@ -304,8 +304,8 @@ type Leave struct {
 
 func (in *Leave) decide(c *Core) {
 	id := in.ID
-	if of, is := c.guests[in.Waiter]; is {
-		id = of
+	if g, is := c.guests[in.Waiter]; is {
+		id = g.of
 		delete(c.guests, in.Waiter)
 	}
 	if e := c.entries[id]; e != nil {
@@ -402,11 +402,16 @@ func (c *Core) withdraw(e *entry, why *Error) string {
 // tellWaiters answers those who wait now; the request goes on.
 func (c *Core) tellWaiters(id ID, waiters *[]any, why *Error) {
 	for _, w := range *waiters {
-		if w != nil {
-			c.effect(Effect{Kind: Reply, Waiter: w, Outcome: why.Outcome(), Open: true, ID: id})
-		}
+		c.answerOpen(w, id, why)
 	}
 	*waiters = nil
+}
+
+func (c *Core) answerOpen(waiter any, id ID, why *Error) {
+	if waiter != nil {
+		delete(c.guests, waiter)
+		c.effect(Effect{Kind: Reply, Waiter: waiter, Outcome: why.Outcome(), Open: true, ID: id})
+	}
 }
 
 // CancelAll withdraws all requests of an app that have not started; the reply's Value is their number.

@@ -104,6 +104,9 @@ func (c *Core) arm(e *entry) {
 			}
 		}
 	}
+	if e.guestAt > 0 && !e.hasStarted() && e.phase == queued {
+		first(&mono, max(e.guestAt, c.now.Mono))
+	}
 	if mono >= 0 {
 		c.timers.set(&e.timer, e, mono)
 	}
@@ -129,6 +132,7 @@ func (c *Core) rung(e *entry) {
 	if !e.answered {
 		c.checkLimits(e)
 	}
+	c.checkGuests(e)
 	if e.phase != gone {
 		c.arm(e)
 	}
@@ -151,18 +155,25 @@ func (c *Core) checkLimits(e *entry) {
 	if e.hasStarted() || e.phase != queued {
 		return
 	}
-	waited := c.now.Mono - e.since
-	busy := false
+	if err := c.limitOf(e, c.now.Mono-e.since, e.req.NoHost, e.req.Busy); err != nil {
+		c.end(e, err.Outcome())
+	}
+}
+
+// limitOf is which limit before the first start has passed, nil for none.
+func (c *Core) limitOf(e *entry, waited, noHost, busy int64) *Error {
+	locked := false
 	if t := e.req.Target; t.IsActor() {
 		a := c.actors[t.Actor()]
-		busy = a != nil && (a.locked() || c.placed(a) != nil)
+		locked = a != nil && (a.locked() || c.placed(a) != nil)
 	}
 	switch {
-	case busy && e.req.Busy > 0 && waited >= e.req.Busy:
-		c.end(e, (&Error{CodeActorBusy, describe(e.req.Target) + " was busy for the whole limit", e.req.ID}).Outcome())
-	case !busy && e.req.NoHost > 0 && waited >= e.req.NoHost:
-		c.end(e, (&Error{CodeMissingComponent, "no component offered " + describe(e.req.Target) + " within the limit", e.req.ID}).Outcome())
+	case locked && busy > 0 && waited >= busy:
+		return &Error{CodeActorBusy, describe(e.req.Target) + " was busy for the whole limit", e.req.ID}
+	case !locked && noHost > 0 && waited >= noHost:
+		return &Error{CodeMissingComponent, "no component offered " + describe(e.req.Target) + " within the limit", e.req.ID}
 	}
+	return nil
 }
 
 // Tick lets time pass. The engine sends one when Core.Due says so, and at
