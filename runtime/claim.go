@@ -202,7 +202,7 @@ func (c *Core) StepDown() {
 		}
 	}
 	for _, w := range c.withdrawals {
-		if w.waiter != nil {
+		for _, w := range append(w.then, w) {
 			c.refuse(w.waiter, again)
 		}
 	}

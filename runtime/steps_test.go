@@ -226,3 +226,48 @@ func TestJoinOfManyThatRun(t *testing.T) {
 		}
 	}
 }
+
+// Cancels and drains of one app side by side look at what is open no more often than
+// one of them.
+func TestCancelsSideBySide(t *testing.T) {
+	const n = 5*pieceSize + 1
+	ticks := func(inputs ...Input) (ticks int) {
+		b := newBench(t, Config{HostLimit: n - 100})
+		b.host("h")
+		to := Target{App: "dp", Service: "s"}
+		for i := range n {
+			id := NewID(b.now.Wall, 0, "dp", [6]byte{byte(i >> 8), byte(i)})
+			b.step(&Submit{Request: Request{ID: id, Kind: Tell, Target: to, Method: "POST"}})
+		}
+		replies := map[any]any{}
+		note := func(es []Effect) {
+			for _, e := range es {
+				if e.Kind == Reply {
+					replies[e.Waiter] = e.Value
+				}
+			}
+		}
+		for _, in := range inputs {
+			note(b.step(in))
+		}
+		for ; b.c.Due(b.now) == 0; ticks++ {
+			note(b.step(&Tick{}))
+		}
+		sum := 0
+		for i := range inputs {
+			n, _ := replies[i].(int)
+			sum += n
+		}
+		if sum != 100 || b.c.Counts.Running != n-100 {
+			t.Errorf("%d of %d were withdrawn, %d run", sum, n, b.c.Counts.Running)
+		}
+		return ticks
+	}
+	var many []Input
+	for i := range 20 {
+		many = append(many, &CancelAll{App: "dp", Waiter: i})
+	}
+	if one, all := ticks(&CancelAll{App: "dp", Waiter: 0}), ticks(many...); all > one+1 {
+		t.Errorf("one takes %d steps, 20 take %d", one, all)
+	}
+}

@@ -434,9 +434,22 @@ type withdrawal struct {
 	n           int // ended by it
 	waiter      any // is told n
 	drain       *drain
+	then        []*withdrawal // of the same: each goes on behind the one before it
 }
 
+// withdrawAll begins a withdrawal. What another one of the same goes through needs no
+// second look: it ends, or has started.
 func (c *Core) withdrawAll(w *withdrawal) {
+	for _, x := range c.withdrawals {
+		if x.app == w.app && x.boot == w.boot {
+			w.after = x.upto
+			if n := len(x.then); n > 0 {
+				w.after = x.then[n-1].upto
+			}
+			x.then = append(x.then, w)
+			return
+		}
+	}
 	c.withdrawals = append(c.withdrawals, w)
 	c.pieces = c.withdrawSome(c.pieces)
 }
@@ -460,6 +473,11 @@ func (c *Core) withdrawSome(n int) (left int) {
 		if s == nil || s.n > w.upto {
 			c.withdrawals = c.withdrawals[1:]
 			c.replyValue(w.waiter, w.n)
+			if len(w.then) > 0 {
+				next := w.then[0]
+				next.then = w.then[1:]
+				c.withdrawals = append(c.withdrawals, next)
+			}
 			continue
 		}
 		w.after = s.n
