@@ -132,7 +132,9 @@ func newMeshCollector(cfg Config) *meshCollector {
 	gauge("requests_parked", "Requests that wait for a component.", func(s *figures) float64 { return float64(s.Parked) })
 	gauge("requests_running", "Requests running on a host.", func(s *figures) float64 { return float64(s.Running) })
 	gauge("reminders", "Reminders set.", func(s *figures) float64 { return float64(s.Reminders) })
+	gauge("reminders_waiting", "Due reminders that wait until their app has fewer unfinished firings.", func(s *figures) float64 { return float64(s.RemindersWaiting) })
 	gauge("subscriptions", "Subscriptions to topics.", func(s *figures) float64 { return float64(s.Subscriptions) })
+	gauge("groups_waiting", "Subscriptions and groups that wait until their app has fewer unfinished events.", func(s *figures) float64 { return float64(s.GroupsWaiting) })
 	sharing(counter, gauge)
 	return c
 }

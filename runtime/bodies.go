@@ -28,7 +28,8 @@ const (
 	fairShare = 16
 	// dataShare is for the data of reminders, which stay in memory.
 	dataShare = 4
-	// eventShare is for a beginning: events wait in their topic at no cost.
+	// eventShare is for a beginning: events wait in their topic, and due reminders where
+	// they are, at no cost.
 	eventShare = 8
 )
 
@@ -84,6 +85,9 @@ func (c *Core) weighWork(e *entry, more int64) {
 	a.bytes += more
 	if e.from.key != "" {
 		a.events += more
+	}
+	if e.fired != nil {
+		a.fired += more
 	}
 }
 
@@ -154,7 +158,7 @@ func (c *Core) eventsOf(app string) int64 {
 // may come to an app that has none, whatever its size.
 func (c *Core) eventWaits(r *Request) bool {
 	need := int64(workBytes + len(r.Body))
-	if c.crowded(r.Target.App, need, c.cfg.WorkBytes/eventShare) {
+	if c.crowded(c.eventsOf(r.Target.App), need, c.cfg.WorkBytes/eventShare) {
 		return true
 	}
 	c.load.spare -= need
@@ -165,13 +169,22 @@ func (c *Core) eventWaits(r *Request) bool {
 // no memory for more, so that what waits is not looked at in vain, nor after each that
 // ends.
 func (c *Core) busy(app string) bool {
-	return c.crowded(app, workBytes, c.cfg.WorkBytes/eventShare/2)
+	return c.crowded(c.eventsOf(app), workBytes, c.cfg.WorkBytes/eventShare/2)
 }
 
-// crowded tells that an app has events, and that need more bytes of them are beyond its
-// share or take the last quarter of the node's memory, which is for those who cannot wait.
-func (c *Core) crowded(app string, need, share int64) bool {
-	of := c.eventsOf(app)
+// firingWaits tells that a due reminder waits, for its app has enough of what reminders
+// have become: as much as of events, so that neither waits for the other.
+func (c *Core) firingWaits(r *reminderEntry, part int64) bool {
+	of := int64(0)
+	if a := c.apps[r.Actor.App]; a != nil {
+		of = a.fired
+	}
+	return c.crowded(of, r.weight(), c.cfg.WorkBytes/eventShare/part)
+}
+
+// crowded tells who has something already that need more bytes are beyond a share, or
+// take the last quarter of the node's memory, which is for those who cannot wait.
+func (c *Core) crowded(of, need, share int64) bool {
 	return of > 0 && (c.cfg.WorkBytes > 0 && of+need > share || c.load.bound && need > c.load.spare-c.load.room/4)
 }
 

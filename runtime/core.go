@@ -78,6 +78,7 @@ type Core struct {
 	firings     map[ID]*reminderEntry // by the request of the unfinished firing
 	fired       map[Actor][]*firing   // unfinished firings by the actor of their reminder, in no order
 	due         reminderHeap
+	late        map[string]*reminderHeap // by app: due ones that wait until it has room
 	subs        map[Actor]map[string]*subEntry
 	groups      map[string]*groupEntry
 	// The same sorted by key, and found by a member.
@@ -176,7 +177,7 @@ func New(cfg Config) *Core {
 		parked: map[component]*parking{}, hosts: map[string]*hostEntry{},
 		offers: map[component][]*hostEntry{}, lost: map[string]*lostEntry{},
 		reminders: map[Actor]reminderList{}, subs: map[Actor]map[string]*subEntry{},
-		firings: map[ID]*reminderEntry{}, fired: map[Actor][]*firing{},
+		firings: map[ID]*reminderEntry{}, fired: map[Actor][]*firing{}, late: map[string]*reminderHeap{},
 		groups: map[string]*groupEntry{}, memberOf: map[memberKey]*groupEntry{}, tells: map[groupLife]*groupTells{}, wishes: map[ID]*wish{}, borrowings: map[ID]*borrowing{}, borrowers: map[ID][]*borrowing{}, pasts: map[pastKey]*past{}, publishings: map[ID]*publishing{}, apps: map[string]*appEntry{},
 		out: map[uint16]*outbox{}, in: map[uint16]uint64{}, fences: map[uint16]uint64{},
 		fenceWait: map[uint16]*fenceQuestion{}, abroad: map[uint16]*roll{}, orphans: map[ID]*homeEntry{}, inquiries: map[string]*inquiry{}, blocked: map[string][]any{},

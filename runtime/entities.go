@@ -272,6 +272,7 @@ type reminderEntry struct {
 	firing  ID // the request of the last firing while it is unfinished
 	index   int
 	leaving bool // memory: it is being deleted
+	late    bool // memory: it is due and waits until its app has room, among those of the app
 }
 
 // A groupEntry is one cursor in a topic and the subscriptions that share it.
@@ -313,6 +314,7 @@ type appEntry struct {
 	heldParks  []component
 	bytes      int64 // memory: what they take
 	events     int64 // memory: and those of them that events have become
+	fired      int64 // memory: or reminders
 	data       int64 // memory: what the data of its reminders takes
 	links      int   // memory: their unfinished calls, for each of their callers
 }

@@ -54,6 +54,8 @@ type RequestFacts struct {
 type Gauges struct {
 	Counts
 	Hosts, Open, Parked, Reminders, Subscriptions, EndedIDs int
+	// Due reminders and pumps of events that wait until their app has room.
+	RemindersWaiting, GroupsWaiting int
 }
 
 func (in *Query) decide(c *Core) { c.replyValue(in.Waiter, c.query(in)) }
@@ -157,7 +159,7 @@ func (c *Core) requestFacts(app string, id ID) RequestFacts {
 }
 
 func (c *Core) gauges() Gauges {
-	g := Gauges{Counts: c.Counts, Hosts: 0, Open: len(c.entries), Reminders: c.remCount, Subscriptions: c.subCount, EndedIDs: c.ended.count}
+	g := Gauges{Counts: c.Counts, Hosts: 0, Open: len(c.entries), Reminders: c.remCount, Subscriptions: c.subCount, EndedIDs: c.ended.count, RemindersWaiting: c.lateCount(), GroupsWaiting: len(c.blocked)}
 	for _, h := range c.hosts {
 		if h.known {
 			g.Hosts++

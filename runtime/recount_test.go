@@ -591,7 +591,7 @@ func (r *recount) kept() {
 
 func (r *recount) reminders() {
 	c := r.c
-	n, due, firings := 0, 0, 0
+	n, due, late, firings := 0, 0, 0, 0
 	for a, list := range c.reminders {
 		if len(list) == 0 {
 			r.say("actor %v has an empty list of reminders", a)
@@ -609,14 +609,28 @@ func (r *recount) reminders() {
 				r.say("reminder %s is not due at any time", x.ID)
 			}
 			if x.index != 0 {
-				if due++; x.index > len(c.due.items) || c.due.items[x.index-1] != x {
+				h := c.heapOf(x)
+				if h == &c.due {
+					due++
+				} else {
+					late++
+				}
+				if x.index > len(h.items) || h.items[x.index-1] != x {
 					r.say("reminder %s has another place", x.ID)
 				}
+			} else if x.late {
+				r.say("reminder %s waits nowhere", x.ID)
 			}
 		}
 	}
 	r.same("reminders", c.remCount, n)
 	r.same("due reminders", len(c.due.items), due)
+	r.same("late reminders", c.lateCount(), late)
+	for app, h := range c.late {
+		if len(h.items) == 0 {
+			r.say("app %s has no late reminder, and a place for them", app)
+		}
+	}
 	r.same("firings", len(c.firings), firings)
 	fired, listed := 0, 0
 	for a, list := range c.fired {
@@ -733,6 +747,9 @@ func (r *recount) apps() {
 		if e.from != (groupLife{}) {
 			a.events += int64(e.weight + e.size)
 		}
+		if e.fired != nil {
+			a.fired += int64(e.weight + e.size)
+		}
 		a.links += len(e.children)
 		seats[&e.seat] = e.seat.e == e
 	}
@@ -766,6 +783,7 @@ func (r *recount) apps() {
 		r.same("open of "+name, a.open, w.open)
 		r.same("bytes of "+name, a.bytes, w.bytes)
 		r.same("bytes of events of "+name, a.events, w.events)
+		r.same("bytes of firings of "+name, a.fired, w.fired)
 		r.same("bytes of reminders of "+name, a.data, w.data)
 		r.same("links of "+name, a.links, w.links)
 		r.same("holds of "+name, a.holds, w.holds)

@@ -145,7 +145,7 @@ func (c *Core) applyReminderSet(seq uint64, r Reminder) {
 	c.weighData(r.Actor.App, len(r.Data)-len(x.Data))
 	x.Reminder, x.firing = r, ID{}
 	c.keep.place(&x.node, seq, x)
-	c.due.put(x)
+	c.schedule(x)
 }
 
 func (c *Core) dropReminder(a Actor, id string) {
@@ -154,7 +154,7 @@ func (c *Core) dropReminder(a Actor, id string) {
 	if !found {
 		return
 	}
-	c.due.remove(list[i])
+	c.unschedule(list[i])
 	c.keep.remove(&list[i].node)
 	delete(c.firings, list[i].firing)
 	c.remCount--
@@ -171,23 +171,114 @@ func (c *Core) dropReminder(a Actor, id string) {
 // the last firing is unfinished waits for it; all missed ones become one
 // firing that names the last and the count, unless each is asked for. The next
 // due time stays on the grid.
+//
+// A due reminder whose app has enough of them under way waits, behind those of
+// the app that wait already: firings take no part in the limits of work.
 func (c *Core) fireReminders(limit int) {
 	for range limit {
 		r := c.due.first()
 		if r == nil || r.Due > c.now.Wall {
 			return
 		}
-		if c.dead(&r.node, r.Actor.App) {
-			c.dropReminder(r.Actor, r.ID)
+		if c.unfit(r) {
 			continue
 		}
-		if !r.firing.IsZero() || r.leaving {
-			c.due.remove(r) // back when the firing has ended
+		if c.late[r.Actor.App] != nil || c.firingWaits(r, 1) {
+			c.delay(r)
 			continue
 		}
 		c.fire(r)
 	}
 }
+
+// fireLate fires those that wait, of each app that has half of its part left.
+func (c *Core) fireLate(limit int) {
+	if len(c.late) == 0 {
+		return
+	}
+	each := max(limit/len(c.late), 1)
+	for _, app := range sortedKeys(c.late) {
+		part := int64(2)
+		for n := each; n > 0 && c.late[app] != nil; n-- {
+			r := c.late[app].first()
+			if c.unfit(r) {
+				continue
+			}
+			if c.firingWaits(r, part) {
+				break
+			}
+			c.fire(r)
+			part = 1
+		}
+	}
+}
+
+// unfit takes out of turn what does not fire.
+func (c *Core) unfit(r *reminderEntry) bool {
+	switch {
+	case c.dead(&r.node, r.Actor.App):
+		c.dropReminder(r.Actor, r.ID)
+	case !r.firing.IsZero() || r.leaving:
+		c.unschedule(r) // back when the firing has ended
+	default:
+		return false
+	}
+	return true
+}
+
+// schedule lets a reminder fire at its time.
+func (c *Core) schedule(r *reminderEntry) {
+	if r.late {
+		c.unschedule(r)
+	}
+	c.due.put(r)
+}
+
+func (c *Core) unschedule(r *reminderEntry) {
+	c.heapOf(r).remove(r)
+	if r.late && len(c.late[r.Actor.App].items) == 0 {
+		delete(c.late, r.Actor.App)
+	}
+	r.late = false
+}
+
+// delay lets a due reminder wait for its app.
+func (c *Core) delay(r *reminderEntry) {
+	c.due.remove(r)
+	if c.late[r.Actor.App] == nil {
+		c.late[r.Actor.App] = &reminderHeap{}
+	}
+	r.late = true
+	c.late[r.Actor.App].put(r)
+}
+
+func (c *Core) heapOf(r *reminderEntry) *reminderHeap {
+	if r.late {
+		return c.late[r.Actor.App]
+	}
+	return &c.due
+}
+
+// lateCount is how many due reminders wait for room.
+func (c *Core) lateCount() (n int) {
+	for _, h := range c.late { // a sum: in any order
+		n += len(h.items)
+	}
+	return n
+}
+
+// lateReady tells that one of them need not wait any more.
+func (c *Core) lateReady() bool {
+	for _, h := range c.late { // whether there is one: in any order
+		if !c.firingWaits(h.first(), 2) {
+			return true
+		}
+	}
+	return false
+}
+
+// weight is what a firing takes.
+func (r *Reminder) weight() int64 { return int64(workBytes + len(r.Data)) }
 
 func (c *Core) fire(r *reminderEntry) {
 	due, count, next, nextNS := r.dueTimes(c.now.Wall)
@@ -243,7 +334,7 @@ func (c *Core) takeDueTimes(e *entry, b *started) {
 func (c *Core) applyDueTimes(b *started) {
 	if r := c.reminder(b.actor, b.reminder); r != nil {
 		r.Due, r.TargetNS = b.nextDue, b.nextNS
-		c.due.put(r)
+		c.schedule(r)
 	}
 }
 
@@ -282,7 +373,7 @@ func (c *Core) applyFired(b *accepted) {
 	r.firing = b.req.ID
 	c.firings[r.firing] = r
 	r.Due, r.TargetNS = b.nextDue, b.nextNS
-	c.due.put(r)
+	c.schedule(r)
 }
 
 // firingEnded: the request, or the chain that it became, is over. The chain may
@@ -291,7 +382,7 @@ func (c *Core) firingEnded(id ID) {
 	if r := c.firings[id]; r != nil {
 		delete(c.firings, id)
 		r.firing = ID{}
-		c.due.put(r)
+		c.schedule(r)
 	}
 }
 

@@ -185,3 +185,119 @@ func TestDataOfRemindersIsBounded(t *testing.T) {
 		t.Errorf("%d bytes of nothing", s.c.Held())
 	}
 }
+
+// Due reminders of an app whose component is away wait before they take the room of
+// others, for as long as it takes; what was missed meanwhile is counted.
+func TestDueRemindersLeaveRoomForOthers(t *testing.T) {
+	const limit, size, many = 4 << 20, 8_000, 100
+	s := newSolo(t, Config{WorkBytes: limit})
+	start := s.now.Wall
+	for i := range many {
+		r := Reminder{Actor: Actor{"dp", "A", fmt.Sprint(i)}, ID: "r", Path: "/m", Due: start + 1000, Period: int64(time.Second), Data: bytes.Repeat([]byte("1"), size)}
+		if e := s.answer(&SetReminder{Reminder: r, Waiter: "w"}); codeOf(e) != "" {
+			t.Fatal(e.Err)
+		}
+	}
+	tick := func(d time.Duration) {
+		s.pass(d)
+		for s.do(&Tick{}); s.c.Due(s.now) == 0; {
+			s.do(&Tick{})
+		}
+	}
+	tick(1500 * time.Millisecond)
+	n := len(s.c.entries)
+	if took := s.c.apps["dp"].bytes; took > limit/eventShare || took < limit/eventShare/2 {
+		t.Errorf("due reminders take %d of %d bytes", took, limit)
+	}
+	if g := s.c.gauges(); g.RemindersWaiting != many-n {
+		t.Errorf("%d of %d are said to wait, %d have fired", g.RemindersWaiting, many, n)
+	}
+	if e := s.tell("other", "1", size); codeOf(e) != "" {
+		t.Errorf("somebody else: %v", e.Err)
+	}
+	far := Reminder{Actor: Actor{"other", "A", "1"}, ID: "r", Path: "/m", Due: s.now.Wall}
+	s.do(&SetReminder{Reminder: far, Waiter: "w"})
+	if n := s.c.apps["other"].open; n != 2 {
+		t.Errorf("another app has %d requests; its reminder has to fire", n)
+	}
+	// What is deleted or set anew while it waits is no longer among them.
+	var waiting []Actor
+	for i := range many {
+		if r := s.c.reminder(Actor{"dp", "A", fmt.Sprint(i)}, "r"); r.late {
+			waiting = append(waiting, r.Actor)
+		}
+	}
+	s.do(&CancelReminders{Actor: waiting[0], ID: "r", Waiter: "w"})
+	s.do(&SetReminder{Reminder: Reminder{Actor: waiting[1], ID: "r", Path: "/m", Due: s.now.Wall + 1_000_000}, Waiter: "w"})
+	if g := s.c.gauges(); g.RemindersWaiting != len(waiting)-2 {
+		t.Errorf("%d wait", g.RemindersWaiting)
+	}
+	tick(3 * time.Second)
+	if m := s.c.apps["dp"].open; m != n {
+		t.Errorf("%d fired meanwhile", m-n)
+	}
+	// The next owner counts the same.
+	s.reown()
+	tick(time.Second)
+	if m := s.c.apps["dp"].open; m != n {
+		t.Errorf("the next owner has %d firings, not %d", m, n)
+	}
+	s.pass(10 * time.Second)
+	s.host("h1")
+	counts := map[Actor]int64{}
+	for range 10 * many {
+		tick(0)
+		for _, e := range s.c.openEntries() {
+			if a := e.req.Target.Actor(); e.fired != nil && e.phase == running && counts[a] == 0 {
+				counts[a] = e.count
+			}
+		}
+		if _, ok := s.end(Outcome{Status: 204}); !ok {
+			break
+		}
+	}
+	if len(counts) != many-2 {
+		t.Errorf("%d of %d fired", len(counts), many-2)
+	}
+	for _, a := range waiting[2:] {
+		if counts[a] < 10 {
+			t.Errorf("one that waited counts %d due times", counts[a])
+		}
+	}
+	if g := s.c.gauges(); g.RemindersWaiting != 0 {
+		t.Errorf("%d wait still", g.RemindersWaiting)
+	}
+	if n := s.c.apps["dp"].fired; n != 0 && len(s.c.openEntries()) == 0 {
+		t.Errorf("%d bytes are counted for nothing", n)
+	}
+}
+
+// A firing that is larger than the part of its app comes when it is the only one.
+func TestLargeReminderFires(t *testing.T) {
+	s := newSolo(t, Config{WorkBytes: 1 << 20})
+	for i := range 2 {
+		r := Reminder{Actor: Actor{"dp", "A", fmt.Sprint(i)}, ID: "r", Path: "/m", Due: s.now.Wall + 1000, Data: bytes.Repeat([]byte("1"), 100_000)}
+		if e := s.answer(&SetReminder{Reminder: r, Waiter: "w"}); codeOf(e) != "" {
+			t.Fatal(e.Err)
+		}
+	}
+	s.pass(time.Second)
+	for range 10 {
+		s.do(&Tick{})
+	}
+	if n := len(s.c.entries); n != 1 {
+		t.Fatalf("%d fired", n)
+	}
+	if due := s.c.Due(s.now); due == 0 {
+		t.Error("the owner looks at what waits without a pause")
+	}
+	s.host("h1")
+	s.end(Outcome{Status: 204})
+	if due := s.c.Due(s.now); due != 0 {
+		t.Errorf("there is room, and it is looked at in %d ms", due)
+	}
+	s.do(&Tick{})
+	if n := len(s.c.entries); n != 1 {
+		t.Errorf("%d fired when the first had ended", n)
+	}
+}

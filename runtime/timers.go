@@ -204,6 +204,7 @@ func (in *Tick) decide(c *Core) {
 	c.lastTick = c.now.Mono
 	c.ring()
 	c.fireReminders(fireBatch)
+	c.fireLate(fireBatch)
 	c.unsubscribeSome()
 	c.forgetSome()
 	c.sweepSome(sweepBatch)
@@ -258,7 +259,7 @@ func (c *Core) forget() {
 // Due is when the next Tick is useful: at the latest in 200 ms while there are
 // hosts or unconfirmed messages.
 func (c *Core) Due(now Now) (inMillis int64) {
-	if len(c.leaving) > 0 || len(c.forgettings) > 0 || c.keep.sweep != nil || c.inPieces() || c.unsettled() {
+	if len(c.leaving) > 0 || len(c.forgettings) > 0 || c.keep.sweep != nil || c.inPieces() || c.unsettled() || c.lateReady() {
 		return 0
 	}
 	due := int64(1000)

@@ -88,6 +88,7 @@ type Stats struct {
 	TermsLost                                                               uint64 // times that a host knew of a term that the log had lost
 	Appends, AppendedRecords, AppendedBytes, Trims                          uint64
 	Hosts, ActiveActors, Pending, Parked, Running, Reminders, Subscriptions int
+	RemindersWaiting, GroupsWaiting                                         int   // until their app has less unfinished
 	WorkBytes, WorkLimit                                                    int64 // memory that open requests and waiting changes take, and may take; 0 for no limit
 	LogBytes                                                                int64
 	AppendSeconds, RecoverySeconds                                          float64
@@ -112,6 +113,8 @@ func (m *Mesh) Stats() Stats {
 		s.Running += g.Running
 		s.Reminders += g.Reminders
 		s.Subscriptions += g.Subscriptions
+		s.RemindersWaiting += g.RemindersWaiting
+		s.GroupsWaiting += g.GroupsWaiting
 	})
 	// After the questions: what was decided before them is counted.
 	for _, p := range m.parts {
