@@ -111,21 +111,20 @@ func (m *Mesh) join(h runtime.HostInfo, epochs []runtime.PartitionEpoch, join ru
 		}
 	}
 	for node, es := range remote {
-		asked.Add(1)
-		seq := m.asking(func(t *HostTaken) {
-			lost(t.Err)
-			asked.Done()
-		})
-		note := &HostNote{Boot: h.Boot, Seq: seq, Up: &HostUpNote{Info: info, Epochs: es}}
-		for _, e := range es {
-			if j := parts[e.Partition]; j != nil {
-				note.Up.Join.Running = append(note.Up.Join.Running, j.Running...)
-				note.Up.Join.Finished = append(note.Up.Join.Finished, j.Finished...)
-				note.Up.Join.Instances = append(note.Up.Join.Instances, j.Instances...)
-			}
+		notes, rest := joinNotes(es, parts)
+		for _, up := range notes {
+			up.Info = info
+			asked.Add(1)
+			seq := m.asking(func(t *HostTaken) {
+				lost(t.Err)
+				asked.Done()
+			})
+			m.peers.Tell(node, &Note{Host: &HostNote{Boot: h.Boot, Seq: seq, Up: up}})
+			time.AfterFunc(joinTimeout, func() { m.taken(&HostTaken{Seq: seq}) }) // lost on its way
 		}
-		m.peers.Tell(node, &Note{Host: note})
-		time.AfterFunc(joinTimeout, func() { m.taken(&HostTaken{Seq: seq}) }) // lost on its way
+		for i := range rest {
+			m.peers.Tell(node, &Note{Host: &HostNote{Boot: h.Boot, App: h.App, Answered: &rest[i]}})
+		}
 	}
 	if !wait {
 		return nil
