@@ -21,14 +21,17 @@ type Config struct {
 }
 
 // A Pump feeds each consumer group from its topic, in order.
-type Pump struct{ cfg Config }
+type Pump struct {
+	cfg     Config
+	missing *missing
+}
 
 // New makes a Pump.
 func New(cfg Config) (*Pump, error) {
 	if cfg.Mesh == nil || cfg.Topics == nil || cfg.Logger == nil {
 		return nil, errors.New("events: Mesh, Topics and Logger are needed")
 	}
-	return &Pump{cfg}, nil
+	return &Pump{cfg, newMissing(cfg.Topics, cfg.Logger)}, nil
 }
 
 // lookAgain is how long a list of groups is believed without a word of a
@@ -40,6 +43,11 @@ const lookAgain = 5 * time.Second
 func (p *Pump) Run(ctx context.Context) error {
 	active := map[string]*follower{}
 	ended := make(chan *follower)
+	ctx, stop := context.WithCancel(ctx)
+	var looking sync.WaitGroup
+	looking.Go(func() { p.missing.look(ctx) })
+	defer looking.Wait()
+	defer stop()
 	defer func() {
 		for _, f := range active {
 			f.cancel()
@@ -126,8 +134,8 @@ func (f *follower) reach(next int64) {
 const (
 	// batch is how many events are fetched and handed over at once.
 	batch = 100
-	// retryPause is the first pause after a failure; it doubles up to maxPause,
-	// which is also how soon a topic that came back is noticed.
+	// retryPause is the first pause after a failure, or before a topic that is missing
+	// is looked for; it doubles up to maxPause.
 	retryPause = 50 * time.Millisecond
 	maxPause   = time.Second
 )
@@ -145,10 +153,13 @@ func (f *follower) follow(ctx context.Context) {
 		if ctx.Err() != nil || codeOf(err) == runtime.CodeNotFound {
 			return
 		}
-		if codeOf(err) != runtime.CodeTopicMissing { // that one waits for a create, silently
+		began := time.Now()
+		if codeOf(err) == runtime.CodeTopicMissing { // that one waits for a create, silently
+			f.pump.missing.wait(ctx, f.group.Topic)
+		} else {
 			f.pump.cfg.Logger.Warn("events wait", "topic", f.group.Topic, "offset", f.next, "error", err)
 		}
-		if !sleep(ctx, pause) {
+		if !sleep(ctx, pause-time.Since(began)) {
 			return
 		}
 		pause = min(2*pause, maxPause)

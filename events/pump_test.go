@@ -280,6 +280,71 @@ func TestOldestAgainStartsOver(t *testing.T) {
 	b.want("a", 0, 5)
 }
 
+// counted counts the questions after topics.
+type counted struct {
+	runtime.Topics
+	fetches, looks atomic.Int64
+	looked         chan int // how many names were asked for
+}
+
+func (c *counted) Fetch(ctx context.Context, topic string, offset int64, limit int) ([]runtime.Event, error) {
+	c.fetches.Add(1)
+	return c.Topics.Fetch(ctx, topic, offset, limit)
+}
+
+func (c *counted) Existing(ctx context.Context, topics []string) ([]string, error) {
+	c.looks.Add(1)
+	select {
+	case c.looked <- len(topics):
+	case <-ctx.Done():
+	}
+	return c.Topics.Existing(ctx, topics)
+}
+
+// However many wait for topics that do not exist, there is one question at a time, and
+// each goes on when its topic is there.
+func TestMissingTopicsAreLookedForTogether(t *testing.T) {
+	const many = 100
+	c := &counted{looked: make(chan int)}
+	b := newBenchWith(t, func(t runtime.Topics) runtime.Topics { c.Topics = t; return c }, slog.New(slog.DiscardHandler))
+	for i := range many {
+		b.subscribe(fmt.Sprint(i), fmt.Sprint("t", i), true)
+	}
+	a := b.subscribe("gone", "u", true)
+	for all := 0; all < 3; {
+		select {
+		case n := <-c.looked:
+			if n == many+1 {
+				all++
+			}
+		case <-time.After(15 * time.Second):
+			t.Fatal("nobody looks for all of them")
+		}
+	}
+	if n := c.fetches.Load(); n != many+1 {
+		t.Errorf("%d fetches by %d groups of topics that do not exist", n, many+1)
+	}
+	if n, err := b.mesh.Unsubscribe(t.Context(), runtime.Caller{}, a, "s"); err != nil || n != 1 {
+		t.Fatal(n, err)
+	}
+	go func() {
+		for range c.looked { // it goes on looking
+		}
+	}()
+	b.create("t7")
+	b.publish("t7", 0, 5)
+	b.want("7", 0, 5)
+	if n := c.fetches.Load(); n > many+20 {
+		t.Errorf("%d fetches when one was created", n)
+	}
+	b.end()
+	b.start("boot2")
+	b.create("t8")
+	b.publish("t8", 0, 5)
+	b.mesh.HostDown("boot1", "exited")
+	b.want("8", 0, 5)
+}
+
 // halves are topics in which every other offset holds no event, as between the
 // marks of transactions, and which lose their first events.
 type halves struct {

@@ -88,6 +88,9 @@ type Topics interface {
 	Delete(ctx context.Context, topic string) (existed bool, err error)
 	// List returns the names, sorted.
 	List(ctx context.Context) ([]string, error)
+	// Existing are those of some names that are topics, at a cost that grows with the
+	// lesser of their number and that of all topics.
+	Existing(ctx context.Context, topics []string) ([]string, error)
 	// Publish appends durably and returns the offset; an *Error with
 	// CodeTopicMissing when there is no such topic.
 	Publish(ctx context.Context, topic string, event Event) (offset int64, err error)

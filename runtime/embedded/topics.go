@@ -75,6 +75,17 @@ func (t *topics) List(context.Context) ([]string, error) {
 	return names, nil
 }
 
+func (t *topics) Existing(_ context.Context, topics []string) (found []string, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, name := range topics {
+		if topic := t.byName[name]; topic != nil && topic.exists {
+			found = append(found, name)
+		}
+	}
+	return found, nil
+}
+
 func (t *topics) Bounds(_ context.Context, name string) (start, end int64, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

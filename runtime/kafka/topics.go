@@ -182,6 +182,38 @@ func (t *topics) List(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
+// existingNamed is up to how many names are asked for by name.
+const existingNamed = 200
+
+// Existing is one request. A topic of which Kafka tells an error, such as a missing
+// permission, counts: who reads it finds out.
+func (t *topics) Existing(ctx context.Context, topics []string) ([]string, error) {
+	wanted := make(map[string]string, len(topics))
+	for _, topic := range topics {
+		if name, err := t.c.cfg.kafkaName(topic); err == nil {
+			wanted[name] = topic
+		}
+	}
+	if len(wanted) == 0 {
+		return nil, nil
+	}
+	var named []string
+	if len(wanted) <= existingNamed {
+		named = slices.Sorted(maps.Keys(wanted))
+	}
+	answer, err := t.c.metadata(ctx, named...)
+	if err != nil {
+		return nil, err
+	}
+	var found []string
+	for _, meta := range answer.Topics {
+		if topic, ok := wanted[meta.Name]; ok && meta.Err != sarama.ErrUnknownTopicOrPartition {
+			found = append(found, topic)
+		}
+	}
+	return found, nil
+}
+
 func (t *topics) Publish(ctx context.Context, topic string, e runtime.Event) (int64, error) {
 	if size := eventSize(e); size > t.c.cfg.maxMessage() {
 		return 0, runtime.Errorf(runtime.CodeTooLarge, "the event has %d bytes; topics take %d", size, t.c.cfg.maxMessage())

@@ -47,8 +47,23 @@ func topicsNames(t *testing.T, open TopicsOpener) {
 	if got, err := ts.List(t.Context()); err != nil || !slices.Equal(got, names) {
 		t.Fatalf("list = %q, %v; want %q", got, err, names)
 	}
+	existing := func(asked, want []string) {
+		t.Helper()
+		got, err := ts.Existing(t.Context(), asked)
+		if slices.Sort(got); err != nil || !slices.Equal(got, want) {
+			t.Fatalf("of %d names %q exist, %v; want %q", len(asked), got, err, want)
+		}
+	}
+	existing(nil, nil)
+	existing([]string{"never", "b/c", "a"}, []string{"a", "b/c"})
+	many := []string{"a"}
+	for i := range 1000 {
+		many = append(many, fmt.Sprint("never", i))
+	}
+	existing(many, []string{"a"})
 	wantDelete(t, ts, "a", true)
 	wantDelete(t, ts, "a", false)
+	existing([]string{"a"}, nil)
 	wantDelete(t, ts, "never", false)
 	if got, _ := ts.List(t.Context()); slices.Contains(got, "a") || len(got) != len(names)-1 {
 		t.Fatalf("list after delete = %q", got)
