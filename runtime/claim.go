@@ -18,6 +18,8 @@ type header struct {
 	floor      uint64 // the log may be cut in front of this record; 0 in logs of before this field
 	node       string // of the claim, which may have been cut
 	address    string
+	window     int64
+	youngest   int64
 }
 
 type counter struct {
@@ -44,6 +46,8 @@ func (m *header) fields(c *codec) {
 	c.u64(11, &m.floor)
 	c.str(12, &m.node)
 	c.str(13, &m.address)
+	c.i64(14, &m.window)
+	c.i64(15, &m.youngest)
 }
 
 // Mark appends a header. It says that the log may be cut in front of the record
@@ -54,6 +58,7 @@ func (in *Mark) decide(c *Core) {
 	h := &header{
 		mesh: c.cfg.Mesh, partitions: c.cfg.Partitions, at: c.now.Wall, level: c.level, changed: c.changed,
 		floor: max(in.Floor, c.floor, c.head, 1), node: c.claimNode, address: c.claimAddress,
+		window: c.window, youngest: c.youngest,
 	}
 	for p := range c.cfg.Partitions {
 		q := uint16(p)
@@ -85,7 +90,8 @@ func (m *header) floorAt(seq uint64) uint64 {
 
 func (m *header) restore(c *Core, seq uint64) {
 	c.level, c.changed, c.floor = m.level, m.changed, m.floorAt(seq)
-	c.claimNode, c.claimAddress = m.node, m.address
+	c.claimNode, c.claimAddress, c.headAt = m.node, m.address, m.at
+	c.window, c.youngest = m.window, m.youngest
 	for _, x := range m.out {
 		c.outboxTo(x.partition).next = x.n
 	}
@@ -114,7 +120,7 @@ func (m *header) restore(c *Core, seq uint64) {
 // then Own tells whether it counted.
 func (c *Core) Claim(now Now) []byte {
 	c.now = now
-	body := &claimed{node: c.cfg.Node, mesh: c.cfg.Mesh, partitions: c.cfg.Partitions, at: now.Wall, address: c.cfg.Address}
+	body := &claimed{node: c.cfg.Node, mesh: c.cfg.Mesh, partitions: c.cfg.Partitions, at: now.Wall, address: c.cfg.Address, window: c.cfg.IDWindow, youngest: c.forgotten(now)}
 	if c.epoch == 0 && c.supports() > 1 {
 		body.level = c.supports() // nobody has written anything that an older version must read
 	}

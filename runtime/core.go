@@ -46,10 +46,13 @@ type Core struct {
 	owner uint64
 	// Who claimed last, and where it is reached; "" when the log does not say.
 	claimNode, claimAddress string
+	window                  int64 // its id window; 0 when the log does not say
+	youngest                int64 // what was made before may have ended and been forgotten
 	seq                     uint64
 	sawHead                 bool
 	skipped                 uint64 // highest epoch claimed in front of it
 	head                    uint64 // position of the header with which the fold began, 0 for the first claim
+	headAt                  int64  // when that was written, by the wall clock
 	floor                   uint64 // up to which record the log may be cut
 	changed                 uint64 // position of the last record that means something for the store
 	level                   int    // of the records that may stand in this log; 0 means 1

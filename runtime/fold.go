@@ -40,6 +40,7 @@ func (c *Core) Fold(b []byte) (valid bool, err error) {
 		}
 		c.epoch, c.owner, c.sawHead = r.Epoch, r.Owner, true
 		c.claimNode, c.claimAddress = body.node, body.address
+		c.window, c.youngest = body.window, body.youngest
 		c.seq++
 		c.owned = false
 		return true, nil

@@ -201,3 +201,21 @@ func (w *idWindow) drop(c *Core, b *idBucket) {
 	c.keep.remove(&b.node)
 	c.keep.remove(&b.moving.node)
 }
+
+// forgotten is for a claim: what was made before that time may have ended, and owners
+// so far may have forgotten it though the window of the one that claims is longer. The
+// window of the owner before says it, with half of it to spare for clocks that differ;
+// where the log does not know that window, what was made behind the header with which
+// it begins is remembered, if it was ever cut.
+//
+// It never lies behind the claim, so a clock that was wrong once does no harm for long.
+func (c *Core) forgotten(now Now) int64 {
+	at := c.youngest
+	switch {
+	case c.window == 0:
+		at = max(at, c.headAt)
+	case c.window < c.cfg.IDWindow:
+		at = max(at, now.Wall-c.window/2)
+	}
+	return min(at, now.Wall)
+}

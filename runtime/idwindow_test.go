@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"encoding/binary"
+	"strings"
 	"testing"
 )
 
@@ -74,4 +75,28 @@ func TestOldIDsStandInFewBuckets(t *testing.T) {
 	if b.c.ended.count != 0 || len(b.c.ended.all()) != 0 {
 		t.Errorf("%d ids are left in %d buckets", b.c.ended.count, len(b.c.ended.all()))
 	}
+}
+
+// TestOwnersThatDoNotSayTheirWindow: what was made before the oldest record that is
+// left may have been forgotten by owners of before the window stood in their claims.
+func TestOwnersThatDoNotSayTheirWindow(t *testing.T) {
+	w := newWorld(t)
+	say := func(command, want string) {
+		t.Helper()
+		w.out.Reset()
+		if w.command(command); want != "" && !strings.Contains(w.out.String(), want) {
+			t.Errorf("%s: %s, want %s", command, &w.out, want)
+		}
+	}
+	for _, c := range []string{"window 20s silent", "restart", "made r1 A/1", "made r2 A/1"} {
+		say(c, "")
+	}
+	say("restart", "")
+	say("call r1 A/1 /m", "+ accepted r1") // the whole log is there
+	for _, c := range []string{"advance 1m", "trim", "made r3 A/1", "advance 4m", "window 10m", "restart"} {
+		say(c, "")
+	}
+	say("call r2 A/1 /m", "refused too_old")
+	say("await r2", "refused too_old")
+	say("call r3 A/1 /m", "+ accepted r3")
 }

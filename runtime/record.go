@@ -681,6 +681,8 @@ type claimed struct {
 	at         int64
 	level      int // of a log that begins with this claim; 0 means 1
 	address    string
+	window     int64 // how long this owner remembers ids; 0 in logs of before this field
+	youngest   int64
 }
 
 func (m *claimed) fields(c *codec) {
@@ -690,4 +692,6 @@ func (m *claimed) fields(c *codec) {
 	c.i64(4, &m.at)
 	c.int(5, &m.level)
 	c.str(6, &m.address)
+	c.i64(7, &m.window)
+	c.i64(8, &m.youngest)
 }

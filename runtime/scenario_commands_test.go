@@ -72,6 +72,10 @@ func (w *world) command(line string) {
 		}
 		w.cfg.MailboxLimit, w.cfg.HostLimit = int(w.num(ws.opts["mailbox"])), int(w.num(ws.opts["host"]))
 		w.setPartitions(w.cfg.Partitions)
+	case "made": // made NAME TARGET: its id is made, and it is on its way
+		w.newID(ws.at(1), target(ws.at(2)), "")
+	case "window": // the id window of owners from now on, which do not say it when it is silent
+		w.cfg.IDWindow, w.silentWindow = w.num(ws.at(1)), ws.has("silent")
 	case "crash": // crash N COMMAND: the first N records of its round survive, no effect does
 		w.keep = int(w.num(ws.at(1)))
 		w.command(strings.SplitN(line, " ", 3)[2])

@@ -13,28 +13,29 @@ import (
 // A world is what a scenario plays in: the partitions of a mesh with their
 // logs, a clock, and names for requests.
 type world struct {
-	t       *testing.T
-	cfg     Config
-	parts   []*worldPart
-	now     Now
-	ids     map[string]ID
-	names   map[ID]string
-	made    int
-	infos   map[string]HostInfo
-	ends    map[string][]Deactivate // that a host was asked for, by boot and actor
-	silent  map[string]bool
-	held    bool     // messages between partitions wait
-	deaf    int      // messages to this partition are lost; -1 for none
-	queue   []posted // messages between partitions
-	keep    int      // records of the next round that survive, -1 for all and no crash
-	out     strings.Builder
-	quiet   bool
-	kill    int // the owner dies when the logs of the mesh hold this many records; 0 for never
-	kinds   []uint64
-	lean    bool             // no body stays in memory
-	count   bool             // each step is followed by a recount
-	whole   *strings.Builder // all that is decided, see TestWhole
-	effects []string
+	t            *testing.T
+	cfg          Config
+	parts        []*worldPart
+	now          Now
+	ids          map[string]ID
+	names        map[ID]string
+	made         int
+	infos        map[string]HostInfo
+	ends         map[string][]Deactivate // that a host was asked for, by boot and actor
+	silent       map[string]bool
+	held         bool     // messages between partitions wait
+	deaf         int      // messages to this partition are lost; -1 for none
+	queue        []posted // messages between partitions
+	keep         int      // records of the next round that survive, -1 for all and no crash
+	out          strings.Builder
+	quiet        bool
+	kill         int // the owner dies when the logs of the mesh hold this many records; 0 for never
+	kinds        []uint64
+	silentWindow bool             // owners do not say how long they remember
+	lean         bool             // no body stays in memory
+	count        bool             // each step is followed by a recount
+	whole        *strings.Builder // all that is decided, see TestWhole
+	effects      []string
 }
 
 type worldPart struct {
@@ -92,6 +93,14 @@ func (w *world) open(p *worldPart, term int) {
 		fold(b)
 	}
 	claim := c.Claim(w.now)
+	if w.silentWindow {
+		r, err := DecodeRecord(claim)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		r.Body.(*claimed).window, r.Body.(*claimed).youngest = 0, 0
+		claim = EncodeRecord(r)
+	}
 	p.log, p.full = append(p.log, claim), append(p.full, claim)
 	fold(claim)
 	for _, ch := range c.TakeChanges() {

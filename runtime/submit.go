@@ -225,6 +225,8 @@ func (c *Core) idAge(id ID) *Error {
 	switch age := c.now.Wall - id.Millis(); {
 	case age > c.cfg.IDWindow/2:
 		return &Error{CodeTooOld, "the request id is older than half of the id window", id}
+	case id.Millis() < c.youngest:
+		return &Error{CodeTooOld, "an earlier owner of the partition, whose id window was shorter, may have forgotten the request", id}
 	case age < -120_000:
 		return &Error{CodeFuture, "the request id lies in the future", id}
 	}
@@ -289,7 +291,7 @@ func (in *Await) decide(c *Core) {
 	if c.answerEnded(in.ID, in.App, in.Waiter) {
 		return
 	}
-	if c.now.Wall-in.ID.Millis() > c.cfg.IDWindow {
+	if c.now.Wall-in.ID.Millis() > c.cfg.IDWindow || in.ID.Millis() < c.youngest {
 		c.refuse(in.Waiter, &Error{CodeTooOld, "the request is older than the id window and no outcome is kept", in.ID})
 		return
 	}
