@@ -84,6 +84,10 @@ func TestTopicsAndSubscriptions(t *testing.T) {
 		t.Errorf("Location %q", h.Get("Location"))
 	}
 	w.expect("PUT", "/event/t.1", `{"numPartitions":3,"replicationFactor":1,"configEntries":{"retention.ms":"1"}}`, 200, "Already existed")
+	if h := w.expect("PUT", "/event/t.2", `{"numPartitions":3}`, 201, "Created with 1 partition, not 3: all events of a topic of KAR are in one order"); h.Get("Location") == "" {
+		t.Error("no Location")
+	}
+	w.expect("PUT", "/event/t.3", `{"numPartitions":1}`, 201, "")
 	const e = "/actor/T/i/events"
 	w.expect("GET", e, "", 200, "[]")
 	w.expect("GET", e+"/s", "", 404, "")

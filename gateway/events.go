@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -101,9 +102,9 @@ func (x *exchange) unsubscribe() error {
 	return x.count(n)
 }
 
-// createTopic serves PUT /event/{topic}. Partitions, replication and
-// configuration are read, so that a mistake shows, but mean nothing to a
-// backend that has none.
+// createTopic serves PUT /event/{topic}. Replication and configuration are read, so
+// that a mistake shows, and the gateway's own settings hold. A topic has one
+// partition, and who asked for more is told.
 func (x *exchange) createTopic() error {
 	topic := x.names[1]
 	if err := runtime.CheckTopicName(topic); err != nil {
@@ -131,6 +132,9 @@ func (x *exchange) createTopic() error {
 		return x.text(http.StatusOK, "Already existed")
 	}
 	x.w.Header().Set("Location", x.location("event", topic))
+	if ask.NumPartitions > 1 {
+		return x.text(http.StatusCreated, fmt.Sprintf("Created with 1 partition, not %d: all events of a topic of KAR are in one order", ask.NumPartitions))
+	}
 	return x.empty(http.StatusCreated)
 }
 

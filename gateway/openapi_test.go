@@ -94,7 +94,7 @@ func exercises(id string, caller runtime.Caller) []exercise {
 		at(200, "PUT", "/actor/T/i/reminders/r", `{"path":"/m","targetTime":"2090-01-02T03:04:05Z","catchUp":"all"}`),
 		at(200, "GET", "/actor/T/i/reminders/r", ""), at(404, "GET", "/actor/T/i/reminders/none", ""), at(200, "GET", "/actor/T/i/reminders/none?nilOnAbsent=true", ""),
 		at(200, "GET", "/actor/T/i/reminders", ""), at(200, "DELETE", "/actor/T/i/reminders/r", ""), at(404, "DELETE", "/actor/T/i/reminders/r", ""), at(200, "DELETE", "/actor/T/i/reminders", ""),
-		at(201, "PUT", "/event/t", `{"numPartitions":1}`), at(200, "PUT", "/event/t", ""), at(200, "POST", "/event/t/publish", "x"),
+		at(201, "PUT", "/event/t", `{"numPartitions":1}`), at(201, "PUT", "/event/wide", `{"numPartitions":2}`), at(200, "PUT", "/event/t", ""), at(200, "POST", "/event/t/publish", "x"),
 		at(204, "PUT", "/actor/T/i/events/s", `{"path":"/m","topic":"t"}`), at(200, "PUT", "/actor/T/i/events/s", `{"path":"/m","topic":"t","group":"g"}`),
 		at(200, "GET", "/actor/T/i/events/s", ""), at(200, "GET", "/actor/T/i/events/none?nilOnAbsent=true", ""), at(200, "GET", "/actor/T/i/events", ""),
 		at(200, "DELETE", "/actor/T/i/events/s", ""), at(404, "DELETE", "/actor/T/i/events/s", ""), at(200, "DELETE", "/actor/T/i/events", ""),

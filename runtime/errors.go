@@ -101,7 +101,7 @@ func (c Code) facts() codeFacts {
 	case CodeMethodNotAllowed:
 		return codeFacts{405, "See the Allow header for the methods of this path."}
 	case CodeUnsupported:
-		return codeFacts{501, "This part of KAR 1.x is not served here; docs/compatibility.md names the replacement."}
+		return codeFacts{501, "This is not served here; docs/errors/unsupported.md names what takes its place."}
 	case CodeTooLarge:
 		return codeFacts{413, "Send less, or raise the gateway's body limit (--body-limit)."}
 	case CodeResultTooLarge:

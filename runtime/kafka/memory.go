@@ -61,6 +61,17 @@ func (m *memory) base(ctx context.Context, name string, id sarama.Uuid) (int64, 
 	return now.Base, m.write(ctx, name, now)
 }
 
+// knows tells whether this very topic was used before.
+func (m *memory) knows(ctx context.Context, name string, id sarama.Uuid) (bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.read(ctx); err != nil {
+		return false, err
+	}
+	n, known := m.notes[name]
+	return known && n.ID == id.String(), nil
+}
+
 // ended notes that the topic is about to be deleted.
 func (m *memory) ended(ctx context.Context, at *eventTopic, next int64) error {
 	m.mu.Lock()

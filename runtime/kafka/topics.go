@@ -15,8 +15,8 @@ import (
 )
 
 // topics are the event topics: Kafka's, under their own names, so that other
-// programs can write and read them. One has one partition; those with several
-// are refused.
+// programs can write and read them. One has one partition. Those with several
+// are refused; of one that got more later, the first is gone on with.
 //
 // Offsets are Kafka's plus a base, which is 0 for the first topic of a name and
 // makes a later one go on counting (see memory).
@@ -27,6 +27,7 @@ type topics struct {
 
 	mu    sync.Mutex
 	known map[string]*eventTopic // by Kafka's name
+	wide  map[sarama.Uuid]bool   // of which the log has said that they got more partitions
 }
 
 // An eventTopic is what was true of a topic when it was last looked at.
@@ -47,7 +48,7 @@ const stale = 100 * time.Millisecond
 var _ runtime.Topics = (*topics)(nil)
 
 func newTopics(c *Cluster) *topics {
-	t := &topics{c: c, known: map[string]*eventTopic{}}
+	t := &topics{c: c, known: map[string]*eventTopic{}, wide: map[sarama.Uuid]bool{}}
 	t.memory.c, t.tails.c = c, c
 	return t
 }
@@ -104,7 +105,7 @@ func (t *topics) Delete(ctx context.Context, topic string) (bool, error) {
 	if err != nil {
 		return false, t.c.topicFault(err, "describe the topic "+name)
 	}
-	if err := t.note(ctx, topic, meta); err != nil {
+	if err := t.note(ctx, topic); err != nil {
 		return false, err
 	}
 	existed := true
@@ -132,11 +133,12 @@ func (t *topics) Delete(ctx context.Context, topic string) (bool, error) {
 }
 
 // note writes down where the next topic of the name begins to count.
-func (t *topics) note(ctx context.Context, topic string, meta *sarama.TopicMetadata) error {
-	if len(meta.Partitions) != 1 {
+func (t *topics) note(ctx context.Context, topic string) error {
+	at, err := t.at(ctx, topic, true)
+	var refused *runtime.Error
+	if errors.As(err, &refused) && refused.Code == runtime.CodeUnsupported {
 		return nil
 	}
-	at, err := t.at(ctx, topic, true)
 	if err != nil {
 		return err
 	}
@@ -424,8 +426,10 @@ func (t *topics) at(ctx context.Context, topic string, fresh bool) (*eventTopic,
 	if err != nil {
 		return nil, err
 	}
-	if len(meta.Partitions) != 1 {
-		return nil, runtime.Errorf(runtime.CodeUnsupported, "the topic %s has %d partitions; KAR reads and writes topics with one", name, len(meta.Partitions))
+	if n := len(meta.Partitions); n > 1 {
+		if err := t.widened(ctx, name, meta.Uuid, n); err != nil {
+			return nil, err
+		}
 	}
 	if known != nil && known.id == meta.Uuid && known.addr == addr {
 		t.mu.Lock()
@@ -445,7 +449,33 @@ func (t *topics) at(ctx context.Context, topic string, fresh bool) (*eventTopic,
 	return now, nil
 }
 
-// find asks for a topic and its leader. A topic of which another gateway has
+// widened refuses a topic with several partitions, unless it had one when it was
+// used first. Then the first is read on and written to, so that nothing stops; what
+// others write to the rest stays there, which the log says once.
+func (t *topics) widened(ctx context.Context, name string, id sarama.Uuid, partitions int) error {
+	t.mu.Lock()
+	said := t.wide[id]
+	t.mu.Unlock()
+	if said {
+		return nil
+	}
+	had, err := t.memory.knows(ctx, name, id)
+	if err != nil {
+		return err
+	}
+	if !had {
+		return runtime.Errorf(runtime.CodeUnsupported, "the topic %s has %d partitions; KAR reads and writes topics with one", name, partitions)
+	}
+	t.mu.Lock()
+	said, t.wide[id] = t.wide[id], true
+	t.mu.Unlock()
+	if !said {
+		t.c.cfg.Logger.Error("a topic of events has more than one partition now: events in the others are not delivered; make a topic with one partition in its place", "topic", name, "partitions", partitions)
+	}
+	return nil
+}
+
+// find asks for a topic and the leader of its first partition. A topic of which another gateway has
 // just told may not be known everywhere yet, and a leader may be missing for
 // a moment: both are waited for.
 func (t *topics) find(ctx context.Context, name string) (*sarama.TopicMetadata, string, error) {
@@ -458,12 +488,11 @@ func (t *topics) find(ctx context.Context, name string) (*sarama.TopicMetadata, 
 		patience := t.c.cfg.Timeout
 		meta, err := topicOf(answer, name)
 		if err == nil {
-			if len(meta.Partitions) != 1 {
-				return meta, "", nil
-			}
-			for _, b := range answer.Brokers {
-				if b.ID() == meta.Partitions[0].Leader {
-					return meta, b.Addr(), nil
+			for _, p := range meta.Partitions {
+				for _, b := range answer.Brokers {
+					if p.ID == 0 && b.ID() == p.Leader {
+						return meta, b.Addr(), nil
+					}
 				}
 			}
 			err = runtime.Errorf(runtime.CodeKafkaUnreachable, "the topic %s has no leader at the moment", name)

@@ -2,9 +2,11 @@ package kafka_test
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -120,6 +122,92 @@ func TestManyPartitions(t *testing.T) {
 	if existed, err := ts.Delete(t.Context(), "wide"); !existed || err != nil {
 		t.Errorf("delete = %v, %v", existed, err)
 	}
+}
+
+// A topic that gets more partitions while it is used goes on with its first, also
+// at a gateway that has never seen it before, and the log of each says so once.
+func TestTopicGetsMorePartitions(t *testing.T) {
+	k := broker.Need(t)
+	cfg := config(t, k)
+	var said [2]lines
+	cfg.Logger = slog.New(slog.NewTextHandler(&said[0], nil))
+	ts := open(t, cfg).Topics()
+	wait := func(ts runtime.Topics, offset int64) {
+		t.Helper()
+		if events, err := ts.Fetch(t.Context(), "grows", offset, 1); err != nil || len(events) != 1 || events[0].Offset != offset {
+			t.Fatalf("fetch at %d: %v, %v", offset, events, err)
+		}
+	}
+	publish := func(ts runtime.Topics, want int64) {
+		t.Helper()
+		if at, err := ts.Publish(t.Context(), "grows", runtime.Event{}); err != nil || at != want {
+			t.Fatalf("publish = %d, %v; want %d", at, err, want)
+		}
+	}
+	if _, err := ts.Create(t.Context(), "grows"); err != nil {
+		t.Fatal(err)
+	}
+	publish(ts, 0)
+	wait(ts, 0)
+	waited := make(chan error, 1)
+	go func() {
+		events, err := ts.Fetch(t.Context(), "grows", 1, 1)
+		if err == nil && (len(events) != 1 || events[0].Offset != 1) {
+			err = fmt.Errorf("%+v", events)
+		}
+		waited <- err
+	}()
+	a := admin(t, k)
+	if err := a.CreatePartitions(cfg.TopicPrefix+"grows", 3, nil, false); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the partitions are there", func() bool {
+		got, err := a.DescribeTopics([]string{cfg.TopicPrefix + "grows"})
+		return err == nil && len(got) == 1 && len(got[0].Partitions) == 3
+	})
+	publish(ts, 1)
+	if err := <-waited; err != nil {
+		t.Fatal(err)
+	}
+	cfg.Logger = slog.New(slog.NewTextHandler(&said[1], nil))
+	other := open(t, cfg).Topics()
+	publish(other, 2)
+	for offset := range int64(3) {
+		wait(other, offset)
+		wait(ts, offset)
+	}
+	if start, end, err := other.Bounds(t.Context(), "grows"); err != nil || start != 0 || end != 3 {
+		t.Errorf("bounds = %d, %d, %v", start, end, err)
+	}
+	for i := range said {
+		if log := said[i].String(); strings.Count(log, "level=ERROR") != 1 || !strings.Contains(log, "partitions=3") {
+			t.Errorf("gateway %d says: %s", i, log)
+		}
+	}
+	if existed, err := ts.Delete(t.Context(), "grows"); !existed || err != nil {
+		t.Errorf("delete = %v, %v", existed, err)
+	}
+	if created, err := ts.Create(t.Context(), "grows"); !created || err != nil {
+		t.Errorf("create = %v, %v", created, err)
+	}
+	publish(ts, 3)
+}
+
+type lines struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 // TestOffsetsAcrossGateways: a gateway that knew the topic before notices that
