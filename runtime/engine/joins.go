@@ -167,10 +167,15 @@ func (m *Mesh) joinHere(h runtime.HostInfo, e runtime.PartitionEpoch, join *runt
 		return
 	}
 	in := &runtime.HostJoined{Info: h, Waiter: w}
+	var ins []runtime.Input
 	if join != nil {
 		in.Join = *join
+		in.Join.Finished = nil // there may be thousands: each as an answer of its own
+		for _, a := range join.Finished {
+			ins = append(ins, &runtime.Answered{Boot: h.Boot, Answer: a})
+		}
 	}
-	p.push(in)
+	p.push(append(ins, in)...)
 }
 
 // split is a join by partition.
