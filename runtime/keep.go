@@ -66,6 +66,7 @@ type keepList struct {
 	live    nodeList
 	endings nodeList
 	sweep   *node // the next one that a sweep looks at
+	stuck   bool  // what comes next is larger than the log takes
 }
 
 // place moves a node to the end with a new base; seq never falls.
@@ -153,6 +154,7 @@ type Keep struct {
 const keepBytes = 2 << 20
 
 func (in *Keep) decide(c *Core) {
+	c.keep.stuck = false
 	c.keepHaunted(c.purgeSome(in.Limit))
 	if len(c.purging) > 0 {
 		return // what it ends is not kept
@@ -175,6 +177,9 @@ func (in *Keep) decide(c *Core) {
 		if n == live {
 			live = live.next
 		}
+		if c.keep.stuck = c.outgrown(n); c.keep.stuck {
+			return
+		}
 		if c.keepOne(n); c.pieces <= 0 {
 			return
 		}
@@ -187,6 +192,32 @@ func (in *Keep) decide(c *Core) {
 	}
 }
 
+// outgrown tells what the log takes no more. It is written to see, where it is large
+// enough to doubt.
+func (c *Core) outgrown(n *node) bool {
+	size := 0
+	switch o := n.owner.(type) {
+	case *entry:
+		size = o.req.bytes()
+	case *homeEntry:
+		size = o.req.bytes()
+	case *ending:
+		size = o.outcome.bytes()
+	case *reminderEntry:
+		size = o.Reminder.bytes()
+	case *outEntry:
+		size = len(o.payload)
+	}
+	if c.fits(size) {
+		return false
+	}
+	return len(EncodeRecord(&Record{Epoch: c.epoch, Owner: c.me, Seq: c.seq + 1, Body: c.keptIn(n)})) > c.cfg.RecordLimit
+}
+
+// Stuck tells that the log takes no more what would have to be kept next: somebody has
+// lowered its limit. It stays where it is, and so does all behind it.
+func (c *Core) Stuck() bool { return c.keep.stuck }
+
 // absent tells a request whose body has to be read before it can be kept.
 func absent(n *node) bool {
 	e, ok := n.owner.(*entry)
@@ -195,16 +226,14 @@ func absent(n *node) bool {
 
 func (c *Core) keepOne(n *node) {
 	switch o := n.owner.(type) {
-	case *entry:
-		c.emit(c.keptOf(o))
-	case *homeEntry:
-		c.emit(&keptRequest{accepted: accepted{req: o.req, flow: o.flow, home: c.cfg.Partition, parents: o.parents, parentPart: o.parentPart, parentEpoch: o.parentEpoch, parentStep: o.parentStep, at: o.at, reminder: o.fired.name()}.of(o.from, c.cfg.Partition), phase: uint64(gone), away: true, cancelled: o.cancelled, firedBy: o.fired.of()})
+	case *entry, *homeEntry:
+		c.emit(c.keptIn(n))
 	case *ending:
 		if c.dead(n, o.app) {
 			c.dropEnding(o.id)
 			return
 		}
-		c.emit(&keptRequest{accepted: accepted{req: Request{ID: o.id, Target: Target{App: o.app}}, at: o.at}, phase: uint64(gone), ended: true, outcome: *o.outcome})
+		c.emit(c.keptIn(n))
 	case *appEntry:
 		c.emit(&keptApp{app: o.name, generation: o.generation, used: o.used, at: o.purgedAt, gone: c.outlived(o)})
 	case *serviceEntry:
@@ -226,7 +255,7 @@ func (c *Core) keepOne(n *node) {
 			c.dropReminder(o.Actor, o.ID)
 			return
 		}
-		c.emit(&keptReminder{o.Reminder, o.firing})
+		c.emit(c.keptIn(n))
 	case *groupEntry:
 		if c.deadGroup(o) {
 			c.pieces = c.dropDead(o, max(c.pieces, 1))
@@ -242,8 +271,25 @@ func (c *Core) keepOne(n *node) {
 	case *borrowing:
 		c.emit(&o.borrowed)
 	case *outEntry:
-		c.emit(&keptOut{o.to, o.n, o.payload})
+		c.emit(c.keptIn(n))
 	}
+}
+
+// keptIn is the body of the record that keeps what can be large.
+func (c *Core) keptIn(n *node) message {
+	switch o := n.owner.(type) {
+	case *entry:
+		return c.keptOf(o)
+	case *homeEntry:
+		return &keptRequest{accepted: accepted{req: o.req, flow: o.flow, home: c.cfg.Partition, parents: o.parents, parentPart: o.parentPart, parentEpoch: o.parentEpoch, parentStep: o.parentStep, at: o.at, reminder: o.fired.name()}.of(o.from, c.cfg.Partition), phase: uint64(gone), away: true, cancelled: o.cancelled, firedBy: o.fired.of()}
+	case *ending:
+		return &keptRequest{accepted: accepted{req: Request{ID: o.id, Target: Target{App: o.app}}, at: o.at}, phase: uint64(gone), ended: true, outcome: *o.outcome}
+	case *reminderEntry:
+		return &keptReminder{o.Reminder, o.firing}
+	case *outEntry:
+		return &keptOut{o.to, o.n, o.payload}
+	}
+	return nil
 }
 
 // keptRequest is an open request, a chain that is away, or a plain outcome, in full.

@@ -12,6 +12,9 @@ const recordMargin = 4096
 // the next one.
 const listBytes = 128 << 10
 
+// SetRecordLimit says how large a record the log takes now: somebody may change it.
+func (c *Core) SetRecordLimit(bytes int) { c.cfg.RecordLimit = bytes }
+
 // fits tells whether the log takes a record with so many bytes that vary.
 func (c *Core) fits(bytes int) bool {
 	return c.cfg.RecordLimit <= 0 || bytes+recordMargin <= c.cfg.RecordLimit

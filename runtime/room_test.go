@@ -301,3 +301,41 @@ func TestLargeReminderFires(t *testing.T) {
 		t.Errorf("%d fired when the first had ended", n)
 	}
 }
+
+// What the log takes no more, since somebody has lowered its limit, is refused, and what
+// is there already stays where it is.
+func TestLoweredRecordLimit(t *testing.T) {
+	const lowered = 10_000
+	s := newSolo(t, Config{RecordLimit: 100_000})
+	for _, id := range []string{"small", "large", "behind"} {
+		size := 100
+		if id == "large" {
+			size = 20_000
+		}
+		if e := s.tell("one", id, size); codeOf(e) != "" {
+			t.Fatal(e.Err)
+		}
+	}
+	before := s.c.Seq() + 1
+	s.c.SetRecordLimit(lowered)
+	if e := s.tell("one", "more", 20_000); codeOf(e) != CodeTooLarge {
+		t.Errorf("one that is too large: %+v", e)
+	}
+	keep := func() (largest int) {
+		at := len(s.log)
+		s.do(&Keep{Before: before, Limit: 100})
+		for _, r := range s.log[at:] {
+			largest = max(largest, len(r))
+		}
+		return largest
+	}
+	for range 3 {
+		if n := keep(); n > lowered || !s.c.Stuck() {
+			t.Errorf("a record of %d bytes is written; stuck %v", n, s.c.Stuck())
+		}
+	}
+	s.c.SetRecordLimit(100_000)
+	if n := keep(); n < 20_000 || s.c.Stuck() || s.c.OldestLive() < before {
+		t.Errorf("%d bytes, stuck %v, %d of %d", n, s.c.Stuck(), s.c.OldestLive(), before)
+	}
+}

@@ -269,6 +269,7 @@ func (p *partition) round(ctx context.Context, ins []runtime.Input) error {
 		}
 		p.core.SetSpare(spare, p.m.memory.limit)
 	}
+	p.core.SetRecordLimit(p.recordLimit())
 	p.core.SetRoom(p.m.memory.room - p.m.memory.ahead.Load())
 	var err error
 	if p.proven() {

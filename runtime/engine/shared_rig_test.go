@@ -29,7 +29,7 @@ type memLog struct {
 	// fault is asked before and after each append of a node.
 	fault func(node string, before bool) error
 	// limit is the largest record that it takes, 0 for any.
-	limit int
+	limit atomic.Int64
 	// gone is set while the log is out of reach; asked counts who tries.
 	gone  atomic.Bool
 	asked atomic.Int64
@@ -87,7 +87,7 @@ func (l *memHandle) append(batch [][]byte) (first, next uint64, err error) {
 		return 0, 0, &runtime.UnknownError{Cause: err}
 	}
 	for _, b := range batch {
-		if l.limit > 0 && len(b) > l.limit {
+		if n := l.MaxRecord(); n > 0 && len(b) > n {
 			return 0, 0, runtime.Errorf(runtime.CodeTooLarge, "a record of %d bytes", len(b))
 		}
 	}
@@ -110,7 +110,9 @@ func (l *memHandle) append(batch [][]byte) (first, next uint64, err error) {
 	return first, next, nil
 }
 
-func (l *memHandle) MaxRecord() int { return l.limit }
+func (l *memHandle) MaxRecord() int { return int(l.limit.Load()) }
+
+func (l *memLog) setLimit(n int) { l.limit.Store(int64(n)) }
 
 func (l *memLog) faults() func(string, bool) error {
 	l.mu.Lock()

@@ -64,7 +64,7 @@ func (t *trimmer) decide(now runtime.Now) {
 	if c.OldestLive() < cut.seq {
 		t.keeping = true
 		c.Step(now, &runtime.Keep{Before: cut.seq, Limit: keepBatch})
-		if c.OldestLive() < cut.seq && !c.Reading() { // else what was read wakes it
+		if c.OldestLive() < cut.seq && !c.Reading() && !c.Stuck() { // else what was read wakes it, or a later round
 			t.p.push() // wake for the next batch
 			t.nudge()
 		}

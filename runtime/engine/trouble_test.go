@@ -142,10 +142,32 @@ func TestMembersThatFlap(t *testing.T) {
 // nobody else notices.
 func TestTooLargeForTheLog(t *testing.T) {
 	r := newMeshRig(t, 1)
-	r.logs[0].limit = 10_000
+	r.logs[0].setLimit(10_000)
 	m := r.open("a")
 	attach(t, m, actorHost("h"), echo)
 	before := m.Epochs()[0]
+	large := call("app", "A", "1", "m")
+	large.Body = make([]byte, 20_000)
+	var e *runtime.Error
+	if _, err := m.Call(within(t), large); !errors.As(err, &e) || e.Code != runtime.CodeTooLarge {
+		t.Errorf("a large call: %v", err)
+	}
+	if _, err := m.Call(within(t), call("app", "A", "1", "m")); err != nil {
+		t.Error(err)
+	}
+	if now := m.Epochs()[0]; now != before {
+		t.Errorf("from term %d to %d", before.Epoch, now.Epoch)
+	}
+}
+
+// So does one whose limit is lowered while the term goes on.
+func TestLimitOfTheLogIsLowered(t *testing.T) {
+	r := newMeshRig(t, 1)
+	r.logs[0].setLimit(100_000)
+	m := r.open("a")
+	attach(t, m, actorHost("h"), echo)
+	before := m.Epochs()[0]
+	r.logs[0].setLimit(10_000)
 	large := call("app", "A", "1", "m")
 	large.Body = make([]byte, 20_000)
 	var e *runtime.Error

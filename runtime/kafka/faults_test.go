@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -364,6 +365,40 @@ func TestTooLarge(t *testing.T) {
 	wantCode(t, err, runtime.CodeTooLarge)
 	if _, end, err := l.Bounds(t.Context()); err != nil || end != 4 {
 		t.Errorf("%d records, %v; of a batch with one too large nothing is appended", end, err)
+	}
+}
+
+// What the topic takes is learnt from the first refusal when somebody lowers it, and by
+// the next look when it is set right.
+func TestLimitIsLowered(t *testing.T) {
+	k := broker.Need(t)
+	cfg := config(t, k)
+	cfg.BodyLimit = 100 << 10
+	var said lines
+	cfg.Logger = slog.New(slog.NewTextHandler(&said, nil))
+	c := open(t, cfg)
+	l := openLog(t, c, 0)
+	before := c.MaxRecord()
+	a := admin(t, k)
+	alter(t, a, logTopic(cfg), "max.message.bytes", "50000")
+	batch := [][]byte{make([]byte, 20_000), make([]byte, 20_000), make([]byte, 20_000), make([]byte, 20_000)}
+	if first, next, err := l.Append(t.Context(), batch); err != nil || first != 0 || next != 4 {
+		t.Fatalf("a batch of small records: %d to %d, %v", first, next, err)
+	}
+	if n := c.MaxRecord(); n >= 50_000 {
+		t.Errorf("the largest record is taken for %d bytes", n)
+	}
+	_, _, err := l.Append(t.Context(), [][]byte{make([]byte, 60_000)})
+	wantCode(t, err, runtime.CodeTooLarge, "the topic")
+	if log := said.String(); strings.Count(log, "level=ERROR") != 1 || !strings.Contains(log, "kafka-configs.sh") {
+		t.Errorf("the log says: %s", log)
+	}
+	alter(t, a, logTopic(cfg), "max.message.bytes", fmt.Sprint(before+1000))
+	if err := c.Check(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := l.Append(t.Context(), [][]byte{make([]byte, 60_000)}); err != nil {
+		t.Errorf("a large record when it is set right: %v", err)
 	}
 }
 

@@ -79,14 +79,18 @@ func (l *log) append(ctx context.Context, batch [][]byte) (first, next uint64, e
 		return 0, 0, err
 	}
 	limit := int(l.c.maxMessage.Load())
-	for i, r := range batch {
-		if len(r) > l.c.MaxRecord() {
-			return 0, 0, runtime.Errorf(runtime.CodeTooLarge, "record %d of the batch has %d bytes; the topic %s takes %d", i, len(r), l.c.topic, l.c.MaxRecord())
-		}
+	if err := l.tooLarge(batch); err != nil {
+		return 0, 0, err
 	}
 	for done := 0; done < len(batch); {
 		n := fit(batch[done:], limit)
 		at, err := l.produce(ctx, batch[done:done+n])
+		if isTooLarge(err) && l.c.shrunk(ctx, limit) {
+			limit = int(l.c.maxMessage.Load())
+			if err = l.tooLarge(batch[done:]); err == nil {
+				continue // in smaller pieces
+			}
+		}
 		if err != nil {
 			var unknown *runtime.UnknownError
 			if done > 0 && !errors.As(err, &unknown) {
@@ -106,6 +110,23 @@ func (l *log) append(ctx context.Context, batch [][]byte) (first, next uint64, e
 		done += n
 	}
 	return first, next, nil
+}
+
+// tooLarge refuses a batch with a record that the topic does not take.
+func (l *log) tooLarge(batch [][]byte) error {
+	for i, r := range batch {
+		if len(r) > l.c.MaxRecord() {
+			return runtime.Errorf(runtime.CodeTooLarge, "record %d of the batch has %d bytes; the topic %s takes %d", i, len(r), l.c.topic, l.c.MaxRecord())
+		}
+	}
+	return nil
+}
+
+// isTooLarge is false where the outcome is not certain.
+func isTooLarge(err error) bool {
+	var unknown *runtime.UnknownError
+	var coded *runtime.Error
+	return !errors.As(err, &unknown) && errors.As(err, &coded) && coded.Code == runtime.CodeTooLarge
 }
 
 // fit is how many of the records go into one request.

@@ -241,16 +241,34 @@ func (c *Cluster) Check(ctx context.Context) error {
 	for _, p := range t.Partitions {
 		copies = max(copies, len(p.Replicas))
 	}
+	c.maxMessage.Store(atoi(has["max.message.bytes"])) // whatever it is: the broker goes by it
 	if err := c.judge(has, copies); err != nil {
 		return err
 	}
 	if n := atoi(has["min.insync.replicas"]); n < 2 && !c.warned.Swap(true) {
 		c.cfg.Logger.Warn("the log of the mesh is safe on one broker only: what was acknowledged in the last moments can be lost when that machine fails", "topic", c.topic, "copies", copies, "min.insync.replicas", n)
 	}
-	c.maxMessage.Store(atoi(has["max.message.bytes"]))
 	c.retention.Store(atoi(has["retention.ms"]))
 	c.lead(t)
 	return nil
+}
+
+// shrunk asks what the largest message is after one of up to limit bytes was refused,
+// and tells whether it is less than that.
+func (c *Cluster) shrunk(ctx context.Context, limit int) bool {
+	if c.maxMessage.Load() < int64(limit) {
+		return true // another partition has learnt it
+	}
+	has, err := c.settings(ctx, c.topic)
+	now := atoi(has["max.message.bytes"])
+	if err != nil || now <= batchOverhead+recordOverhead || now >= int64(limit) {
+		return false
+	}
+	if c.maxMessage.Swap(now) != now {
+		key, want := "max.message.bytes", fmt.Sprint(c.cfg.maxMessage())
+		c.cfg.Logger.Error("somebody has lowered the largest message of the log; larger requests are refused until it is set right: "+c.fix(key, want), "topic", c.topic, key, now)
+	}
+	return true
 }
 
 func (c *Cluster) wrong(format string, args ...any) error {
