@@ -86,23 +86,74 @@ type OwnershipView struct {
 	// Complete tells that every living gateway has said what it owns; without
 	// that, an owner that is not known may live all the same.
 	Complete bool
+	// Cut are gateways that may live and own something, to whom this one has no stream,
+	// and none to one that has; Apart are those of them for whom that has been so for long.
+	Cut, Apart []string
+	// Met: this gateway had a stream at some time, or owns something. Stale: the list of
+	// gateways cannot be read, and does not say who of them lives.
+	Met, Stale bool
+	// Vacant is for how long nobody who lives has owned the partition in the eyes of
+	// this gateway, in the unit of Lease.
+	Vacant, Lease int64
+}
+
+// loneTries is how long a gateway leaves what nobody owns to those that can reach each
+// other, in gateway leases.
+const loneTries = 8
+
+// Vacated tells that nobody who lives is known to own the partition.
+func (v *OwnershipView) Vacated() bool {
+	for i := range v.Live {
+		if v.Live[i].Node == v.Owner {
+			return false
+		}
+	}
+	return true
 }
 
 // NextOwnershipStep is the rule of who claims and who hands over: the preferred
 // gateway acts, all others wait for it. Nobody claims from a living owner.
+//
+// What nobody owns is for gateways that others can reach: one that is apart from all
+// whom this one reaches is not waited for, and a lone one lets the others go first. It
+// claims in the end, for they may all be as lone as it is; but one that nobody has
+// ever reached needs the list to say so.
 func NextOwnershipStep(v *OwnershipView) OwnershipStep {
-	if v.Owner == v.Me || Preferred(v.Partition, v.Live) != v.Me {
+	if v.Owner == v.Me {
 		return OwnershipKeep
 	}
-	for i := range v.Live {
-		if v.Live[i].Node == v.Owner {
-			return OwnershipAsk
+	if !v.Vacated() {
+		if Preferred(v.Partition, v.Live) != v.Me || slices.Contains(v.Apart, v.Owner) {
+			return OwnershipKeep
 		}
+		return OwnershipAsk
 	}
-	if v.Owner == "" && !v.Complete {
+	switch {
+	case v.Owner == "" && !v.Complete, v.heir() != v.Me, v.lone() && (v.Vacant < loneTries*v.Lease || v.Stale && !v.Met):
 		return OwnershipKeep
 	}
 	return OwnershipClaim
+}
+
+// heir is who should own what nobody owns.
+func (v *OwnershipView) heir() string {
+	near := slices.DeleteFunc(slices.Clone(v.Live), func(m Member) bool { return slices.Contains(v.Apart, m.Node) || slices.Contains(m.Shuns, v.Partition) })
+	if node := Preferred(v.Partition, near); node != "" {
+		return node
+	}
+	return Preferred(v.Partition, v.Live)
+}
+
+// lone tells that this gateway and those that it reaches are fewer than the others; or
+// as many, when nobody has ever reached it: of two that have lost each other both go on.
+func (v *OwnershipView) lone() bool {
+	with := 0
+	for i := range v.Live {
+		if m := &v.Live[i]; !m.Leaving && !slices.Contains(v.Cut, m.Node) {
+			with++
+		}
+	}
+	return with < len(v.Cut) || with == len(v.Cut) && !v.Met
 }
 
 // MayHandOver is the owner's side of it: a partition is given only to the

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -61,15 +62,15 @@ func TestNextOwnershipStep(t *testing.T) {
 		v    OwnershipView
 		want OwnershipStep
 	}{
-		{"nobody owns it, and all have spoken", OwnershipView{p, best, live, "", true}, OwnershipClaim},
-		{"nobody is known to own it, but not all have spoken", OwnershipView{p, best, live, "", false}, OwnershipKeep},
-		{"another should have it", OwnershipView{p, other, live, "", true}, OwnershipKeep},
-		{"it has it", OwnershipView{p, best, live, best, true}, OwnershipKeep},
-		{"a living one has it", OwnershipView{p, best, live, other, true}, OwnershipAsk},
-		{"a dead one had it", OwnershipView{p, best, live, "dead", true}, OwnershipClaim},
-		{"a dead one had it, whoever has not spoken", OwnershipView{p, best, live, "dead", false}, OwnershipClaim},
-		{"its owner leaves", OwnershipView{p, heir, leaving, best, true}, OwnershipAsk},
-		{"it leaves itself", OwnershipView{p, best, leaving, "", true}, OwnershipKeep},
+		{"nobody owns it, and all have spoken", OwnershipView{Partition: p, Me: best, Live: live, Owner: "", Complete: true}, OwnershipClaim},
+		{"nobody is known to own it, but not all have spoken", OwnershipView{Partition: p, Me: best, Live: live, Owner: "", Complete: false}, OwnershipKeep},
+		{"another should have it", OwnershipView{Partition: p, Me: other, Live: live, Owner: "", Complete: true}, OwnershipKeep},
+		{"it has it", OwnershipView{Partition: p, Me: best, Live: live, Owner: best, Complete: true}, OwnershipKeep},
+		{"a living one has it", OwnershipView{Partition: p, Me: best, Live: live, Owner: other, Complete: true}, OwnershipAsk},
+		{"a dead one had it", OwnershipView{Partition: p, Me: best, Live: live, Owner: "dead", Complete: true}, OwnershipClaim},
+		{"a dead one had it, whoever has not spoken", OwnershipView{Partition: p, Me: best, Live: live, Owner: "dead", Complete: false}, OwnershipClaim},
+		{"its owner leaves", OwnershipView{Partition: p, Me: heir, Live: leaving, Owner: best, Complete: true}, OwnershipAsk},
+		{"it leaves itself", OwnershipView{Partition: p, Me: best, Live: leaving, Owner: "", Complete: true}, OwnershipKeep},
 	} {
 		if got := NextOwnershipStep(&c.v); got != c.want {
 			t.Errorf("%s: %d, not %d", c.name, got, c.want)
@@ -252,5 +253,97 @@ func TestVoidRecord(t *testing.T) {
 	}
 	if n, is := ClaimEpoch(VoidRecord()); is && n > 0 {
 		t.Error("it deposes somebody")
+	}
+}
+
+// TestWhoClaimsWhatNobodyOwns plays meshes of whom some have no stream to some, when the
+// owner of all partitions has died: who claims something at once, and who if nobody
+// did for long.
+func TestWhoClaimsWhatNobodyOwns(t *testing.T) {
+	const lease = 10
+	for _, x := range []struct {
+		name  string
+		nodes string
+		cuts  []string // pairs without a stream
+		met   string   // who was reached at some time, or owns something else
+		long  bool     // they have been cut for long
+		once  string   // who claims at once
+		late  string   // and in the end
+	}{
+		{"all is well", "abc", nil, "abc", true, "abc", "abc"},
+		{"the last one", "a", nil, "", true, "a", "a"},
+		{"one is reached by nobody", "abx", []string{"ax", "bx"}, "ab", true, "ab", "abx"},
+		{"for a moment only", "abx", []string{"ax", "bx"}, "ab", false, "ab", "abx"},
+		{"two remain, and one was never reached", "ax", []string{"ax"}, "a", true, "a", "ax"},
+		{"two remain that have lost each other", "ab", []string{"ab"}, "ab", true, "ab", "ab"},
+		{"two that nobody reaches reach each other", "abcxy", []string{"ax", "bx", "cx", "ay", "by", "cy"}, "abc", true, "abc", "abcxy"},
+		{"as many as the others", "abxy", []string{"ax", "bx", "ay", "by"}, "ab", true, "ab", "abxy"},
+		{"two cannot meet, the third meets both", "abc", []string{"ab"}, "abc", true, "abc", "abc"},
+		{"nobody meets anybody", "abc", []string{"ab", "bc", "ac"}, "abc", true, "", "abc"},
+		{"nobody ever met anybody", "ab", []string{"ab"}, "", true, "", "ab"},
+	} {
+		cut := map[string]bool{}
+		for _, c := range x.cuts {
+			cut[c], cut[c[1:]+c[:1]] = true, true
+		}
+		for _, late := range []bool{false, true} {
+			got, waits := "", map[uint16]bool{}
+			for _, me := range x.nodes {
+				claims := false
+				for p := range uint16(64) {
+					v := OwnershipView{Partition: p, Me: string(me), Owner: "dead", Met: strings.ContainsRune(x.met, me), Lease: lease}
+					if late {
+						v.Vacant = loneTries * lease
+					}
+					for _, n := range x.nodes {
+						v.Live = append(v.Live, Member{Node: string(n)})
+						reached := n == me
+						for _, via := range x.nodes {
+							reached = reached || !cut[string(me)+string(via)] && !cut[string(via)+string(n)]
+						}
+						if reached {
+							continue
+						}
+						if v.Cut = append(v.Cut, string(n)); x.long {
+							v.Apart = append(v.Apart, string(n))
+						}
+					}
+					if NextOwnershipStep(&v) == OwnershipClaim {
+						claims, waits[p] = true, true
+					}
+				}
+				if claims {
+					got += string(me)
+				}
+			}
+			if want := map[bool]string{false: x.once, true: x.late}[late]; got != want {
+				t.Errorf("%s, late %v: %q claim, not %q", x.name, late, got, want)
+			}
+			if n := len(waits); n < 64 && (late || x.once != "" && x.long) {
+				t.Errorf("%s, late %v: %d of 64 partitions are claimed", x.name, late, n)
+			}
+		}
+	}
+}
+
+// TestApartOwners: nobody asks an owner that it does not reach, nobody claims from it,
+// and one that cannot write to a log comes behind one that is not reached.
+func TestApartOwners(t *testing.T) {
+	for p := range uint16(16) {
+		live := membersOf("a", "b")
+		if got := NextOwnershipStep(&OwnershipView{Partition: p, Me: "a", Live: live, Owner: "b", Complete: true, Cut: []string{"b"}, Apart: []string{"b"}, Vacant: 1000, Lease: 1}); got != OwnershipKeep {
+			t.Errorf("partition %d: %d", p, got)
+		}
+		v := OwnershipView{Partition: p, Me: "a", Live: live[:1], Owner: "b", Complete: true, Cut: []string{"b"}, Apart: []string{"b"}, Stale: true, Vacant: 1000, Lease: 1}
+		if got := NextOwnershipStep(&v); got != OwnershipKeep {
+			t.Errorf("partition %d, without the list: %d", p, got)
+		}
+		if v.Met = true; NextOwnershipStep(&v) != OwnershipClaim {
+			t.Errorf("partition %d is left alone by one that was reached", p)
+		}
+		live[0].Shuns = []uint16{p}
+		if got := NextOwnershipStep(&OwnershipView{Partition: p, Me: "a", Live: live, Owner: "gone", Complete: true, Cut: []string{"b"}, Apart: []string{"b"}, Vacant: 1000, Lease: 1}); got != OwnershipKeep {
+			t.Errorf("partition %d, to which it cannot write: %d", p, got)
+		}
 	}
 }

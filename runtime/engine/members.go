@@ -109,6 +109,35 @@ func (o *ownerLoop) liveLocked() (live []runtime.Member, complete bool) {
 	return live, complete
 }
 
+// patience is how long a gateway may be without a stream before that means something.
+func (o *ownerLoop) patience() time.Duration { return 2 * o.m.cfg.Shared.Lease }
+
+// waitedLocked is for how long a gateway without a stream to this one has had none.
+func (o *ownerLoop) waitedLocked(node string, now time.Time) time.Duration {
+	waited := now.Sub(o.since[node])
+	if at, parted := o.parted[node]; parted {
+		waited = min(waited, now.Sub(at))
+	}
+	return waited
+}
+
+// cutLocked are those of the list as it was read last that may live and own something,
+// and to whom neither this gateway nor one that it reaches has a stream; and those of
+// them for whom that has been so for long.
+func (o *ownerLoop) cutLocked(now time.Time) (cut, apart []string) {
+	for i := range o.members {
+		node := o.members[i].Node
+		if node == o.m.cfg.Node || o.members[i].Leaving || o.isDead(node) || o.up[node] || o.vouchedLocked(node) {
+			continue
+		}
+		cut = append(cut, node)
+		if o.waitedLocked(node, now) > o.patience() {
+			apart = append(apart, node)
+		}
+	}
+	return cut, apart
+}
+
 // isDead tells that a process is certainly gone. One that is still listed when
 // its lease must have run out is not: its address leads somewhere else.
 func (o *ownerLoop) isDead(node string) bool {

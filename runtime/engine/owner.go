@@ -26,6 +26,7 @@ type ownerLoop struct {
 	paused      bool                 // this process stood still: what it knows may be old
 	taken, lost int                  // partitions since the last line in the log about them
 	up          map[string]bool      // streams that stand
+	met         bool                 // a stream stood at some time
 	parted      map[string]time.Time // when a stream broke that has not come back
 	dead        map[string]time.Time // when a process was first found to be gone
 	told        map[string]bool      // nodes that have said what they own
@@ -37,6 +38,7 @@ type ownerLoop struct {
 	inRow       int                  // so many more have been, since one answered
 	tried       time.Time            // while none answers: when one was tried for all
 	shuns       map[uint16]shun      // partitions that are left to others
+	vacant      map[uint16]time.Time // since when nobody who lives owns it
 	stuck       map[uint16]time.Time // since when this gateway fails to take them
 	probing     atomic.Bool
 	unfit       error // why this gateway should own nothing now, nil when it may
@@ -74,7 +76,7 @@ const takeAtOnce = 8
 func newOwnerLoop(m *Mesh) *ownerLoop {
 	return &ownerLoop{
 		m: m, wake: make(chan struct{}, 1), relist: make(chan struct{}, 1), up: map[string]bool{}, parted: map[string]time.Time{}, dead: map[string]time.Time{}, told: map[string]bool{},
-		taking: map[uint16]string{}, since: map[string]time.Time{}, busy: map[uint16]bool{}, doubts: map[uint16]doubt{}, apart: map[string]time.Time{}, said: map[string]bool{}, aheads: map[uint16]ahead{}, shuns: map[uint16]shun{}, stuck: map[uint16]time.Time{}, ousted: map[uint16]bool{}, losses: map[uint16]loss{}, heard: map[string]acquaintance{}, vouch: map[string][]runtime.Member{}, away: map[uint16]time.Time{}, slots: make(chan struct{}, takeAtOnce),
+		taking: map[uint16]string{}, since: map[string]time.Time{}, busy: map[uint16]bool{}, doubts: map[uint16]doubt{}, apart: map[string]time.Time{}, said: map[string]bool{}, aheads: map[uint16]ahead{}, shuns: map[uint16]shun{}, vacant: map[uint16]time.Time{}, stuck: map[uint16]time.Time{}, ousted: map[uint16]bool{}, losses: map[uint16]loss{}, heard: map[string]acquaintance{}, vouch: map[string][]runtime.Member{}, away: map[uint16]time.Time{}, slots: make(chan struct{}, takeAtOnce),
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 // ready is nil while clients may come to this gateway.
 func (o *ownerLoop) ready() error {
 	begun := o.settled.Load()
-	v := runtime.DoorView{Begun: begun, Patience: int64(2 * o.m.cfg.Shared.Lease)}
+	v := runtime.DoorView{Begun: begun, Patience: int64(o.patience())}
 	owns := map[string]bool{}
 	for _, own := range o.m.dir.all() {
 		if own.node == "" && !begun {
@@ -32,11 +32,7 @@ func (o *ownerLoop) ready() error {
 			v.Peers = append(v.Peers, runtime.DoorPeer{Node: x.Node, Knows: o.vouch[x.Node]})
 		}
 		if owns[x.Node] {
-			waited := now.Sub(o.since[x.Node])
-			if at, parted := o.parted[x.Node]; parted {
-				waited = min(waited, now.Sub(at))
-			}
-			v.Owners = append(v.Owners, runtime.DoorOwner{Node: x.Node, Reached: up, Waited: int64(waited)})
+			v.Owners = append(v.Owners, runtime.DoorOwner{Node: x.Node, Reached: up, Waited: int64(o.waitedLocked(x.Node, now))})
 		}
 	}
 	o.mu.Unlock()

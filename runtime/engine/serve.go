@@ -234,7 +234,7 @@ func (m *Mesh) tell(partition uint16, n *InputNote) {
 func (m *Mesh) PeerUp(node string) {
 	o := m.owned
 	o.mu.Lock()
-	o.up[node] = true
+	o.up[node], o.met = true, true
 	delete(o.parted, node)
 	delete(o.dead, node)
 	maps.DeleteFunc(o.losses, func(_ uint16, l loss) bool { return l.to == node }) // it can be asked

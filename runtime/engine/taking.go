@@ -24,12 +24,23 @@ func (o *ownerLoop) plan(p uint16) plan {
 	if by := o.taking[p]; own.node != o.m.cfg.Node && by != "" && contains(live, by) {
 		own.node = by
 	}
-	v := runtime.OwnershipView{Partition: p, Me: o.m.cfg.Node, Live: live, Owner: own.node, Complete: complete}
+	now := time.Now()
+	v := runtime.OwnershipView{Partition: p, Me: o.m.cfg.Node, Live: live, Owner: own.node, Complete: complete, Lease: int64(o.m.cfg.Shared.Lease), Stale: !o.failing.IsZero()}
+	if v.Cut, v.Apart = o.cutLocked(now); len(v.Cut) > 0 {
+		v.Met = o.met || len(o.m.dir.ofNode(o.m.cfg.Node)) > 0
+	}
+	if since, found := o.vacant[p]; !v.Vacated() {
+		delete(o.vacant, p)
+	} else if !found {
+		o.vacant[p] = now
+	} else {
+		v.Vacant = int64(now.Sub(since))
+	}
 	x := plan{own: own}
 	if len(live) > 0 && !o.paused && !o.idleLocked() {
 		x.step = runtime.NextOwnershipStep(&v)
 	}
-	if d := o.doubts[p]; x.step == runtime.OwnershipClaim && time.Now().Before(d.until) && !o.isDead(d.node) {
+	if d := o.doubts[p]; x.step == runtime.OwnershipClaim && now.Before(d.until) && !o.isDead(d.node) {
 		x.step = runtime.OwnershipKeep
 	}
 	return x
