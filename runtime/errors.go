@@ -103,7 +103,7 @@ func (c Code) facts() codeFacts {
 	case CodeUnsupported:
 		return codeFacts{501, "This is not served here; docs/errors/unsupported.md names what takes its place."}
 	case CodeTooLarge:
-		return codeFacts{413, "Send less, or raise the gateway's body limit (--body-limit)."}
+		return codeFacts{413, "Send less; the limit on bodies is the gateway's (--body-limit)."}
 	case CodeResultTooLarge:
 		return codeFacts{500, "The method ran and completed; return less, or raise the gateway's body limit (--body-limit)."}
 	case CodeMailboxFull:

@@ -74,6 +74,9 @@ func (l reminderList) find(id string) *reminderEntry {
 	return nil
 }
 
+// maxReminders is how many an actor may have: they are listed in one step.
+const maxReminders = 50_000
+
 // maxReminderYear keeps times that RFC 3339 can write.
 const maxReminderYear = 9999
 
@@ -118,6 +121,9 @@ func (in *SetReminder) decide(c *Core) {
 	found, more := old != nil, len(r.Data)
 	if found {
 		more -= len(old.Data)
+	} else if n := len(c.reminders[r.Actor]); n >= maxReminders {
+		c.refuse(in.Waiter, Errorf(CodeTooLarge, "the actor has %d reminders already, which is the limit; delete some, or spread them over several actors", n))
+		return
 	}
 	if err := c.dataFor(r.Actor.App, more); err != nil {
 		c.refuse(in.Waiter, err)

@@ -34,6 +34,7 @@ func TestNoStepGrows(t *testing.T) {
 	// What one record stops, and what a join is compared with, is as much as a host is
 	// given from outside.
 	const lost, joins, given = "end of a host that ran much", "join of a host that runs much", 8_000
+	const purge, beside = "purge of groups of one", "purge beside the groups of another"
 	for name, f := range map[string]func(b *bench, n int) Input{
 		"calls of a lost caller": func(b *bench, n int) Input {
 			quiet(b, &HostJoined{Info: HostInfo{Boot: "caller", App: "dp", Service: "caller", Grace: 6000}})
@@ -76,13 +77,13 @@ func TestNoStepGrows(t *testing.T) {
 			}
 			return &Purge{App: "dp"}
 		},
-		"purge of groups of one": func(b *bench, n int) Input {
+		purge: func(b *bench, n int) Input {
 			for i := range n {
 				member(b, "dp", "", i)
 			}
 			return &Purge{App: "dp"}
 		},
-		"purge beside the groups of another": func(b *bench, n int) Input {
+		beside: func(b *bench, n int) Input {
 			member(b, "eb", "", 0)
 			for i := range n {
 				member(b, "dp", "", i)
@@ -122,6 +123,8 @@ func TestNoStepGrows(t *testing.T) {
 		more := many
 		if name == lost || name == joins {
 			more = given
+		} else if name == purge || name == beside {
+			more = maxGroups
 		}
 		little, much := cost(few), cost(more)
 		t.Logf("%-40s %6.2f ms, %6.2f ms", name, little, much)

@@ -76,6 +76,10 @@ func (in *Subscribe) decide(c *Core) {
 	}
 	old := c.sub(s.Actor, s.ID)
 	found := old != nil
+	if err := c.spareGroup(old, &s); err != nil {
+		c.refuse(in.Waiter, err)
+		return
+	}
 	var out []OutMessage
 	if found && c.groupKey(&old.Subscription) != c.groupKey(&s) {
 		out = c.toGroup(out, msgLeave, &old.Subscription, Subscription{Actor: s.Actor, ID: s.ID})
@@ -89,6 +93,45 @@ func (in *Subscribe) decide(c *Core) {
 	c.emit(&subscribed{s, c.doneAs(in.ID, done{yes: found})}, out...)
 	c.effect(Effect{Kind: GroupsChanged})
 	c.replyValue(in.Waiter, found)
+}
+
+// How many subscriptions an actor may have, which are listed in one step, and how many
+// groups an app in one partition: each of them costs its gateway a reader.
+const (
+	maxSubscriptions = 10_000
+	maxGroups        = 20_000
+)
+
+// spareGroup refuses a subscription, in place of old, beyond what an actor or an app may
+// have. Groups that are in other partitions count as well: each has a place here.
+func (c *Core) spareGroup(old *subEntry, s *Subscription) *Error {
+	if n := len(c.subs[s.Actor]); old == nil && n >= maxSubscriptions {
+		return Errorf(CodeTooLarge, "the actor has %d subscriptions already, which is the limit; delete some, or spread them over several actors", n)
+	}
+	if old != nil && len(c.memberOf[memberKey{s.Actor, s.ID}].members) == 1 || c.liveGroup(c.groupKey(s)) != nil {
+		return nil // no group more
+	}
+	if n := c.groupsOf(s.Actor.App); n >= maxGroups {
+		return Errorf(CodeTooLarge, "app %s has %d groups of subscribers in this partition already, which is the limit; let subscriptions share one (\"group\")", s.Actor.App, n)
+	}
+	return nil
+}
+
+// groupsOf is how many groups of an app are here; those that apps have in common, in a
+// log of level 1, are nobody's.
+func (c *Core) groupsOf(app string) (n int) {
+	for _, kind := range [...]string{"a", "g"} {
+		prefix := string(appendPart([]byte(kind), app))
+		first, _ := c.groupIndex(prefix)
+		end, _ := slices.BinarySearchFunc(c.groupOrder, prefix, func(g *groupEntry, prefix string) int {
+			if strings.HasPrefix(g.key, prefix) {
+				return -1
+			}
+			return strings.Compare(g.key, prefix)
+		})
+		n += end - first
+	}
+	return n
 }
 
 // unsubscribe removes subscriptions of an actor, as one record; those whose
