@@ -38,6 +38,10 @@ func New(cfg Config) (*Pump, error) {
 // change: one that was read in a bad moment may lack a group.
 const lookAgain = 5 * time.Second
 
+// listPause for each group that was listed is how long a change waits before all are
+// listed anew: that takes some microseconds of a partition's loop for each.
+const listPause = 20 * time.Microsecond
+
 // Run follows the list of groups until ctx ends; it returns when every group's
 // goroutine has ended.
 func (p *Pump) Run(ctx context.Context) error {
@@ -59,7 +63,10 @@ func (p *Pump) Run(ctx context.Context) error {
 	again := time.NewTicker(lookAgain)
 	defer again.Stop()
 	for {
-		changed := p.match(ctx, active, ended)
+		n, changed := p.match(ctx, active, ended)
+		if !sleep(ctx, time.Duration(n)*listPause) {
+			return nil
+		}
 		select {
 		case <-ctx.Done():
 			return nil
@@ -71,18 +78,18 @@ func (p *Pump) Run(ctx context.Context) error {
 	}
 }
 
-// match starts a follower for each group that has none, and stops those whose
+// match lists the groups and tells how many there are. It starts a follower for each group that has none, and stops those whose
 // group has gone or is no longer the one they follow; the latter start anew
 // once they have ended.
-func (p *Pump) match(ctx context.Context, active map[string]*follower, ended chan<- *follower) <-chan struct{} {
+func (p *Pump) match(ctx context.Context, active map[string]*follower, ended chan<- *follower) (listed int, changed <-chan struct{}) {
 	reached := map[string]int64{} // read first: a cursor behind it later has been set back
 	for key, f := range active {
 		reached[key] = f.reached()
 	}
 	groups, changed := p.cfg.Mesh.Groups()
-	listed := map[string]bool{}
+	here := map[string]bool{}
 	for _, g := range groups {
-		listed[g.Key] = true
+		here[g.Key] = true
 		f := active[g.Key]
 		if f == nil {
 			active[g.Key] = p.start(ctx, g, ended)
@@ -91,11 +98,11 @@ func (p *Pump) match(ctx context.Context, active map[string]*follower, ended cha
 		}
 	}
 	for key, f := range active {
-		if !listed[key] {
+		if !here[key] {
 			f.cancel()
 		}
 	}
-	return changed
+	return len(groups), changed
 }
 
 func (p *Pump) start(ctx context.Context, g engine.Group, ended chan<- *follower) *follower {

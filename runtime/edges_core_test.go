@@ -218,7 +218,7 @@ func TestOlderAnswerAboutAGroup(t *testing.T) {
 			s.do(&Deliver{From: 1, N: 1, Payload: encode(nil, &parcel{kind: msgJoin, sub: sub})})
 		}
 	}
-	key := s.c.groupCursors()[0].Key
+	key := s.c.groupCursors("", 0)[0].Key
 	s.do(&DeliverEvents{Group: key, Events: []Event{{Offset: 0}, {Offset: 1}, {Offset: 2}}, Waiter: "p"})
 	g := s.c.groups[key]
 	for _, x := range []struct {

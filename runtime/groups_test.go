@@ -541,7 +541,7 @@ func TestFullGroupIsSplit(t *testing.T) {
 	if e := s.answer(&DeliverEvents{Group: p.key, From: p.next, Waiter: "pump"}); codeOf(e) != CodeNotFound {
 		t.Errorf("the group of nobody is still there: %+v", e)
 	}
-	cursors := s.c.groupCursors()
+	cursors := s.c.groupCursors("", 0)
 	if len(cursors) != 2 {
 		t.Fatalf("%d groups", len(cursors))
 	}

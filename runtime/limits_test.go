@@ -98,11 +98,11 @@ func TestNoRecordIsTooLarge(t *testing.T) {
 	})
 	w.command("subscribe A/1 s1 /on topic=t next=5")
 	play("event", "too_large", func(n uint16, x any) Input {
-		return &DeliverEvents{Group: w.parts[n].core.groupCursors()[0].Key, From: 5, Waiter: x,
+		return &DeliverEvents{Group: w.parts[n].core.groupCursors("", 0)[0].Key, From: 5, Waiter: x,
 			Events: []Event{{Offset: 5, Body: bytes.Repeat([]byte{1}, limit/4)}, {Offset: 6, Body: []byte("1")}}}
 	})
 	n := ActorPartition(a.Actor(), 4)
-	if g := w.parts[n].core.groupCursors()[0]; g.Next != 7 {
+	if g := w.parts[n].core.groupCursors("", 0)[0]; g.Next != 7 {
 		t.Errorf("the group stands before %d", g.Next)
 	}
 	for i := range 20_000 {

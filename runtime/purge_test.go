@@ -552,7 +552,7 @@ func TestPurgeOfManyMembers(t *testing.T) {
 		}
 		fresh := []Subscription{sub("dp", 0, "/new"), sub("dp", 1, "/new"), sub("dp", n-2, "/new")}
 		same(fresh...)
-		if gs := b.c.groupCursors(); len(gs) != 3 {
+		if gs := b.c.groupCursors("", 0); len(gs) != 3 {
 			t.Errorf("%s: groups %v", how, gs)
 		}
 		if how == "a new owner" {

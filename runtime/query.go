@@ -14,7 +14,7 @@ const (
 	QueryActive                         // []Actor of App that are placed (on Boot, when set)
 	QueryMissing                        // []MissingComponent of App ("" for all)
 	QueryRequest                        // RequestFacts of Request in App
-	QueryGroups                         // []GroupCursor
+	QueryGroups                         // []GroupCursor, sorted by key: the first Limit of those behind After
 	QueryServices                       // []ServiceFact
 	QueryGauges                         // Gauges
 	QueryGeneration                     // uint64 of App
@@ -30,6 +30,8 @@ type Query struct {
 	ID      string
 	Boot    string
 	Request ID
+	After   string
+	Limit   int // 0 for all
 	Waiter  any
 }
 
@@ -73,7 +75,7 @@ func (c *Core) query(in *Query) any {
 	case QueryRequest:
 		return c.requestFacts(in.App, in.Request)
 	case QueryGroups:
-		return c.groupCursors()
+		return c.groupCursors(in.After, in.Limit)
 	case QueryServices:
 		return c.serviceFacts()
 	case QueryGauges:

@@ -394,8 +394,16 @@ func (c *Core) firingEnded(id ID) {
 
 func (c *Core) remindersOf(a Actor, id string) []Reminder {
 	var rs []Reminder
-	for _, r := range c.reminders[a] {
-		if (id == "" || r.ID == id) && !c.dead(&r.node, a.App) {
+	list := c.reminders[a]
+	if id != "" {
+		i, found := list.index(id)
+		if !found {
+			return nil
+		}
+		list = list[i : i+1]
+	}
+	for _, r := range list {
+		if !c.dead(&r.node, a.App) {
 			rs = append(rs, r.Reminder)
 		}
 	}

@@ -84,7 +84,7 @@ func (w *world) otherCommand(ws words, line string) {
 		w.step(ActorPartition(a, len(w.parts)), &Unsubscribe{Actor: a, ID: ws.at(2), Boot: ws.opts["from"], Waiter: "unsubscribe"})
 	case "event": // event OFFSET BODY…: to every group of the mesh
 		for _, p := range w.parts {
-			for _, g := range p.core.groupCursors() {
+			for _, g := range p.core.groupCursors("", 0) {
 				ev := Event{Offset: w.num(ws.at(1)), Body: []byte(strings.Join(ws.plain[2:], " "))}
 				w.step(p.n, &DeliverEvents{Group: g.Key, Events: []Event{ev}, Waiter: "pump"})
 			}

@@ -35,6 +35,7 @@ func TestNoStepGrows(t *testing.T) {
 	// given from outside.
 	const lost, joins, given = "end of a host that ran much", "join of a host that runs much", 8_000
 	const purge, beside = "purge of groups of one", "purge beside the groups of another"
+	const listed = "groups are listed"
 	for name, f := range map[string]func(b *bench, n int) Input{
 		"calls of a lost caller": func(b *bench, n int) Input {
 			quiet(b, &HostJoined{Info: HostInfo{Boot: "caller", App: "dp", Service: "caller", Grace: 6000}})
@@ -64,6 +65,12 @@ func TestNoStepGrows(t *testing.T) {
 			b.now.Wall += b.c.cfg.IDWindow + 1
 			b.now.Mono += b.c.cfg.IDWindow + 1
 			return &Tick{}
+		},
+		listed: func(b *bench, n int) Input {
+			for i := range n {
+				member(b, "dp", "", i)
+			}
+			return &Query{Kind: QueryGroups, After: string(appendPart([]byte("a"), "dp")), Limit: 1000, Waiter: 1}
 		},
 		"a group is kept": func(b *bench, n int) Input {
 			for i := range n {
@@ -123,7 +130,7 @@ func TestNoStepGrows(t *testing.T) {
 		more := many
 		if name == lost || name == joins {
 			more = given
-		} else if name == purge || name == beside {
+		} else if name == purge || name == beside || name == listed {
 			more = maxGroups
 		}
 		little, much := cost(few), cost(more)

@@ -339,9 +339,19 @@ type GroupCursor struct {
 	Next       int64
 }
 
-func (c *Core) groupCursors() []GroupCursor {
+func (c *Core) groupCursors(after string, limit int) []GroupCursor {
 	var gs []GroupCursor
-	for _, g := range c.groupOrder {
+	first := 0
+	if after != "" {
+		i, found := c.groupIndex(after)
+		if first = i; found {
+			first++
+		}
+	}
+	for _, g := range c.groupOrder[first:] {
+		if limit > 0 && len(gs) == limit {
+			break
+		}
 		if g.next >= 0 && !c.deadGroup(g) {
 			gs = append(gs, GroupCursor{g.key, g.topic, g.next})
 		}

@@ -141,7 +141,7 @@ func (x *walker) input(ws words) bool {
 	case "copies": // an event that is in its topic twice, and one of an earlier life
 		from := NewID(x.now.Wall/50_000*50_000, 0, "dp", [6]byte{3})
 		for _, p := range x.parts {
-			for _, g := range p.core.groupCursors() {
+			for _, g := range p.core.groupCursors("", 0) {
 				var events []Event
 				for i := range int64(3) {
 					events = append(events, Event{Offset: g.Next - 1 + i, Header: Header{PublishID: {from.String()}}, Body: []byte("copy")})

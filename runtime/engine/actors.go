@@ -217,6 +217,9 @@ type Group struct {
 	partition uint16
 }
 
+// groupsPage is how many groups one partition lists at a time.
+const groupsPage = 1000
+
 // Groups lists the consumer groups of the partitions that this node owns (a
 // subscription without group is a group of its own); changed is closed when the
 // list is no longer the whole truth.
@@ -224,11 +227,26 @@ func (m *Mesh) Groups() (groups []Group, changed <-chan struct{}) {
 	changed = m.groups.wait()
 	ctx, cancel := context.WithTimeout(m.life, queryTimeout)
 	defer cancel()
-	_ = m.queryMine(ctx, runtime.Query{Kind: runtime.QueryGroups}, func(p *partition, v any) {
-		for _, g := range v.([]runtime.GroupCursor) {
-			groups = append(groups, Group{strconv.Itoa(int(p.n)) + "/" + g.Key, g.Topic, g.Next, p.n})
-		}
-	})
+	after := map[uint16]string{} // where those partitions go on that have more
+	for begun := false; !begun || len(after) > 0; begun = true {
+		more := map[uint16]string{}
+		_ = m.queryEach(ctx, func(p *partition) *runtime.Query {
+			last, left := after[p.n]
+			if begun && !left {
+				return nil
+			}
+			return &runtime.Query{Kind: runtime.QueryGroups, After: last, Limit: groupsPage}
+		}, func(p *partition, v any) {
+			list, _ := v.([]runtime.GroupCursor)
+			for _, g := range list {
+				groups = append(groups, Group{strconv.Itoa(int(p.n)) + "/" + g.Key, g.Topic, g.Next, p.n})
+			}
+			if n := len(list); n == groupsPage {
+				more[p.n] = list[n-1].Key
+			}
+		})
+		after = more
+	}
 	sort.Slice(groups, func(i, j int) bool { return groups[i].Key < groups[j].Key })
 	return groups, changed
 }

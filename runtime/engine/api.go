@@ -242,14 +242,21 @@ func (m *Mesh) query(ctx context.Context, q runtime.Query, visit func(any)) erro
 
 // queryMine asks the partitions that this node owns.
 func (m *Mesh) queryMine(ctx context.Context, q runtime.Query, visit func(*partition, any)) error {
+	return m.queryEach(ctx, func(*partition) *runtime.Query { one := q; return &one }, visit)
+}
+
+// queryEach asks each partition that this node owns its own question, nil for none.
+func (m *Mesh) queryEach(ctx context.Context, ask func(*partition) *runtime.Query, visit func(*partition, any)) error {
 	ws := map[*partition]*waiter{}
 	for _, p := range m.parts {
 		if m.cfg.Shared != nil && m.dir.of(p.n).node != m.cfg.Node {
 			continue
 		}
-		one, w := q, newWaiter()
-		one.Waiter, ws[p] = w, w
-		p.push(&one)
+		if q := ask(p); q != nil {
+			w := newWaiter()
+			q.Waiter, ws[p] = w, w
+			p.push(q)
+		}
 	}
 	var failed error
 	for p, w := range ws {
