@@ -594,3 +594,24 @@ func TestPurgeOfManyMembers(t *testing.T) {
 		}
 	}
 }
+
+// A purge has ended when each partition has confirmed it, not when one before it has.
+func TestPurgeEndsWithItsOwnMessage(t *testing.T) {
+	s := newSolo(t, Config{Partitions: 2})
+	told := func(effects []Effect) (list []string) {
+		for _, e := range effects {
+			if e.Kind == Reply {
+				list = append(list, fmt.Sprint(e.Waiter))
+			}
+		}
+		return list
+	}
+	s.do(&Purge{App: "one", Waiter: "one"})
+	s.do(&Purge{App: "two", Waiter: "two"})
+	if got := told(s.do(&Acked{Partition: 1, N: 1})); !reflect.DeepEqual(got, []string{"one"}) {
+		t.Errorf("after the first confirmation %v were told", got)
+	}
+	if got := told(s.do(&Acked{Partition: 1, N: 2})); !reflect.DeepEqual(got, []string{"two"}) {
+		t.Errorf("after the second confirmation %v were told", got)
+	}
+}

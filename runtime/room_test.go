@@ -100,6 +100,54 @@ func TestEventsLeaveMemoryForOthers(t *testing.T) {
 	}
 }
 
+// What is taken of the node's memory is counted at once, not when it is measured again.
+func TestEventsCountWhatTheyTake(t *testing.T) {
+	s := newSolo(t, Config{})
+	p := subscribed1(s, Actor{"dp", "A", "1"})
+	const one = workBytes + 1000
+	s.c.SetSpare(25_000+3*one-1, 100_000)
+	for i := range 2 {
+		if !p.event(1000) {
+			t.Fatalf("event %d waits although there is memory", i)
+		}
+	}
+	if p.event(1000) {
+		t.Error("events take the last quarter, for the first ones were not counted")
+	}
+}
+
+// The last byte of each limit may be taken, and none beyond it.
+func TestRoomToTheByte(t *testing.T) {
+	const limit = 1 << 20
+	for _, x := range []struct {
+		name string
+		cfg  Config
+		room func(*solo) int64 // makes the limit, and tells what it leaves
+	}{
+		{"the share of an app", Config{WorkBytes: limit}, func(*solo) int64 { return limit / appShare }},
+		{"the partition", Config{WorkBytes: limit}, func(s *solo) int64 {
+			for _, app := range []string{"one", "two"} {
+				if e := s.tell(app, "1", limit/2-100_000); codeOf(e) != "" {
+					t.Fatal(e.Err)
+				}
+			}
+			return limit - s.c.load.total
+		}},
+		{"the memory of the node", Config{}, func(s *solo) int64 {
+			s.c.SetSpare(50_000, 50_000)
+			return 50_000
+		}},
+	} {
+		for _, more := range []int64{0, 1} {
+			s := newSolo(t, x.cfg)
+			e := s.tell("dp", "1", int(x.room(s)-workBytes+more))
+			if refused := codeOf(e) != ""; refused != (more > 0) {
+				t.Errorf("%s and %d bytes: refused %v", x.name, more, refused)
+			}
+		}
+	}
+}
+
 // What a group has in other partitions is bounded by its size as well.
 func TestLargeEventsWaitForMembersElsewhere(t *testing.T) {
 	const limit, size = 4 << 20, 50_000
