@@ -103,6 +103,53 @@ func TestSessionOfAnotherApp(t *testing.T) {
 	}
 }
 
+// A call for which two ask at once, for a stream broke, is forgotten by its caller when
+// both were not heard, and when it has ended.
+func TestCallForWhichTwoAsk(t *testing.T) {
+	s := newSolo(t, Config{Partitions: 2})
+	s.host("h1")
+	to := actorIn(0, 2, "A").target()
+	id := s.id(to)
+	s.do(&Submit{Request: Request{ID: id, Kind: Call, Target: to, Path: "/m"}, Waiter: "w"})
+	far := actorIn(1, 2, "B").target()
+	vouch := Vouch{Request: Request{ID: s.id(far), Target: far, Session: s.c.sessionOf(s.c.entries[id])}, Waiter: "v"}
+	ask := func(again *Vouched) *Vouched {
+		in := vouch
+		if again != nil {
+			in.Parents, in.Term = again.Parents, again.Epoch
+		}
+		return s.answer(&in).Value.(*Vouched)
+	}
+	asked := func() bool {
+		_, ok := s.c.entries[id].children[vouch.Request.ID]
+		return ok
+	}
+	unheard := ChildClosed{Parents: []ID{id}, Child: vouch.Request.ID, Asker: s.c.epoch}
+	ended := ChildClosed{Parents: []ID{id}, Child: vouch.Request.ID}
+
+	first := ask(nil)
+	ask(first) // the same asker once more, after an answer was lost
+	ask(nil)
+	if s.do(&unheard); !asked() {
+		t.Fatal("the second asker's call is forgotten, for the first one's was not heard")
+	}
+	if s.do(&ChildClosed{Parents: []ID{id}, Child: vouch.Request.ID, Asker: s.c.epoch + 1}); !asked() {
+		t.Fatal("an asker of another term had no share in it")
+	}
+	if s.do(&unheard); asked() {
+		t.Fatal("a call that nobody asks for is waited for")
+	}
+	ask(nil)
+	ask(nil)
+	if s.do(&ended); asked() {
+		t.Fatal("a call that has ended is waited for")
+	}
+	ask(first) // a repeat of what has ended, by an asker whose share went with it
+	if s.do(&unheard); asked() {
+		t.Fatal("a repeated call is waited for without end")
+	}
+}
+
 // Where the chain of a request has gone is told to its own app alone: two apps
 // may have names with one hash, and then either can ask for an id of the other.
 func TestFactsOfAnotherApp(t *testing.T) {

@@ -67,13 +67,13 @@ type entry struct {
 	began    uint64 // record that started the last attempt, in this term
 	flowAt   int    // its place among those of its flow
 	waiters  []any
-	guestAt  int64 // monotonic ms from which a limit of a guest may have passed; 0 for never
-	children map[ID]struct{}
-	retryAt  int64 // monotonic ms before which no retry starts
-	timer    timer // by the clock that does not jump
-	wall     timer // by the wall clock, for times that the caller has named
-	since    int64 // monotonic ms from which the limits count; once started, of the last start in this term
-	answered bool  // waiters were told a limit; later askers wait for the outcome
+	guestAt  int64         // monotonic ms from which a limit of a guest may have passed; 0 for never
+	children map[ID]uint32 // of each how many ask for it in this term, see Vouch
+	retryAt  int64         // monotonic ms before which no retry starts
+	timer    timer         // by the clock that does not jump
+	wall     timer         // by the wall clock, for times that the caller has named
+	since    int64         // monotonic ms from which the limits count; once started, of the last start in this term
+	answered bool          // waiters were told a limit; later askers wait for the outcome
 }
 
 // lockHolder tells whether the entry keeps its actor busy.

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -142,9 +143,13 @@ func (c *Core) session(r *Request) (flow ID, parents []ID, err *Error) {
 // Vouch asks the owner of a parent about a request that it sends to another
 // partition. The reply's Value is *Vouched (nil: no known parent), and the child
 // is remembered until ChildClosed: a call until it has its outcome, a tell or
-// promise until it is accepted.
+// promise until it is accepted. One request may be asked for several times at
+// once, when a stream broke: each asker has its own share in the child.
 type Vouch struct {
 	Request Request // ID, Session, Boot, Target
+	// Parents are those for which the asker has its share already, since Term.
+	Parents []ID
+	Term    uint64
 	Waiter  any
 }
 
@@ -164,6 +169,10 @@ func (in *Vouch) decide(c *Core) {
 	}
 	for _, p := range parents {
 		c.addChild(p, in.Request.ID, c.callerStep(parents))
+		e := c.entries[p]
+		if held := in.Term == c.epoch && slices.Contains(in.Parents, p); !held || e.children[in.Request.ID] == 0 {
+			e.children[in.Request.ID]++
+		}
 	}
 	c.replyValue(in.Waiter, &Vouched{Flow: flow, Parents: parents, Partition: c.cfg.Partition, Epoch: c.epoch, Generation: c.generation(in.Request.Target.App), Step: c.callerStep(parents)})
 }
@@ -176,19 +185,41 @@ func (c *Core) lostCaller(boot string) *Error {
 	return nil
 }
 
-// ChildClosed says that a child in another partition has its outcome, or was
-// never accepted. When a purge may have been the reason, Generation is that of
-// App there: its parents must not be retried beside what still runs of it.
+// ChildClosed says that a child in another partition has its outcome, or that one
+// who asked for it in term Asker was never heard there. When a purge may have been the
+// reason, Generation is that of App there: its parents must not be retried beside what
+// still runs of it.
 type ChildClosed struct {
 	Parents    []ID
 	Child      ID
 	App        string
 	Generation uint64
+	Asker      uint64 // 0: the child has ended
 }
 
 func (in *ChildClosed) decide(c *Core) {
 	c.changeApp(&appChanged{app: in.App, generation: in.Generation})
-	c.childEnded(in.Parents, in.Child)
+	switch in.Asker {
+	case 0:
+		c.childEnded(in.Parents, in.Child)
+	case c.epoch:
+		c.childEnded(c.lastAskers(in.Parents, in.Child), in.Child)
+	}
+}
+
+// lastAskers takes the share of one asker from a child, and tells the parents for whose
+// calls nobody asks any more.
+func (c *Core) lastAskers(parents []ID, child ID) (last []ID) {
+	for _, p := range parents {
+		e := c.entries[p]
+		if e == nil || e.children[child] == 0 {
+			continue // it has ended, or is known to have been accepted
+		}
+		if e.children[child]--; e.children[child] == 0 {
+			last = append(last, p)
+		}
+	}
+	return last
 }
 
 // maxLinks bounds the unfinished calls of an app, each counted for all of its
@@ -222,10 +253,10 @@ func (c *Core) callerStep(parents []ID) uint32 {
 func (c *Core) addChild(parent, child ID, step uint32) {
 	if e := c.entries[parent]; e != nil && (step == 0 || step == e.step+1) {
 		if e.children == nil {
-			e.children = map[ID]struct{}{}
+			e.children = map[ID]uint32{}
 		}
 		if _, ok := e.children[child]; !ok {
-			e.children[child] = struct{}{}
+			e.children[child] = 0
 			c.app(e.req.Target.App).links++
 		}
 	}

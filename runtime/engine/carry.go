@@ -86,7 +86,7 @@ func (p *partition) carryOut(e *runtime.Effect) {
 		}
 		p.m.tell(e.Partition, note)
 	case runtime.WatchChild:
-		p.watch(e.ID, e.Value.([]runtime.ID), e.Target.App)
+		p.watch(e.ID, e.Value.([]runtime.ID), e.Target.App, 0)
 	case runtime.AppError:
 		p.logger.Warn("a request that nobody waits for ended with an error; it is not repeated", "request", e.ID.String(),
 			"app", e.Target.App, "component", e.Target.Component(), "actor", e.Target.ID, "status", e.Outcome.Status, "code", string(e.Outcome.Code))
@@ -122,13 +122,17 @@ func (p *partition) lostTerm(boot string, lost *runtime.TermLost) {
 // watchTurn is how long a watcher waits before it looks whether it is still needed.
 const watchTurn = 10 * time.Second
 
-// watch tells the partition when a child in another one has completed, or was
-// never accepted, and whether the app has been purged there.
-func (p *partition) watch(child runtime.ID, parents []runtime.ID, app string) {
+// watch tells the partition when a child in another one has completed, or, of one for
+// which somebody has asked in term asker, was not accepted from there; and whether the app
+// has been purged there.
+func (p *partition) watch(child runtime.ID, parents []runtime.ID, app string, asker uint64) {
 	if p.m.part(child.Partition()) == nil {
 		return
 	}
-	epoch := p.epoch.Load()
+	epoch := asker
+	if epoch == 0 {
+		epoch = p.epoch.Load()
+	}
 	p.m.watches.Go(func() {
 		await := &Op{Partition: child.Partition(), Await: &runtime.Await{ID: child}}
 		generation := &Op{Partition: child.Partition(), Query: &runtime.Query{Kind: runtime.QueryGeneration, App: app}}
@@ -155,11 +159,17 @@ func (p *partition) watch(child runtime.ID, parents []runtime.ID, app string) {
 				return
 			}
 			if op == await {
+				switch {
+				case err == nil && rep.open:
+					continue // those who wait for it were told something, it goes on
+				case err == nil:
+					asker = 0
+				}
 				op = generation
 				continue
 			}
 			g, _ := rep.value.(uint64)
-			p.push(&runtime.ChildClosed{Parents: parents, Child: child, App: app, Generation: g})
+			p.push(&runtime.ChildClosed{Parents: parents, Child: child, App: app, Generation: g, Asker: asker})
 			return
 		}
 	})

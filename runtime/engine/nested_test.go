@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/karmesh/kar/runtime"
+	"github.com/karmesh/kar/runtime/engine"
 )
 
 // A caller is a running request whose nested calls the test makes by hand. It
@@ -19,8 +21,8 @@ type caller struct {
 	retried chan struct{}
 }
 
-func newCaller(t *testing.T) *caller {
-	c := &caller{node: open(t, t.TempDir(), 4), retried: make(chan struct{}, 1)}
+func newCaller(t *testing.T, change ...func(*engine.Config)) *caller {
+	c := &caller{node: open(t, t.TempDir(), 4, change...), retried: make(chan struct{}, 1)}
 	part := func(r *runtime.Request) uint16 { return runtime.ActorPartition(r.Target.Actor(), 4) }
 	pick := func(typ string, from int, want func(uint16) bool) *runtime.Request {
 		for i := from; ; i++ {
@@ -88,6 +90,133 @@ func TestRetryWaitsForChildThatOutlivedItsLimit(t *testing.T) {
 	}
 	close(end)
 	c.awaitRetry(t)
+}
+
+// A gateLog holds appends while it is shut, and says that one is held.
+type gateLog struct {
+	runtime.Log
+	gate atomic.Pointer[chan struct{}]
+	held chan struct{}
+}
+
+func (l *gateLog) Append(ctx context.Context, b [][]byte) (first, epoch uint64, err error) {
+	if gate := l.gate.Load(); gate != nil {
+		select {
+		case l.held <- struct{}{}:
+		default:
+		}
+		<-*gate
+	}
+	return l.Log.Append(ctx, b)
+}
+
+// P4: the stream of the caller's sidecar breaks while its call waits for the log of
+// another partition, and the sidecar asks again under the same id: that the first one was
+// not heard says nothing about the second.
+func TestRetryWaitsForChildThatWasAskedForTwice(t *testing.T) {
+	logs := map[uint16]*gateLog{}
+	c := newCaller(t, func(cfg *engine.Config) {
+		of := cfg.Logs
+		cfg.Logs = func(p uint16) (runtime.Log, error) {
+			l, err := of(p)
+			logs[p] = &gateLog{Log: l, held: make(chan struct{}, 1)}
+			return logs[p], err
+		}
+	})
+	begun, end := make(chan struct{}, 1), make(chan struct{})
+	attach(t, c.Mesh, runtime.HostInfo{Boot: "c", App: "app", Actors: []string{"C"}}, func(in *runtime.Invoke) *runtime.Outcome {
+		if in.Path == c.child.Path {
+			begun <- struct{}{}
+			<-end
+		}
+		return ok(`{"value":1}`)
+	})
+	log, gate := logs[runtime.ActorPartition(c.child.Target.Actor(), 4)], make(chan struct{})
+	log.gate.Store(&gate)
+	go c.Accept(within(t), &runtime.Request{Kind: runtime.Tell, Target: c.child.Target, Method: "POST", Path: "/busy"}) //nolint:errcheck // it keeps the log busy
+	<-log.held
+
+	c.child.ID = c.NewID(c.child.Target, "")
+	ask := func(ctx context.Context) chan error {
+		r, over := *c.child, make(chan error, 1)
+		go func() { _, err := c.Call(ctx, &r); over <- err }()
+		time.Sleep(50 * time.Millisecond) // until it waits for the log; else this test shows less
+		return over
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	first := ask(gone)
+	cancel()
+	if err := <-first; !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	time.Sleep(50 * time.Millisecond) // the same: until the log is asked about it
+	second := ask(within(t))
+	log.gate.Store(nil)
+	close(gate)
+	<-begun
+	time.Sleep(50 * time.Millisecond) // the same: until the answer about the first one is there
+	c.fall(t)
+	select {
+	case <-c.retried:
+		t.Error("the caller is tried again while its child runs")
+		close(end)
+	case <-time.After(100 * time.Millisecond):
+		close(end)
+		c.awaitRetry(t)
+	}
+	<-second
+}
+
+// P4: the same when the limit passes, or somebody cancels it, while its caller's owner
+// already watches it.
+func TestRetryWaitsForChildThatIsWatched(t *testing.T) {
+	for _, cancelled := range []bool{false, true} {
+		c := newCaller(t)
+		begun, end := make(chan struct{}, 1), make(chan struct{})
+		attach(t, c.Mesh, runtime.HostInfo{Boot: "c", App: "app", Actors: []string{"C"}}, func(*runtime.Invoke) *runtime.Outcome {
+			begun <- struct{}{}
+			<-end
+			return ok(`{"value":1}`)
+		})
+		gone, cancel := context.WithCancel(t.Context())
+		over := make(chan error, 1)
+		c.child.ID = c.NewID(c.child.Target, "")
+		if !cancelled {
+			c.child.Deadline = time.Now().Add(300 * time.Millisecond).UnixMilli()
+		}
+		told := make(chan struct{})
+		id := c.child.ID
+		go func() { _, err := c.Call(gone, c.child); over <- err }()
+		<-begun
+		cancel() // from now on it is watched
+		if err := <-over; !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+		if cancelled {
+			time.Sleep(50 * time.Millisecond) // until it is, else this test shows less
+			if _, err := c.Cancel(within(t), "app", id); err != nil {
+				t.Fatal(err)
+			}
+		}
+		go func() { // also tells when the limit has passed: after those who waited before
+			defer close(told)
+			if o, err := c.Call(within(t), &runtime.Request{ID: id, Kind: c.child.Kind, Target: c.child.Target, Path: c.child.Path}); !cancelled && (err != nil || o.Code != runtime.CodeDeadline) {
+				t.Errorf("%+v %v", o, err)
+			}
+		}()
+		if !cancelled {
+			<-told
+		}
+		c.fall(t)
+		select {
+		case <-c.retried:
+			t.Errorf("cancelled %v: the caller is tried again while its child runs", cancelled)
+		case <-time.After(100 * time.Millisecond):
+		}
+		close(end)
+		c.awaitRetry(t)
+		<-told
+	}
 }
 
 // A caller that goes away while its nested call is vouched for leaves no child

@@ -343,6 +343,7 @@ func (p *partition) passOn(ctx context.Context, r *runtime.Request, target uint1
 type nested struct {
 	parent  *partition
 	parents []runtime.ID
+	term    uint64 // of the owner that remembers it
 }
 
 // vouch asks the owner of the caller about a nested call. It waits for the
@@ -350,12 +351,15 @@ type nested struct {
 func (n *nested) vouch(ctx context.Context, r *runtime.Request) (*runtime.Vouched, error) {
 	w, child := newWaiter(), *r
 	child.Body = nil // nobody reads it, and the question outlives who asks
-	rep, err := n.parent.ask(context.WithoutCancel(ctx), w, &runtime.Vouch{Request: child, Waiter: w})
+	rep, err := n.parent.ask(context.WithoutCancel(ctx), w, &runtime.Vouch{Request: child, Parents: n.parents, Term: n.term, Waiter: w})
 	if err != nil {
 		return nil, err
 	}
 	v, _ := rep.value.(*runtime.Vouched)
 	if v != nil {
+		if n.term != v.Epoch {
+			n.parents, n.term = nil, v.Epoch // a new owner finds what is open of older terms itself
+		}
 		for _, id := range v.Parents {
 			if !slices.Contains(n.parents, id) {
 				n.parents = append(n.parents, id)
@@ -373,7 +377,7 @@ func (n *nested) close(child *runtime.Request, ended bool) {
 		return
 	}
 	if len(n.parents) > 0 {
-		n.parent.watch(child.ID, n.parents, child.Target.App)
+		n.parent.watch(child.ID, n.parents, child.Target.App, n.term)
 	}
 }
 

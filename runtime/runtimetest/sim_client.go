@@ -103,7 +103,7 @@ func (s *sim) vouch(q, p uint16, r runtime.Request, reply func(*runtime.Effect))
 					switch {
 					case v == nil:
 					case e.Err != nil || e.Outcome != nil && e.Outcome.Code == runtime.CodePurged:
-						parent.watch(r.ID, v.Parents, r.Target.App)
+						parent.watch(r.ID, v.Parents, r.Target.App, v.Epoch)
 					default:
 						parent.push(&runtime.ChildClosed{Parents: v.Parents, Child: r.ID})
 					}
@@ -113,6 +113,14 @@ func (s *sim) vouch(q, p uint16, r runtime.Request, reply func(*runtime.Effect))
 			parent.at(900, pass) // the other owner may be gone
 		}
 		parent.at(s.between(0, 15), pass)
+		if v != nil && s.faults && s.chance(20) { // the stream of who asks breaks, and it asks again
+			parent.at(s.between(0, 60), func() {
+				if !closed {
+					closed = true
+					parent.watch(r.ID, v.Parents, r.Target.App, v.Epoch)
+				}
+			})
+		}
 	})
 }
 

@@ -251,15 +251,16 @@ func (o *simOwner) carry(e *runtime.Effect) {
 	case runtime.ToOwner:
 		to(e.Partition, e.Value.(runtime.Input))
 	case runtime.WatchChild:
-		o.watch(e.ID, e.Value.([]runtime.ID), e.Target.App)
+		o.watch(e.ID, e.Value.([]runtime.ID), e.Target.App, 0)
 	case runtime.LostHost:
 		s.trace("node %d counts %s lost: %s", o.n.n, e.Boot, e.Value.(runtime.HostEnd).Reason)
 		s.report.Losses++
 	}
 }
 
-// watch asks the child's home until it has ended.
-func (o *simOwner) watch(child runtime.ID, parents []runtime.ID, app string) {
+// watch asks the child's home until it has ended, or is not known there to one who
+// asked for it in term asker.
+func (o *simOwner) watch(child runtime.ID, parents []runtime.ID, app string, asker uint64) {
 	s := o.n.s
 	done := false
 	var again func()
@@ -269,8 +270,12 @@ func (o *simOwner) watch(child runtime.ID, parents []runtime.ID, app string) {
 		}
 		if home := s.ownerOf(child.Partition()); home != nil {
 			home.ask(func(w any) runtime.Input { return &runtime.Await{ID: child, Waiter: w} }, func(e *runtime.Effect) {
-				if e.Err != nil && e.Err.Code == runtime.CodeAskAgain || done {
+				if e.Err != nil && e.Err.Code == runtime.CodeAskAgain || e.Open || done {
 					return
+				}
+				asker := asker
+				if e.Err == nil {
+					asker = 0
 				}
 				home.ask(func(w any) runtime.Input { return &runtime.Query{Kind: runtime.QueryGeneration, App: app, Waiter: w} }, func(e *runtime.Effect) {
 					g, ok := e.Value.(uint64)
@@ -279,7 +284,7 @@ func (o *simOwner) watch(child runtime.ID, parents []runtime.ID, app string) {
 					}
 					done = true
 					o.at(s.between(0, 20), func() {
-						o.push(&runtime.ChildClosed{Parents: parents, Child: child, App: app, Generation: g})
+						o.push(&runtime.ChildClosed{Parents: parents, Child: child, App: app, Generation: g, Asker: asker})
 					})
 				})
 			})
