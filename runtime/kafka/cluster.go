@@ -146,11 +146,7 @@ func (c *Cluster) anyBroker(ctx context.Context, request func(*sarama.Broker) er
 	var first error
 	for _, addr := range c.addresses() {
 		err := c.do(ctx, addr, request)
-		c.mu.Lock()
-		if delete(c.failed, addr); passing(err) {
-			c.failed[addr] = time.Now()
-		}
-		c.mu.Unlock()
+		c.failedNow(addr, passing(err))
 		if err == nil || ctx.Err() != nil || !passing(err) {
 			return err
 		}
@@ -159,6 +155,92 @@ func (c *Cluster) anyBroker(ctx context.Context, request func(*sarama.Broker) er
 		}
 	}
 	return first
+}
+
+// slowAfter is the part of the time limit after which another broker is asked as well.
+const slowAfter = 20
+
+// ask puts a question to which every broker knows the answer. One that is slow is not
+// waited for: the next is asked beside it, the first answer counts, and who was slow is
+// asked last from then on.
+func ask[T any](ctx context.Context, c *Cluster, question func(*sarama.Broker) (T, error)) (T, error) {
+	type reply struct {
+		addr  string
+		value T
+		err   error
+	}
+	asking, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(c.life, cancel)()
+	addrs := c.addresses()
+	replies := make(chan reply, len(addrs))
+	var none T
+	var first error
+	waiting := map[string]bool{}
+	for {
+		if len(addrs) > 0 {
+			addr := addrs[0]
+			addrs = addrs[1:]
+			waiting[addr] = true
+			if !c.background(func() {
+				r := reply{addr: addr}
+				r.err = c.do(asking, addr, func(b *sarama.Broker) (err error) {
+					r.value, err = question(b)
+					return err
+				})
+				replies <- r
+			}) {
+				return none, errClosed()
+			}
+		}
+		var slow <-chan time.Time
+		if len(addrs) > 0 {
+			slow = time.After(c.cfg.Timeout / slowAfter)
+		}
+		select {
+		case r := <-replies:
+			if r.err != nil && c.life.Err() != nil {
+				return none, errClosed()
+			}
+			delete(waiting, r.addr)
+			c.failedNow(r.addr, passing(r.err))
+			if r.err == nil || ctx.Err() != nil || !passing(r.err) {
+				return r.value, r.err
+			}
+			if first == nil {
+				first = r.err
+			}
+			if len(addrs) == 0 && len(waiting) == 0 {
+				return none, first
+			}
+		case <-slow:
+			for addr := range waiting {
+				c.failedNow(addr, true)
+			}
+		case <-ctx.Done():
+			return none, ctx.Err()
+		}
+	}
+}
+
+// failedNow notes whether a broker did not answer.
+func (c *Cluster) failedNow(addr string, failed bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if delete(c.failed, addr); failed {
+		c.failed[addr] = time.Now()
+	}
+}
+
+// background is false once the cluster is closed, which waits for what was begun.
+func (c *Cluster) background(f func()) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return false
+	}
+	c.work.Go(f)
+	return true
 }
 
 // addresses are the brokers of which the cluster has told, then the given
@@ -182,10 +264,8 @@ func (c *Cluster) addresses() []string {
 
 // metadata asks for topics, or for all when none is named.
 func (c *Cluster) metadata(ctx context.Context, topics ...string) (*sarama.MetadataResponse, error) {
-	var answer *sarama.MetadataResponse
-	err := c.anyBroker(ctx, func(b *sarama.Broker) (err error) {
-		answer, err = b.GetMetadata(&sarama.MetadataRequest{Version: 10, Topics: topics})
-		return err
+	answer, err := ask(ctx, c, func(b *sarama.Broker) (*sarama.MetadataResponse, error) {
+		return b.GetMetadata(&sarama.MetadataRequest{Version: 10, Topics: topics})
 	})
 	if err != nil {
 		return nil, err

@@ -29,10 +29,8 @@ type need struct {
 }
 
 func (c *Cluster) checkVersions(ctx context.Context) error {
-	var answer *sarama.ApiVersionsResponse
-	err := c.anyBroker(ctx, func(b *sarama.Broker) (err error) {
-		answer, err = b.ApiVersions(&sarama.ApiVersionsRequest{Version: 0})
-		return err
+	answer, err := ask(ctx, c, func(b *sarama.Broker) (*sarama.ApiVersionsResponse, error) {
+		return b.ApiVersions(&sarama.ApiVersionsRequest{Version: 0})
 	})
 	if err != nil {
 		return err
