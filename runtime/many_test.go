@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// What is listed in one step has a bound: reminders and subscriptions of an actor, and
+// What is gone through in one step has a bound: reminders and subscriptions of an actor, and
 // groups of an app. What exists is replaced all the same, and neighbours have their own.
 func TestManyOfOneAreBounded(t *testing.T) {
 	s := newSolo(t, Config{})

@@ -156,7 +156,7 @@ func TestPurgeInPieces(t *testing.T) {
 		t.Errorf("%d actors and %d records in the step of the purge", told, c.Seq()-began)
 	}
 	last := Actor{"a", "A", "0"}
-	if got := c.remindersOf(last, ""); len(got) != 0 {
+	if got := c.remindersOf(last, "", "", 0); len(got) != 0 {
 		t.Errorf("%v outlives the purge", got)
 	}
 	id := NewID(now.Wall, 0, "a", [6]byte{9})

@@ -9,7 +9,7 @@ import (
 type QueryKind uint8
 
 const (
-	QueryReminders     QueryKind = iota // []Reminder of Actor (ID "" for all)
+	QueryReminders     QueryKind = iota // []Reminder of Actor, by id (ID "" for all: the first Limit of those behind After)
 	QuerySubscriptions                  // []Subscription of Actor (ID "" for all)
 	QueryActive                         // []Actor of App that are placed (on Boot, when set)
 	QueryMissing                        // []MissingComponent of App ("" for all)
@@ -31,7 +31,7 @@ type Query struct {
 	Boot    string
 	Request ID
 	After   string
-	Limit   int // 0 for all
+	Limit   int // 0 for all, as versions that do not know it take it
 	Waiter  any
 }
 
@@ -65,7 +65,7 @@ func (in *Query) decide(c *Core) { c.replyValue(in.Waiter, c.query(in)) }
 func (c *Core) query(in *Query) any {
 	switch in.Kind {
 	case QueryReminders:
-		return c.remindersOf(in.Actor, in.ID)
+		return c.remindersOf(in.Actor, in.ID, in.After, in.Limit)
 	case QuerySubscriptions:
 		return c.subscriptionsOf(in.Actor, in.ID)
 	case QueryActive:

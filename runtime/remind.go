@@ -74,7 +74,8 @@ func (l reminderList) find(id string) *reminderEntry {
 	return nil
 }
 
-// maxReminders is how many an actor may have: they are listed in one step.
+// maxReminders is how many an actor may have: who deletes them all goes through them in
+// one step first.
 const maxReminders = 50_000
 
 // maxReminderYear keeps times that RFC 3339 can write.
@@ -392,7 +393,7 @@ func (c *Core) firingEnded(id ID) {
 	}
 }
 
-func (c *Core) remindersOf(a Actor, id string) []Reminder {
+func (c *Core) remindersOf(a Actor, id, after string, limit int) []Reminder {
 	var rs []Reminder
 	list := c.reminders[a]
 	if id != "" {
@@ -401,8 +402,17 @@ func (c *Core) remindersOf(a Actor, id string) []Reminder {
 			return nil
 		}
 		list = list[i : i+1]
+	} else if after != "" {
+		i, found := list.index(after)
+		if found {
+			i++
+		}
+		list = list[i:]
 	}
 	for _, r := range list {
+		if limit > 0 && len(rs) == limit {
+			break
+		}
 		if !c.dead(&r.node, a.App) {
 			rs = append(rs, r.Reminder)
 		}

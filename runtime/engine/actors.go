@@ -154,10 +154,25 @@ func (m *Mesh) SetReminder(ctx context.Context, by runtime.Caller, r runtime.Rem
 
 // Reminders lists the reminders of an actor, sorted by id; all when id is "".
 func (m *Mesh) Reminders(ctx context.Context, a runtime.Actor, id string) ([]runtime.Reminder, error) {
-	v, err := m.ofActor(ctx, a, &Op{Query: &runtime.Query{Kind: runtime.QueryReminders, Actor: a, ID: id}})
-	rs, _ := v.([]runtime.Reminder)
-	return rs, err
+	var all []runtime.Reminder
+	for after := ""; ; {
+		v, err := m.ofActor(ctx, a, &Op{Query: &runtime.Query{Kind: runtime.QueryReminders, Actor: a, ID: id, After: after, Limit: remindersPage}})
+		rs, _ := v.([]runtime.Reminder)
+		if err != nil {
+			return nil, err
+		}
+		if after != "" && len(rs) > 0 && rs[0].ID <= after {
+			return all, nil // an owner of before pages has listed them all, twice
+		}
+		if all = append(all, rs...); id != "" || len(rs) != remindersPage {
+			return all, nil
+		}
+		after = rs[len(rs)-1].ID
+	}
 }
+
+// remindersPage is how many reminders of an actor its owner lists at a time.
+const remindersPage = 1000
 
 // CancelReminders removes one reminder, or all when id is "", and withdraws what has
 // become of them, but not what asks with its session.
