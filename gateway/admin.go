@@ -44,9 +44,14 @@ func (g *Gateway) healthy(ctx context.Context) error {
 	return v.err
 }
 
-// health serves GET /kar/health: 200 while every partition can append and the store answers.
+// health serves GET /kar/health: 200 while every partition can append, the store
+// answers, and there is room for events.
 func (x *exchange) health() error {
-	if err := x.healthy(x.r.Context()); err != nil {
+	err := x.healthy(x.r.Context())
+	if err == nil {
+		err = x.mesh.TopicsFull()
+	}
+	if err != nil {
 		return x.unfit(err)
 	}
 	return x.text(http.StatusOK, "OK\n")

@@ -152,6 +152,8 @@ type Mesh struct {
 	tally   tally
 	lands   lands
 	silence silence
+	// topicsFull is nil since an event was taken.
+	topicsFull atomic.Pointer[noRoom]
 	memory
 	guests
 	beats beats

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"time"
 
 	"github.com/karmesh/kar/runtime"
 )
@@ -14,8 +15,7 @@ func (m *Mesh) Publish(ctx context.Context, by runtime.Caller, app, topic string
 		return runtime.Errorf(runtime.CodeUnsupported, "this mesh has no topics")
 	}
 	if by.ID.IsZero() {
-		_, err := m.cfg.Topics.Publish(ctx, topic, event)
-		return err
+		return m.putEvent(ctx, topic, event)
 	}
 	if m.part(by.ID.Partition()) == nil || !by.ID.OfApp(app) {
 		return &runtime.Error{Code: runtime.CodeBadID, Detail: "the request id was made for another app", ID: by.ID}
@@ -30,6 +30,27 @@ func (m *Mesh) Publish(ctx context.Context, by runtime.Caller, app, topic string
 	return err
 }
 
+// putEvent notes whether there is room for events.
+func (m *Mesh) putEvent(ctx context.Context, topic string, event runtime.Event) error {
+	_, err := m.cfg.Topics.Publish(ctx, topic, event)
+	switch {
+	case err == nil:
+		m.topicsFull.Store(nil)
+	case is(err, runtime.CodeDiskFull):
+		m.topicsFull.Store(&noRoom{time.Now(), asError(err)})
+	}
+	return err
+}
+
+// TopicsFull is why the last event was refused for want of room; like for the log, it is
+// said for a minute. Requests may be taken all the same.
+func (m *Mesh) TopicsFull() error {
+	if x := m.topicsFull.Load(); x != nil && time.Since(x.at) < noRoomFor {
+		return x.err
+	}
+	return nil
+}
+
 // publish decides here whether an event is new, and appends it if so. It does not
 // stop when the asker goes: who asks next must be told how it ended.
 func (p *partition) publish(ctx context.Context, op *PublishOp) (reply, error) {
@@ -41,7 +62,7 @@ func (p *partition) publish(ctx context.Context, op *PublishOp) (reply, error) {
 	if first, _ := rep.value.(bool); !first {
 		return reply{value: true}, nil
 	}
-	_, err = p.m.cfg.Topics.Publish(context.WithoutCancel(ctx), op.Topic, op.Event)
+	err = p.m.putEvent(context.WithoutCancel(ctx), op.Topic, op.Event)
 	end := &runtime.Published{ID: op.ID}
 	if err != nil {
 		end.Err = asError(err)
