@@ -152,7 +152,8 @@ func (c *Core) Own(now Now, storeSeq uint64) bool {
 	for _, name := range sortedKeys(c.apps) {
 		c.beginPurge(c.apps[name]) // the owner before has not come to the end
 	}
-	for _, e := range c.openEntries() {
+	open := c.openEntries()
+	for _, e := range open {
 		if c.isPurged(e) {
 			continue
 		}
@@ -173,6 +174,11 @@ func (c *Core) Own(now Now, storeSeq uint64) bool {
 		}
 	}
 	c.beginFences()
+	for _, e := range open {
+		if e.phase != gone && !e.cancelled && !c.isPurged(e) {
+			c.cancelArrived(e) // the owner before did not come to it
+		}
+	}
 	for _, id := range sortedIDs(c.homes) {
 		c.armAway(c.homes[id])
 	}

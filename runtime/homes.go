@@ -134,7 +134,8 @@ func (c *Core) cancelStep(id ID) {
 	}
 }
 
-// cancelArrived ends a step that its home has cancelled while it was on its way.
+// cancelArrived ends a step that its home has cancelled while it was on its way. Its
+// arrival is a record of its own, which a crash may leave alone.
 func (c *Core) cancelArrived(e *entry) {
 	h := c.homes[e.req.ID]
 	if c.wishes[e.req.ID] != nil || h != nil && h.cancelled {

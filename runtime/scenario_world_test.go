@@ -180,6 +180,9 @@ func (w *world) finish(p *worldPart, mark string) {
 			w.t.Fatal(err)
 		}
 		w.kinds = append(w.kinds, kindOf(r.Body))
+		if b, is := r.Body.(*started); is && toEnd(p.core, b.id) {
+			w.t.Errorf("%s%s, which is to end", mark, w.recordText(r))
+		}
 		w.wholly(mark, r, nil)
 		if !w.quiet {
 			w.say("+ %s%s", mark, w.recordText(r))
@@ -202,6 +205,13 @@ func (w *world) finish(p *worldPart, mark string) {
 	for i := range effects {
 		w.carry(p, &effects[i], mark)
 	}
+}
+
+// toEnd tells a request that was cancelled and is open here still. What runs when it is
+// cancelled has begun in a round before.
+func toEnd(c *Core, id ID) bool {
+	e, h := c.entries[id], c.homes[id]
+	return e != nil && (e.cancelled || c.wishes[id] != nil || h != nil && h.cancelled)
 }
 
 func (w *world) shed(c *Core) {
