@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+	"github.com/karmesh/kar/runtime"
 )
 
 // fetchBytes is how much one request of a Read asks for; two are in memory.
@@ -26,14 +27,22 @@ func (l *log) Bounds(ctx context.Context) (start, end uint64, err error) {
 
 func (l *log) offset(ctx context.Context, which int64) (offset int64, err error) {
 	err = l.atLeader(ctx, func(b *sarama.Broker) error {
-		offset, err = listOffset(b, l.c.topic, l.partition, which)
+		offset, err = listOffset(b, l.c.topic, l.partition, which, client)
 		return err
 	})
 	return offset, err
 }
 
-func listOffset(b *sarama.Broker, topic string, partition int32, which int64) (int64, error) {
+// Who asks for an offset: a client is told what all copies in sync have, and one that
+// debugs what the broker has.
+const (
+	client           int32 = -1
+	debuggingReplica int32 = -2
+)
+
+func listOffset(b *sarama.Broker, topic string, partition int32, which int64, as int32) (int64, error) {
 	r := &sarama.OffsetRequest{Version: 5}
+	r.SetReplicaID(as)
 	r.AddBlock(topic, partition, which, 1)
 	answer, err := b.GetAvailableOffsets(r)
 	if err != nil {
@@ -177,6 +186,11 @@ func (r *reading) bound(ctx context.Context, end uint64) error {
 	}
 	for deadline := time.Now().Add(l.c.cfg.Timeout); end < known; {
 		if time.Now().After(deadline) {
+			if last, err := l.last(ctx); err != nil {
+				return err
+			} else if last >= known {
+				return runtime.Errorf(runtime.CodeKafkaUnreachable, "the leader of partition %d of %s does not know whether the records from %d to %d are in all copies", l.partition, l.c.topic, end, known-1)
+			}
 			return l.damaged(ctx, "partition %d of %s ends at record %d, though Kafka had acknowledged all up to %d", l.partition, l.c.topic, end, known)
 		}
 		if err := soon(ctx); err != nil {
@@ -192,6 +206,16 @@ func (r *reading) bound(ctx context.Context, end uint64) error {
 		r.end, r.bounded = end, true
 	}
 	return nil
+}
+
+// last is how far the log goes at its leader, be it in other copies or not.
+func (l *log) last(ctx context.Context) (end uint64, err error) {
+	err = l.atLeader(ctx, func(b *sarama.Broker) error {
+		offset, err := listOffset(b, l.c.topic, l.partition, sarama.OffsetNewest, debuggingReplica)
+		end = uint64(offset)
+		return err
+	})
+	return end, err
 }
 
 // astray goes on after Kafka has said that there is no such record: the log was

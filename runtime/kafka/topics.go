@@ -293,7 +293,7 @@ func (t *topics) Bounds(ctx context.Context, topic string) (start, end int64, er
 
 func (t *topics) offset(ctx context.Context, at *eventTopic, which int64) (offset int64, err error) {
 	err = t.c.do(ctx, at.addr, func(b *sarama.Broker) error {
-		offset, err = listOffset(b, at.name, 0, which)
+		offset, err = listOffset(b, at.name, 0, which, client)
 		return err
 	})
 	if err != nil {
