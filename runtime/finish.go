@@ -64,9 +64,10 @@ func (c *Core) endOn(e *entry, o *Outcome, unplaced bool) {
 		c.Counts.DeadLetters++
 		c.effect(Effect{Kind: AppError, ID: e.req.ID, Outcome: o, Target: e.req.Target})
 	}
-	if c.cfg.BodyLimit > 0 && len(o.Body) > c.cfg.BodyLimit || !c.fits(o.bytes()+e.req.Target.bytes()) {
-		o = (&Error{CodeResultTooLarge, "the result has more bytes than the limit allows", e.req.ID}).Outcome()
+	if c.cfg.BodyLimit > 0 && len(o.Body) > c.cfg.BodyLimit {
+		o = tooLarge(e.req.ID)
 	}
+	o = c.fitting(o, e.req.ID, e.req.Target.bytes())
 	target, comp := e.req.Target, componentOf(e.req.Target)
 	c.overtaken(e)
 	if e.home != c.cfg.Partition {
@@ -96,7 +97,8 @@ func (c *Core) emitOutcome(id ID, req *Request, o *Outcome, actor Actor, unplace
 	}
 	switch {
 	case req.Key != "" || req.Kind == Promise:
-		b.storeTTL, b.gen = c.cfg.ResultRetention, c.generation(req.Target.App)+1
+		c.storeWith(b, req)
+		b.outcome = *c.fitting(o, id, actor.bytes()+len(b.key))
 	case req.Kind != Call:
 		b.none = true
 	default:
@@ -109,9 +111,31 @@ func (c *Core) emitOutcome(id ID, req *Request, o *Outcome, actor Actor, unplace
 func (c *Core) endRemoval(e *entry) {
 	b := &completed{id: e.req.ID, none: true, removed: true, at: c.now.Wall, actor: e.req.Target.Actor(), gen: c.generation(e.req.Target.App) + 1}
 	if e.req.Key != "" {
-		b.none, b.outcome, b.storeTTL = false, Outcome{Status: 204}, c.cfg.ResultRetention
+		b.none, b.outcome = false, Outcome{Status: 204}
+		c.storeWith(b, &e.req)
 	}
 	c.emit(b)
+}
+
+// storeWith says in the record of an end all that the store is to know of it.
+func (c *Core) storeWith(b *completed, r *Request) {
+	b.app, b.storeTTL, b.gen = r.Target.App, c.cfg.ResultRetention, c.generation(r.Target.App)+1
+	if r.Key != "" {
+		b.key, b.sum = KeyInStore(r), r.bodySum()
+	}
+}
+
+// fitting is the outcome, or what stands in its place when the log would refuse its
+// record, of which more bytes vary.
+func (c *Core) fitting(o *Outcome, id ID, more int) *Outcome {
+	if c.fits(o.bytes() + more) {
+		return o
+	}
+	return tooLarge(id)
+}
+
+func tooLarge(id ID) *Outcome {
+	return (&Error{CodeResultTooLarge, "the result has more bytes than the limit allows", id}).Outcome()
 }
 
 // deadLetter tells an end that somebody should hear of although nobody waits

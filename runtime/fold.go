@@ -472,8 +472,8 @@ func (c *Core) applyCompleted(r *Record, b *completed) {
 	}
 	if b.storeTTL == 0 {
 		c.keepEnding(r.Seq, b.id, b.app, &b.outcome, b.at)
-	} else if req != nil {
-		c.storeOutcome(r.Seq, req, b)
+	} else if b.storesOf(req) {
+		c.storeOutcome(r.Seq, b)
 	}
 	for _, w := range waiters {
 		c.reply(w, &b.outcome, b.id)

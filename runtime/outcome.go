@@ -77,15 +77,30 @@ func bodyHash(r *Request) uint64 {
 	return hash64("", "", string(b), string(r.Body))
 }
 
-func (c *Core) storeOutcome(seq uint64, r *Request, b *completed) {
-	gen := c.generationOf(r.Target.App, b.gen)
+func (c *Core) storeOutcome(seq uint64, b *completed) {
+	gen := c.generationOf(b.app, b.gen)
 	expires := (b.at + b.storeTTL) / 1000
 	key := OutcomeInStore(b.id)
-	c.change(seq, string(key), Mutation{Key: key, Value: encode(nil, &keptOutcome{r.Target.App, b.outcome, gen}), Expires: expires})
-	if r.Key != "" {
-		key := KeyInStore(r)
-		c.change(seq, string(key), Mutation{Key: key, Value: encode(nil, &keyUse{b.id, r.bodySum(), gen}), Expires: expires})
+	c.change(seq, string(key), Mutation{Key: key, Value: encode(nil, &keptOutcome{b.app, b.outcome, gen}), Expires: expires})
+	if len(b.key) > 0 {
+		c.change(seq, string(b.key), Mutation{Key: b.key, Value: encode(nil, &keyUse{b.id, b.sum, gen}), Expires: expires})
 	}
+}
+
+// storesOf fills in what records of before those fields leave to the record of the
+// request; false when that has been cut off.
+func (b *completed) storesOf(r *Request) bool {
+	switch {
+	case b.app != "":
+	case r == nil:
+		return false
+	default:
+		b.app = r.Target.App
+		if r.Key != "" {
+			b.key, b.sum = KeyInStore(r), r.bodySum()
+		}
+	}
+	return true
 }
 
 // stores tells a request whose end means something for the store.

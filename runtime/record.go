@@ -400,11 +400,15 @@ type completed struct {
 	storeTTL int64
 	at       int64  // wall clock, ms
 	actor    Actor  // with unplaced or removed: whose end outlives the request
-	app      string // with a plain outcome: whose it is
+	app      string // with an outcome: whose it is
 	// Attempts of this step up to replaced came to nothing; nothing of theirs may come any more.
 	step     uint32
 	replaced uint32
 	gen      uint64 // generation of the app plus one; 0 in logs of before this field
+	// What the store is to say about a key, for the record of the request that had it may
+	// have been cut off before the store has this one.
+	key []byte // see KeyInStore
+	sum uint64 // see bodyHash
 }
 
 func (m *completed) fields(c *codec) {
@@ -422,6 +426,8 @@ func (m *completed) fields(c *codec) {
 	c.u32(9, &m.step)
 	c.u32(10, &m.replaced)
 	c.u64(11, &m.gen)
+	c.bytes(12, &m.key)
+	c.u64(13, &m.sum)
 }
 
 // continued: a step is done and the next one is due, in one record.

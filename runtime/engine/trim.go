@@ -82,8 +82,9 @@ func (t *trimmer) landed() {
 	if t.wait == 0 {
 		t.wait = t.decided
 	}
-	// It must be in the store for good, too: a record whose context is cut off
-	// can still be applied to the partition, but not to the store.
+	// It must be in the store for good, too: what lies in front of the cut cannot be told
+	// to it again (nor, by records of before level 2, what ended behind it and was
+	// accepted in front of it).
 	if t.wait != 0 && !t.cutting && time.Since(t.failed) > time.Second && t.p.applier.Load().durable(t.wait) {
 		t.cut(t.next)
 	}

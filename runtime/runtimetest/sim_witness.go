@@ -138,6 +138,9 @@ func (w *witness) drained(app string, began int64) {
 
 // afterDrain: a drain waits for what runs, and for where that leads.
 func (w *witness) afterDrain(x *simAttempt, r *seen) {
+	if r.app == simApp && w.wasPurged && x.m.Attempt.ID.Millis() <= simStart+w.purgedAt {
+		return // a purge has ended it; its host, which stood still, begins it late
+	}
 	for _, d := range w.drains {
 		if d.app == r.app && !d.partly && len(r.starts) > 0 && r.starts[0].began < d.began && x.began > d.done {
 			w.fail("P1: %s begins after a drain that began at %d was done at %d", x.token(), d.began, d.done)

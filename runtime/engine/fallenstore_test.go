@@ -1,0 +1,84 @@
+package engine_test
+
+import (
+	"fmt"
+	"maps"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/karmesh/kar/runtime"
+	"github.com/karmesh/kar/runtime/engine"
+)
+
+// A store that was restored from a copy is brought up to date from the log, also with what
+// was accepted in front of where the log begins and has ended behind it: the outcome is
+// there, and its key is not free again.
+func TestStoreThatFallsBackBehindACut(t *testing.T) {
+	rig := newMeshRig(t, 1)
+	small := func(c *engine.Config) { c.TrimAt = 64 << 10 }
+	a := rig.open("a", small)
+	var ran atomic.Int64
+	release := make(chan struct{})
+	serve := func(in *runtime.Invoke) *runtime.Outcome {
+		if in.Path == "/slow" && ran.Add(1) == 1 {
+			<-release
+		}
+		return ok(fmt.Sprintf(`{"value":%d}`, ran.Load()))
+	}
+	attach(t, a, runtime.HostInfo{Boot: "b1", App: "app", Actors: []string{"A"}}, serve)
+	slow := func() *runtime.Request {
+		r := call("app", "A", "slow", "slow")
+		r.Kind, r.Key = runtime.Promise, "k"
+		return r
+	}
+	id, err := a.Accept(within(t), slow())
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill := func(bytes int) {
+		for n := 0; n < bytes; n += 2000 {
+			r := call("app", "A", "fill", "m")
+			r.Kind, r.Body = runtime.Tell, []byte(`["`+strings.Repeat("x", 2000)+`"]`)
+			if _, err := a.Accept(within(t), r); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	fill(40 << 10) // some headers
+	rig.store.mu.Lock()
+	saved, upTo := maps.Clone(rig.store.entries[0]), rig.store.applied[0]
+	rig.store.mu.Unlock()
+	close(release)
+	if o, err := a.Await(within(t), "app", id); err != nil || string(o.Body) != `{"value":1}` {
+		t.Fatal(o, err)
+	}
+	for deadline := within(t); a.Stats().Trims == 0; {
+		if deadline.Err() != nil {
+			t.Fatal("the log is never cut")
+		}
+		fill(8 << 10)
+		time.Sleep(20 * time.Millisecond)
+	}
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	delete(rig.nodes, "a")
+	rig.store.mu.Lock()
+	rig.store.entries[0], rig.store.applied[0] = saved, upTo
+	rig.store.mu.Unlock()
+
+	b := rig.open("b", small)
+	attach(t, b, runtime.HostInfo{Boot: "b2", App: "app", Actors: []string{"A"}}, serve)
+	b.HostDown("b1", "exited")
+	if o, err := b.Await(within(t), "app", id); err != nil || string(o.Body) != `{"value":1}` {
+		t.Errorf("the outcome is %+v, %v", o, err)
+	}
+	if again, err := b.Accept(within(t), slow()); again != id {
+		t.Errorf("the key names %v in place of %v, %v", again, id, err)
+	}
+	if n := ran.Load(); n != 1 {
+		t.Errorf("it ran %d times", n)
+	}
+}
