@@ -26,8 +26,6 @@ const (
 	// fairShare is what an app may have when others have taken all: nobody closes the
 	// door for everybody.
 	fairShare = 16
-	// dataShare is for the data of reminders, which stay in memory.
-	dataShare = 4
 	// eventShare is for a beginning: events wait in their topic, and due reminders where
 	// they are, at no cost.
 	eventShare = 8
@@ -35,16 +33,16 @@ const (
 
 // A load is what the open requests of a partition take.
 type load struct {
-	held   int64    // bytes in memory
-	data   int64    // bytes of the data of reminders, in memory as well
-	total  int64    // bytes, with the bodies that are in the log only
-	bodies []*entry // whose body was in memory, oldest first; some have ended or let go of it
-	bodied int      // how many in bodies have theirs
-	waits  int64    // bytes of bodies that are being read to be kept
-	spare  int64    // bytes of memory left on the node, when it is limited
-	room   int64    // and how many it has for work
-	bound  bool
-	least  int // leastShed, or what a test wants
+	held    int64    // bytes in memory
+	lasting int64    // bytes of reminders, in memory as well
+	total   int64    // bytes, with the bodies that are in the log only
+	bodies  []*entry // whose body was in memory, oldest first; some have ended or let go of it
+	bodied  int      // how many in bodies have theirs
+	waits   int64    // bytes of bodies that are being read to be kept
+	spare   int64    // bytes of memory left on the node, when it is limited
+	room    int64    // and how many it has for work
+	bound   bool
+	least   int // leastShed, or what a test wants
 }
 
 // weigh counts an entry that has come, or has another body.
@@ -99,8 +97,8 @@ func (l *load) sheds(e *entry) bool {
 // absent tells that the body is in the log only.
 func (e *entry) absent() bool { return len(e.req.Body) < e.size }
 
-// Held is how many bytes of memory the open requests take, and the data of reminders.
-func (c *Core) Held() int64 { return c.load.held + c.load.data }
+// Held is how many bytes of memory the open requests take, and the reminders.
+func (c *Core) Held() int64 { return c.load.held + c.load.lasting }
 
 // Shed lets go of bodies, of what came last first, until n bytes are free or
 // nothing is left.
@@ -188,26 +186,27 @@ func (c *Core) crowded(of, need, share int64) bool {
 	return of > 0 && (c.cfg.WorkBytes > 0 && of+need > share || c.load.bound && need > c.load.spare-c.load.room/4)
 }
 
-// weighData counts the data of reminders of an app.
-func (c *Core) weighData(app string, more int) {
-	c.load.data += int64(more)
-	c.app(app).data += int64(more)
+// weighLasting counts what an app has in memory that is no work: its reminders.
+func (c *Core) weighLasting(app string, more int) {
+	c.load.lasting += int64(more)
+	c.app(app).lasting += int64(more)
 }
 
-// dataFor refuses a reminder for whose data there is no room.
-func (c *Core) dataFor(app string, more int) *Error {
+// spareLasting refuses what would stay in memory until it is deleted, and for which there
+// is no room. Of the node's memory it takes no part of the last quarter.
+func (c *Core) spareLasting(app string, more int) *Error {
 	if more <= 0 {
 		return nil
 	}
 	need, of := int64(more), int64(0)
 	if a := c.apps[app]; a != nil {
-		of = a.data
+		of = a.lasting
 	}
 	switch limit := c.cfg.WorkBytes; {
-	case limit > 0 && of+need > limit/dataShare, limit > 0 && c.load.data+need > limit/appShare && of+need > limit/fairShare:
-		return Errorf(CodeMailboxFull, "the data of reminders takes %d MB of this partition already, that of app %s %d MB", c.load.data>>20, app, of>>20)
-	case c.load.bound && need > c.load.spare:
-		return Errorf(CodeMailboxFull, "the gateway has no memory left for more data of reminders")
+	case limit > 0 && of+need > limit/appShare, limit > 0 && c.load.lasting+need > limit && of+need > limit/fairShare:
+		return Errorf(CodeMailboxFull, "reminders take %d MB of this partition already, those of app %s %d MB", c.load.lasting>>20, app, of>>20)
+	case c.load.bound && need > c.load.spare-c.load.room/4:
+		return Errorf(CodeMailboxFull, "the gateway has no memory left for more reminders")
 	}
 	c.load.spare -= need
 	return nil

@@ -315,7 +315,7 @@ type appEntry struct {
 	bytes      int64 // memory: what they take
 	events     int64 // memory: and those of them that events have become
 	fired      int64 // memory: or reminders
-	data       int64 // memory: what the data of its reminders takes
+	lasting    int64 // memory: what its reminders take
 	links      int   // memory: their unfinished calls, for each of their callers
 }
 

@@ -738,7 +738,7 @@ func (r *recount) apps() {
 		}
 		return want[app]
 	}
-	data := int64(0)
+	lasting := int64(0)
 	seats := map[*seat]bool{}
 	for _, e := range c.entries {
 		a := of(e.req.Target.App)
@@ -765,8 +765,8 @@ func (r *recount) apps() {
 	for a, list := range c.reminders {
 		of(a.App).holds += len(list)
 		for _, x := range list {
-			of(a.App).data += int64(len(x.Data))
-			data += int64(len(x.Data))
+			of(a.App).lasting += int64(x.lasts())
+			lasting += int64(x.lasts())
 		}
 	}
 	for n := c.keep.live.first; n != nil; n = n.next {
@@ -784,7 +784,7 @@ func (r *recount) apps() {
 		r.same("bytes of "+name, a.bytes, w.bytes)
 		r.same("bytes of events of "+name, a.events, w.events)
 		r.same("bytes of firings of "+name, a.fired, w.fired)
-		r.same("bytes of reminders of "+name, a.data, w.data)
+		r.same("bytes of reminders of "+name, a.lasting, w.lasting)
 		r.same("links of "+name, a.links, w.links)
 		r.same("holds of "+name, a.holds, w.holds)
 		r.same("members of "+name, a.members, w.members)
@@ -810,7 +810,7 @@ func (r *recount) apps() {
 		}
 	}
 	r.same("what is on no roll", len(seats), 0)
-	r.same("bytes of reminders", c.load.data, data)
+	r.same("bytes of reminders", c.load.lasting, lasting)
 	for name := range want {
 		if c.apps[name] == nil {
 			r.say("app %s is not known", name)

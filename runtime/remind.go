@@ -119,14 +119,14 @@ func (in *SetReminder) decide(c *Core) {
 		return
 	}
 	old := c.reminder(r.Actor, r.ID)
-	found, more := old != nil, len(r.Data)
+	found, more := old != nil, r.lasts()
 	if found {
-		more -= len(old.Data)
+		more -= old.lasts()
 	} else if n := len(c.reminders[r.Actor]); n >= maxReminders {
 		c.refuse(in.Waiter, Errorf(CodeTooLarge, "the actor has %d reminders already, which is the limit; delete some, or spread them over several actors", n))
 		return
 	}
-	if err := c.dataFor(r.Actor.App, more); err != nil {
+	if err := c.spareLasting(r.Actor.App, more); err != nil {
 		c.refuse(in.Waiter, err)
 		return
 	}
@@ -149,7 +149,11 @@ func (c *Core) applyReminderSet(seq uint64, r Reminder) {
 	}
 	x := c.reminders[r.Actor][i]
 	delete(c.firings, x.firing)
-	c.weighData(r.Actor.App, len(r.Data)-len(x.Data))
+	more := r.lasts()
+	if found {
+		more -= x.lasts()
+	}
+	c.weighLasting(r.Actor.App, more)
 	x.Reminder, x.firing = r, ID{}
 	c.keep.place(&x.node, seq, x)
 	c.schedule(x)
@@ -165,7 +169,7 @@ func (c *Core) dropReminder(a Actor, id string) {
 	c.keep.remove(&list[i].node)
 	delete(c.firings, list[i].firing)
 	c.remCount--
-	c.weighData(a.App, -len(list[i].Data))
+	c.weighLasting(a.App, -list[i].lasts())
 	c.holds(a.App, -1)
 	if list = slices.Delete(list, i, i+1); len(list) == 0 {
 		delete(c.reminders, a)
@@ -282,6 +286,14 @@ func (c *Core) lateReady() bool {
 		}
 	}
 	return false
+}
+
+// reminderBytes is about what a reminder takes in memory beside its names and data.
+const reminderBytes = 384
+
+// lasts is what a reminder takes for as long as it is set.
+func (r *Reminder) lasts() int {
+	return reminderBytes + r.Actor.bytes() + len(r.ID) + len(r.Path) + len(r.Data)
 }
 
 // weight is what a firing takes.

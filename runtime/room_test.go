@@ -3,6 +3,7 @@ package runtime
 import (
 	"bytes"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 )
@@ -119,29 +120,46 @@ func TestEventsCountWhatTheyTake(t *testing.T) {
 // The last byte of each limit may be taken, and none beyond it.
 func TestRoomToTheByte(t *testing.T) {
 	const limit = 1 << 20
-	for _, x := range []struct {
-		name string
-		cfg  Config
-		room func(*solo) int64 // makes the limit, and tells what it leaves
-	}{
-		{"the share of an app", Config{WorkBytes: limit}, func(*solo) int64 { return limit / appShare }},
-		{"the partition", Config{WorkBytes: limit}, func(s *solo) int64 {
+	none := func(*solo) {}
+	tell := func(s *solo, app string, n int64) Code { return codeOf(s.tell(app, "1", int(n-workBytes))) }
+	remind := func(s *solo, app string, n int64) Code {
+		r := Reminder{Actor: Actor{app, "A", "1"}, ID: "r", Path: "/m", Due: s.now.Wall + 1_000_000}
+		r.Data = make([]byte, int(n)-r.lasts())
+		return codeOf(s.answer(&SetReminder{Reminder: r, Waiter: "w"}))
+	}
+	spare := func(s *solo) { s.c.SetSpare(50_000, 50_000) }
+	two := func(take func(*solo, string, int64) Code) func(*solo) {
+		return func(s *solo) {
 			for _, app := range []string{"one", "two"} {
-				if e := s.tell(app, "1", limit/2-100_000); codeOf(e) != "" {
-					t.Fatal(e.Err)
+				if code := take(s, app, limit/2-100_000); code != "" {
+					t.Fatal(code)
 				}
 			}
-			return limit - s.c.load.total
-		}},
-		{"the memory of the node", Config{}, func(s *solo) int64 {
-			s.c.SetSpare(50_000, 50_000)
-			return 50_000
-		}},
+		}
+	}
+	for _, x := range []struct {
+		name  string
+		cfg   Config
+		limit func(*solo)
+		take  func(*solo, string, int64) Code
+		left  func(*solo) int64
+	}{
+		{"the share of an app", Config{WorkBytes: limit}, none, tell, func(*solo) int64 { return limit / appShare }},
+		{"the partition", Config{WorkBytes: limit}, two(tell), tell, func(s *solo) int64 { return limit - s.c.load.total }},
+		{"the memory of the node", Config{}, spare, tell, func(*solo) int64 { return 50_000 }},
+		{"the share of the reminders of an app", Config{WorkBytes: limit}, none, remind, func(*solo) int64 { return limit / appShare }},
+		{"the partition of reminders", Config{WorkBytes: limit}, two(remind), remind, func(s *solo) int64 { return limit - s.c.load.lasting }},
+		{"the part of an app in a full partition of reminders", Config{WorkBytes: limit}, func(s *solo) {
+			for i := range 3 {
+				remind(s, fmt.Sprint(i), limit/3-100)
+			}
+		}, remind, func(*solo) int64 { return limit / fairShare }},
+		{"the memory of the node for reminders", Config{}, spare, remind, func(*solo) int64 { return 37_500 }},
 	} {
 		for _, more := range []int64{0, 1} {
 			s := newSolo(t, x.cfg)
-			e := s.tell("dp", "1", int(x.room(s)-workBytes+more))
-			if refused := codeOf(e) != ""; refused != (more > 0) {
+			x.limit(s)
+			if refused := x.take(s, "dp", x.left(s)+more) != ""; refused != (more > 0) {
 				t.Errorf("%s and %d bytes: refused %v", x.name, more, refused)
 			}
 		}
@@ -190,47 +208,62 @@ func TestNobodyClosesTheDoorForAll(t *testing.T) {
 	}
 }
 
-// The data of reminders stays in memory; it counts, and has a bound.
-func TestDataOfRemindersIsBounded(t *testing.T) {
-	const limit = 1 << 20
-	s := newSolo(t, Config{WorkBytes: limit})
-	set := func(app, id string, bytes int) Code {
-		return codeOf(s.answer(&SetReminder{Reminder: Reminder{Actor: Actor{app, "A", "1"}, ID: id, Path: "/m", Due: s.now.Wall + 1_000_000, Data: make([]byte, bytes)}, Waiter: "w"}))
-	}
-	n := 0
-	for set("one", fmt.Sprint(n), 10_000) == "" {
-		if n++; n > 1000 {
-			t.Fatal("the data of reminders has no bound")
+// Reminders stay in memory; they count, with their names and data, and have a bound.
+func TestRemindersAreBounded(t *testing.T) {
+	for _, x := range []struct{ name, data int }{{4, 10_000}, {4000, 0}, {4, 0}} {
+		limit, long := int64(1<<20), strings.Repeat("x", x.name)
+		s := newSolo(t, Config{WorkBytes: limit})
+		set := func(app string, n, bytes int) Code {
+			r := Reminder{Actor: Actor{app, "A", "1"}, ID: fmt.Sprintf("%s%06d", long, n), Path: "/" + long, Due: s.now.Wall + 1_000_000, Data: make([]byte, bytes)}
+			return codeOf(s.answer(&SetReminder{Reminder: r, Waiter: "w"}))
 		}
-	}
-	if n != limit/dataShare/10_000 || s.c.Held() != int64(n)*10_000 {
-		t.Errorf("%d reminders, %d bytes", n, s.c.Held())
-	}
-	if code := set("two", "1", 10_000); code != "" {
-		t.Errorf("another app: %s", code)
-	}
-	if code := set("one", "0", 10_000); code != "" {
-		t.Errorf("one that takes no more than before: %s", code)
-	}
-	if code := set("one", "0", 0); code != "" {
-		t.Errorf("one that takes less: %s", code)
-	}
-	if code := set("one", "new", 10_000); code != "" {
-		t.Errorf("there is room again: %s", code)
-	}
-	s.reown()
-	if s.c.Held() != int64(n+1)*10_000 {
-		t.Errorf("the next owner counts %d bytes", s.c.Held())
-	}
-	s.c.SetSpare(5000, 0)
-	if code := set("two", "2", 10_000); code != CodeMailboxFull {
-		t.Errorf("the node has nothing left: %q", code)
-	}
-	for _, app := range []string{"one", "two"} {
-		s.do(&CancelReminders{Actor: Actor{app, "A", "1"}, Waiter: "w"})
-	}
-	if s.c.Held() != 0 {
-		t.Errorf("%d bytes of nothing", s.c.Held())
+		n := 0
+		for set("one", n, x.data) == "" {
+			if n++; n > 2000 {
+				t.Fatalf("%+v: reminders have no bound", x)
+			}
+		}
+		each := s.c.Held() / int64(n)
+		if least := int64(2*x.name + x.data + 300); each < least || each > least+300 || int64(n) != limit/appShare/each {
+			t.Errorf("%+v: %d reminders, %d bytes each", x, n, each)
+		}
+		if code := set("two", 0, x.data); code != "" {
+			t.Errorf("%+v: another app: %s", x, code)
+		}
+		if code := set("one", 0, x.data); code != "" {
+			t.Errorf("%+v: one that takes no more than before: %s", x, code)
+		}
+		if s.do(&CancelReminders{Actor: Actor{"one", "A", "1"}, ID: fmt.Sprintf("%s%06d", long, 0), Waiter: "w"}); s.c.Held() != int64(n)*each {
+			t.Errorf("%+v: %d bytes when one has gone", x, s.c.Held())
+		}
+		if code := set("one", n, x.data); code != "" {
+			t.Errorf("%+v: there is room again: %s", x, code)
+		}
+		s.reown()
+		if s.c.Held() != int64(n+1)*each {
+			t.Errorf("%+v: the next owner counts %d bytes", x, s.c.Held())
+		}
+		if x.data > 0 {
+			if code := set("one", 1, 0); code != "" || s.c.Held() != int64(n+1)*each-int64(x.data) {
+				t.Errorf("one that takes less: %q, %d bytes", code, s.c.Held())
+			}
+		}
+		s.c.SetSpare(each-1, 0)
+		if code := set("two", 2, x.data); code != CodeMailboxFull {
+			t.Errorf("%+v: the node has nothing left: %q", x, code)
+		}
+		if s.c.SetSpare(-1, 0); set("two", 0, x.data) != "" {
+			t.Errorf("%+v: it takes no more than before", x)
+		}
+		for _, app := range []string{"one", "two"} {
+			s.do(&CancelReminders{Actor: Actor{app, "A", "1"}, Waiter: "w"})
+			for range 2000 {
+				s.do(&Tick{})
+			}
+		}
+		if s.c.Held() != 0 {
+			t.Errorf("%+v: %d bytes of nothing", x, s.c.Held())
+		}
 	}
 }
 
