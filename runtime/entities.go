@@ -310,7 +310,6 @@ type appEntry struct {
 	purging    bool
 	left       uint64 // rounds that had left when it began
 	heldActors []*actorEntry
-	heldWoken  []*entry
 	heldParks  []component
 	bytes      int64 // memory: what they take
 	events     int64 // memory: and those of them that events have become

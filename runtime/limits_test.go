@@ -195,3 +195,27 @@ func TestMapClearIsSeen(t *testing.T) {
 		t.Error(d)
 	}
 }
+
+// The name of an actor stands in the record of an outcome, too.
+func TestOutcomeOfALongName(t *testing.T) {
+	const limit = 64 << 10
+	b := newBench(t, Config{RecordLimit: limit})
+	b.host("h1")
+	large := 0
+	for n := limit - 16_000; n < limit+1000; n += 200 {
+		e := b.submit(Request{Target: Target{App: "dp", Type: "A", ID: strings.Repeat("x", 4096)}})
+		for _, x := range b.answer(e, &Outcome{Status: 200, Body: make([]byte, n)}) {
+			if x.Kind == Reply && x.Outcome.Code == CodeResultTooLarge {
+				large++
+			}
+		}
+	}
+	for _, r := range b.log {
+		if len(r) > limit {
+			t.Fatalf("a record has %d bytes", len(r))
+		}
+	}
+	if large < 5 || large > 60 {
+		t.Errorf("%d outcomes were too large", large)
+	}
+}

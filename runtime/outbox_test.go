@@ -98,3 +98,22 @@ func TestOutboxIsBoundedInBytes(t *testing.T) {
 		t.Errorf("%d bytes of %d messages are left", o.size, len(o.pending))
 	}
 }
+
+// A message that is larger than what may be on its way goes at once when it is the only
+// one, and the next one waits for it.
+func TestLargestMessageGoesAlone(t *testing.T) {
+	b := newBench(t, Config{Partitions: 2})
+	b.step(&RaiseLevel{2})
+	for _, size := range []int{outBytes + 1, 1} {
+		b.c.emit(&received{}, OutMessage{To: 1, Payload: make([]byte, size)})
+	}
+	var sent []uint64
+	for _, e := range b.take() {
+		if e.Kind == ToPartition {
+			sent = append(sent, e.N)
+		}
+	}
+	if len(sent) != 1 || sent[0] != 1 {
+		t.Errorf("%v were sent", sent)
+	}
+}

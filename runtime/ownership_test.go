@@ -15,6 +15,18 @@ func membersOf(nodes ...string) (ms []Member) {
 	return ms
 }
 
+// In whatever order the gateways are listed, all agree.
+func TestPreferredInAnyOrder(t *testing.T) {
+	for p := range uint16(200) {
+		want := Preferred(p, membersOf("a", "b", "c"))
+		for _, order := range [][]string{{"a", "c", "b"}, {"b", "a", "c"}, {"b", "c", "a"}, {"c", "a", "b"}, {"c", "b", "a"}} {
+			if got := Preferred(p, membersOf(order...)); got != want {
+				t.Errorf("partition %d is of %s, and in the order %v of %s", p, want, order, got)
+			}
+		}
+	}
+}
+
 // Rendezvous hashing: all are used alike, and a gateway that comes or goes
 // moves only its own share.
 func TestPreferredMovesOnlyItsShare(t *testing.T) {

@@ -98,9 +98,8 @@ func (c *Core) touchParked(comp component) {
 // wake looks at an interrupted request of a service for which something has
 // changed: it ends, or it gets in line when it waits for nothing but a host.
 func (c *Core) wake(e *entry) {
-	if x := c.purgingOf(e.req.Target.App); x != nil {
-		x.heldWoken = append(x.heldWoken, e)
-		return
+	if c.purgingOf(e.req.Target.App) != nil {
+		return // what has started stands in front of the purge, which ends it
 	}
 	if e.phase != stopped || c.giveUp(e) || !c.mayRetry(e) {
 		return

@@ -172,3 +172,59 @@ func TestEmptiedWhileItJoins(t *testing.T) {
 		}
 	}
 }
+
+// What a host that has joined over a new stream has not said to run is compared also when
+// it is to be emptied, or goes on, before all has been: what a purge has ended there has
+// stopped.
+func TestHauntedWhileItJoins(t *testing.T) {
+	const actors = 3 * pieceSize
+	for _, frozen := range []bool{false, true} {
+		b := newBench(t, Config{})
+		b.host("h1")
+		for i := range actors {
+			b.submit(Request{Target: Target{App: "dp", Type: "A", ID: fmt.Sprint(i)}})
+		}
+		rest := func() {
+			for b.c.Due(b.now) == 0 {
+				b.step(&Tick{})
+			}
+		}
+		b.step(&Purge{App: "dp", Waiter: "purge"})
+		rest()
+		if len(b.c.haunted) != actors {
+			t.Fatalf("%d actors are waited for", len(b.c.haunted))
+		}
+		info := b.c.hosts["h1"].info
+		b.step(&HostUnlinked{Boot: "h1"})
+		info.Frozen = frozen
+		b.step(&HostJoined{Info: info})
+		if n := len(b.c.haunted); n == 0 {
+			t.Fatal("all was done in one step")
+		}
+		info.Frozen, info.Draining = false, !frozen
+		b.step(&HostChanged{Info: info})
+		rest()
+		if n := len(b.c.haunted); n > 0 {
+			t.Errorf("frozen %v: %d actors wait for the end of what has ended", frozen, n)
+		}
+	}
+}
+
+// A host whose stream is gone offers nothing, whatever is heard about it.
+func TestUnlinkedHostOffersNothing(t *testing.T) {
+	b := newBench(t, Config{})
+	b.host("h1")
+	b.step(&HostUnlinked{Boot: "h1"})
+	info := b.c.hosts["h1"].info
+	info.Actors = append(info.Actors, "C")
+	b.step(&HostChanged{Info: info})
+	target := Target{App: "dp", Type: "C", ID: "1"}
+	e := b.submit(Request{Target: target})
+	if e.phase != queued {
+		t.Errorf("the request is %v on %q", e.phase, e.host)
+	}
+	b.step(&HostJoined{Info: info})
+	if e.phase != running {
+		t.Errorf("the request is %v when the host is back", e.phase)
+	}
+}

@@ -166,9 +166,8 @@ func (c *Core) endIfPurged(id ID) {
 func (c *Core) release(a *appEntry) {
 	a.purging = false
 	c.dirty = append(c.dirty, a.heldActors...)
-	c.woken = append(c.woken, a.heldWoken...)
 	c.dirtyParks = append(c.dirtyParks, a.heldParks...)
-	a.heldActors, a.heldWoken, a.heldParks = nil, nil, nil
+	a.heldActors, a.heldParks = nil, nil
 }
 
 // alive is how many in a line came after the last purge of their app.

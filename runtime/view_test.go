@@ -274,3 +274,20 @@ func TestGhostsChangeNothing(t *testing.T) {
 		}
 	}
 }
+
+// A key that is named twice is removed once.
+func TestRemovedOnce(t *testing.T) {
+	s := newSolo(t, Config{})
+	op := func(op StateOp) StateResult {
+		op.Actor = Actor{"dp", "A", "1"}
+		return s.answer(&StateInput{Op: op, View: &View{}, Waiter: "w"}).Value.(StateResult)
+	}
+	op(StateOp{Verb: StateSet, Key: "k", Value: []byte("1")})
+	k := Field{Key: "k"}
+	if r := op(StateOp{Verb: StateUpdate, Removes: []Field{k, k}}); r.Removed != 1 {
+		t.Errorf("%d were removed", r.Removed)
+	}
+	if r := op(StateOp{Verb: StateUpdate, Removes: []Field{k, k}}); r.Removed != 0 {
+		t.Errorf("%d were removed of none", r.Removed)
+	}
+}
