@@ -34,7 +34,7 @@ const (
 // A load is what the open requests of a partition take.
 type load struct {
 	held    int64    // bytes in memory
-	lasting int64    // bytes of reminders, in memory as well
+	lasting int64    // bytes of reminders and subscriptions, in memory as well
 	total   int64    // bytes, with the bodies that are in the log only
 	bodies  []*entry // whose body was in memory, oldest first; some have ended or let go of it
 	bodied  int      // how many in bodies have theirs
@@ -97,7 +97,8 @@ func (l *load) sheds(e *entry) bool {
 // absent tells that the body is in the log only.
 func (e *entry) absent() bool { return len(e.req.Body) < e.size }
 
-// Held is how many bytes of memory the open requests take, and the reminders.
+// Held is how many bytes of memory the open requests take, and reminders and
+// subscriptions.
 func (c *Core) Held() int64 { return c.load.held + c.load.lasting }
 
 // Shed lets go of bodies, of what came last first, until n bytes are free or
@@ -186,7 +187,8 @@ func (c *Core) crowded(of, need, share int64) bool {
 	return of > 0 && (c.cfg.WorkBytes > 0 && of+need > share || c.load.bound && need > c.load.spare-c.load.room/4)
 }
 
-// weighLasting counts what an app has in memory that is no work: its reminders.
+// weighLasting counts what an app has in memory that is no work: its reminders
+// and subscriptions.
 func (c *Core) weighLasting(app string, more int) {
 	c.load.lasting += int64(more)
 	c.app(app).lasting += int64(more)
@@ -204,9 +206,9 @@ func (c *Core) spareLasting(app string, more int) *Error {
 	}
 	switch limit := c.cfg.WorkBytes; {
 	case limit > 0 && of+need > limit/appShare, limit > 0 && c.load.lasting+need > limit && of+need > limit/fairShare:
-		return Errorf(CodeMailboxFull, "reminders take %d MB of this partition already, those of app %s %d MB", c.load.lasting>>20, app, of>>20)
+		return Errorf(CodeMailboxFull, "reminders and subscriptions take %d MB of this partition already, those of app %s %d MB", c.load.lasting>>20, app, of>>20)
 	case c.load.bound && need > c.load.spare-c.load.room/4:
-		return Errorf(CodeMailboxFull, "the gateway has no memory left for more reminders")
+		return Errorf(CodeMailboxFull, "the gateway has no memory left for more reminders and subscriptions")
 	}
 	c.load.spare -= need
 	return nil

@@ -314,7 +314,7 @@ type appEntry struct {
 	bytes      int64 // memory: what they take
 	events     int64 // memory: and those of them that events have become
 	fired      int64 // memory: or reminders
-	lasting    int64 // memory: what its reminders take
+	lasting    int64 // memory: what its reminders and subscriptions take
 	links      int   // memory: their unfinished calls, for each of their callers
 }
 

@@ -33,7 +33,7 @@ func (c *Core) app(name string) *appEntry {
 
 // dropApp forgets an app of which there is nothing to know.
 func (c *Core) dropApp(name string) {
-	if a := c.apps[name]; a != nil && a.open == 0 && a.roll.first == nil && a.holds == 0 && a.members == 0 && a.generation == 0 && len(a.services) == 0 {
+	if a := c.apps[name]; a != nil && a.open == 0 && a.roll.first == nil && a.holds == 0 && a.members == 0 && a.lasting == 0 && a.generation == 0 && len(a.services) == 0 {
 		c.keep.remove(&a.node)
 		delete(c.apps, name)
 	}

@@ -769,6 +769,12 @@ func (r *recount) apps() {
 			lasting += int64(x.lasts())
 		}
 	}
+	for a, list := range c.subs {
+		for _, x := range list {
+			of(a.App).lasting += int64(x.lasts())
+			lasting += int64(x.lasts())
+		}
+	}
 	for n := c.keep.live.first; n != nil; n = n.next {
 		g, ok := n.owner.(*groupEntry)
 		for i := 0; ok && i < len(g.members); i++ {

@@ -267,6 +267,53 @@ func TestRemindersAreBounded(t *testing.T) {
 	}
 }
 
+// Subscriptions stay in memory as well, also those that share one group.
+func TestSubscriptionsAreBounded(t *testing.T) {
+	const limit = 1 << 20
+	for _, group := range []string{"", "g"} {
+		s := newSolo(t, Config{WorkBytes: limit})
+		sub := func(app string, n int) Subscription {
+			return Subscription{Actor: Actor{app, "A", fmt.Sprintf("%06d", n)}, ID: "s", Path: "/m", Topic: "t", Group: group}
+		}
+		set := func(app string, n int) Code {
+			return codeOf(s.answer(&Subscribe{Subscription: sub(app, n), Waiter: "w"}))
+		}
+		n := 0
+		for set("one", n) == "" {
+			if n++; n > 2000 {
+				t.Fatalf("group %q: subscriptions have no bound", group)
+			}
+		}
+		each := s.c.Held() / int64(n)
+		if each < 500 || each > 2000 || int64(n) != limit/appShare/each {
+			t.Errorf("group %q: %d subscriptions, %d bytes each", group, n, each)
+		}
+		if code := set("one", 0); code != "" || s.c.Held() != int64(n)*each {
+			t.Errorf("group %q: one that was there before: %q, %d bytes", group, code, s.c.Held())
+		}
+		if code := set("two", 0); code != "" {
+			t.Errorf("group %q: another app: %s", group, code)
+		}
+		s.do(&Unsubscribe{Actor: sub("one", 0).Actor, Waiter: "w"})
+		if code := set("one", n); code != "" {
+			t.Errorf("group %q: there is room again: %s", group, code)
+		}
+		s.reown()
+		if s.c.Held() != int64(n+1)*each {
+			t.Errorf("group %q: the next owner counts %d bytes", group, s.c.Held())
+		}
+		for _, app := range []string{"one", "two"} {
+			s.do(&Purge{App: app, Waiter: "w"})
+		}
+		for range 2000 {
+			s.do(&Tick{})
+		}
+		if s.c.Held() != 0 {
+			t.Errorf("group %q: %d bytes of nothing", group, s.c.Held())
+		}
+	}
+}
+
 // Due reminders of an app whose component is away wait before they take the room of
 // others, for as long as it takes; what was missed meanwhile is counted.
 func TestDueRemindersLeaveRoomForOthers(t *testing.T) {

@@ -80,6 +80,14 @@ func (in *Subscribe) decide(c *Core) {
 		c.refuse(in.Waiter, err)
 		return
 	}
+	more := s.lasts()
+	if found {
+		more -= old.lasts()
+	}
+	if err := c.spareLasting(s.Actor.App, more); err != nil {
+		c.refuse(in.Waiter, err)
+		return
+	}
 	var out []OutMessage
 	if found && c.groupKey(&old.Subscription) != c.groupKey(&s) {
 		out = c.toGroup(out, msgLeave, &old.Subscription, Subscription{Actor: s.Actor, ID: s.ID})
@@ -94,6 +102,13 @@ func (in *Subscribe) decide(c *Core) {
 	c.effect(Effect{Kind: GroupsChanged})
 	c.replyValue(in.Waiter, found)
 }
+
+// subscriptionBytes is about what a subscription, its place in its group and a group of
+// its own take in memory beside names.
+const subscriptionBytes = 1024
+
+// lasts is what a subscription takes for as long as it is there.
+func (s *Subscription) lasts() int { return subscriptionBytes + s.bytes() }
 
 // How many subscriptions an actor may have, which are listed in one step, and how many
 // groups an app in one partition: each of them costs its gateway a reader.
@@ -167,9 +182,12 @@ func (c *Core) applySubscribed(seq uint64, s Subscription) {
 			byID = map[string]*subEntry{}
 			c.subs[s.Actor] = byID
 		}
-		if byID[s.ID] == nil {
+		if old := byID[s.ID]; old == nil {
 			c.subCount++
+		} else {
+			c.weighLasting(s.Actor.App, -old.lasts())
 		}
+		c.weighLasting(s.Actor.App, x.lasts())
 		byID[s.ID] = x
 	}
 	here := GroupPartition(&s, c.cfg.Partitions) == c.cfg.Partition
@@ -191,6 +209,7 @@ func (c *Core) dropSub(a Actor, id string) {
 		return
 	}
 	c.subCount--
+	c.weighLasting(a.App, -m[id].lasts())
 	if delete(m, id); len(m) == 0 {
 		delete(c.subs, a)
 	}
@@ -212,6 +231,9 @@ func (c *Core) dropSubscriptionsOf(app string) {
 	}
 	for _, a := range actorsOf(c.subs, app) {
 		c.subCount -= len(c.subs[a])
+		for _, x := range c.subs[a] { // a sum: in any order
+			c.weighLasting(app, -x.lasts())
+		}
 		delete(c.subs, a)
 	}
 	c.groupOrder = slices.DeleteFunc(c.groupOrder, func(g *groupEntry) bool {
