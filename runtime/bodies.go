@@ -282,12 +282,14 @@ func (in *BodyRead) decide(c *Core) {
 func (c *Core) bodyRead(e *entry, in *BodyRead) {
 	if e.keeping {
 		c.unread(e)
-		k := c.keptOf(e)
-		k.req.Body = in.Body
-		if e.summed {
-			k.req.sum = 0
+		if c.keep.stuck = c.outgrown(&e.node); !c.keep.stuck { // the limit may be lower since it was asked for
+			k := c.keptOf(e)
+			k.req.Body = in.Body
+			if e.summed {
+				k.req.sum = 0
+			}
+			c.emit(k)
 		}
-		c.emit(k)
 	}
 	if e.unsent && e.phase == running {
 		if e.inside {

@@ -55,9 +55,22 @@ func (c *Core) borrow(in *Submit, first *Request) *Error {
 		flow, b.parents, b.step = f, parents, c.callerStep(parents)
 	}
 	if len(b.parents) > 0 && flow != c.flowOf(first.ID) {
+		if c.waitsFor(first.ID, flow) {
+			return &Error{CodeActorBusy, "the request of this Idempotency-Key waits for " + describe(first.Target) + ", which the caller holds", first.ID}
+		}
 		c.emit(b)
 	}
 	return nil
+}
+
+// waitsFor tells a request that cannot start before a flow has let go of its actor.
+func (c *Core) waitsFor(id, flow ID) bool {
+	e := c.entries[id]
+	if e == nil || e.phase != queued || !e.req.Target.IsActor() {
+		return false
+	}
+	a := c.actors[e.req.Target.Actor()]
+	return a != nil && a.locked() && a.flow == flow
 }
 
 // flowOf is that of a request that is open here.

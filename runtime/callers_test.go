@@ -1,7 +1,9 @@
 package runtime
 
 import (
+	"fmt"
 	"testing"
+	"time"
 )
 
 // A call with the session of a request that has ended counts for all requests of
@@ -161,5 +163,35 @@ func TestFactsOfAnotherApp(t *testing.T) {
 	}
 	if f := s.c.requestFacts("dp", id); f.State != "running" {
 		t.Errorf("its own app is told %+v", f)
+	}
+}
+
+// A step that ends between two nested calls of one flow goes on with the second one.
+func TestStepEndsBetweenNestedCalls(t *testing.T) {
+	for others := stepBudget - 12; others < stepBudget; others++ {
+		b := newBench(t, Config{})
+		b.step(&HostJoined{Info: HostInfo{Boot: "h0", App: "dp", Service: "t", Grace: 6000}})
+		b.host("h1")
+		x := Target{App: "dp", Type: "A", ID: "x"}
+		other := func(i int) Target { return Target{App: "dp", Type: "A", ID: fmt.Sprint(i)} }
+		b.answer(b.submit(Request{Target: x}), &Outcome{Status: 200}) // placed first, so that it is looked at last
+		for i := range others {
+			b.answer(b.submit(Request{Target: other(i)}), &Outcome{Status: 200})
+		}
+		root := b.submit(Request{Target: Target{App: "dp", Type: "B", ID: "root"}})
+		session := b.c.sessionOf(root)
+		b.step(&HostUnlinked{Boot: "h1"})
+		for i := range others {
+			b.submit(Request{Target: other(i)})
+		}
+		one := b.submit(Request{Target: x, Session: session, Boot: "h1"})
+		two := b.submit(Request{Target: x, Session: session, Boot: "h1"})
+		b.step(&HostJoined{Info: HostInfo{Boot: "h1", App: "dp", Service: "s", Actors: []string{"A", "B"}, Grace: 6000}, Join: JoinAnswer{Running: []Attempt{b.c.attemptOf(root)}}})
+		for range 10 {
+			b.pass(200 * time.Millisecond)
+		}
+		if one.phase != running || two.phase != running {
+			t.Errorf("%d others: of two nested calls the first is %v, the second %v", others, one.phase, two.phase)
+		}
 	}
 }

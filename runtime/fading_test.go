@@ -1,6 +1,9 @@
 package runtime
 
-import "testing"
+import (
+	"testing"
+	"time"
+)
 
 // What is old is forgotten in pieces, and nothing before its time: a new owner
 // counts from its beginning.
@@ -41,5 +44,27 @@ func TestForgetsInPieces(t *testing.T) {
 	count("of a new owner, later", 0, 0)
 	if b.c.OldestLive() <= uint64(n) {
 		t.Errorf("record %d is needed still", b.c.OldestLive())
+	}
+}
+
+// An outcome from a time when the clock was ahead keeps no later ones in memory.
+func TestEndingOfTheFuture(t *testing.T) {
+	b := newBench(t, Config{})
+	b.host("h1")
+	x := Target{App: "dp", Type: "A", ID: "x"}
+	const year = 365 * 86_400_000
+	b.now.Wall += year
+	for range 3 {
+		b.answer(b.submit(Request{Target: x}), &Outcome{Status: 200})
+	}
+	b.now.Wall -= year
+	for range 100 {
+		b.answer(b.submit(Request{Target: x}), &Outcome{Status: 200})
+	}
+	for range 30 {
+		b.pass(time.Minute)
+	}
+	if n := len(b.c.endings); n != 3 {
+		t.Errorf("30 minutes later, with a window of 10, %d outcomes are kept", n)
 	}
 }

@@ -66,6 +66,7 @@ type keepList struct {
 	live    nodeList
 	endings nodeList
 	sweep   *node // the next one that a sweep looks at
+	fade    *node // the next ending that forget looks at
 	stuck   bool  // what comes next is larger than the log takes
 }
 
@@ -117,16 +118,27 @@ func (k *keepList) remove(n *node) {
 	if k.sweep == n {
 		k.sweep = n.next
 	}
+	if k.fade == n {
+		k.fade = n.next
+	}
 	if n.list != nil {
 		n.list.remove(n)
 	}
 }
 
-func (k *keepList) oldestEnding() *ending {
-	if k.endings.first == nil {
+func (k *keepList) oldestEnding() *ending { return k.endings.first.owner.(*ending) }
+
+// nextEnding is the next one to be looked at, beginning with the oldest.
+func (k *keepList) nextEnding() *ending {
+	if k.fade == nil {
+		k.fade = k.endings.first
+	}
+	if k.fade == nil {
 		return nil
 	}
-	return k.endings.first.owner.(*ending)
+	x := k.fade.owner.(*ending)
+	k.fade = k.fade.next
+	return x
 }
 
 // OldestLive is the first record that is still needed.
@@ -162,6 +174,9 @@ func (in *Keep) decide(c *Core) {
 	live, counted, size := c.keep.live.first, len(c.records), 0
 	for range in.Limit {
 		for live != nil && live.base < in.Before && absent(live) {
+			if c.keep.stuck = c.outgrown(live); c.keep.stuck {
+				return
+			}
 			if !c.keepWhenRead(live.owner.(*entry)) {
 				return
 			}
@@ -198,7 +213,7 @@ func (c *Core) outgrown(n *node) bool {
 	size := 0
 	switch o := n.owner.(type) {
 	case *entry:
-		size = o.req.bytes()
+		size = o.req.bytes() - len(o.req.Body) + o.size
 	case *homeEntry:
 		size = o.req.bytes()
 	case *ending:
@@ -208,8 +223,8 @@ func (c *Core) outgrown(n *node) bool {
 	case *outEntry:
 		size = len(o.payload)
 	}
-	if c.fits(size) {
-		return false
+	if c.fits(size) || absent(n) {
+		return !c.fits(size)
 	}
 	return len(EncodeRecord(&Record{Epoch: c.epoch, Owner: c.me, Seq: c.seq + 1, Body: c.keptIn(n)})) > c.cfg.RecordLimit
 }

@@ -124,3 +124,30 @@ func TestChildBelowTheFenceIsRefused(t *testing.T) {
 		t.Errorf("at the fence, with a key: %q", got)
 	}
 }
+
+// A key belongs to one life of the app: a call of the next life that comes before the news
+// of the purge is a new one, and a method of the life before is answered with neither.
+func TestKeyOfAnotherLife(t *testing.T) {
+	x := actorIn(0, 2, "A").target()
+	caller := NewID(1767225600000, 1, "dp", [6]byte{9, 9, 9})
+	of := func(s *solo, generation uint64) (Request, *Effect) {
+		r := Request{ID: s.id(x), Kind: Call, Target: x, Method: "POST", Path: "/m", Key: "k", Boot: "h1"}
+		return r, s.answer(&Submit{Request: r, View: &View{Applied: s.c.Seq(), Generation: s.c.generation("dp")}, Waiter: r.ID,
+			Vouched: &Vouched{Flow: caller, Parents: []ID{caller}, Partition: 1, Epoch: 1, Generation: generation, Step: 1}})
+	}
+	for _, ended := range []bool{false, true} {
+		s := newSolo(t, Config{Partitions: 2})
+		s.host("h1")
+		of(s, 0)
+		if ended {
+			s.end(Outcome{Status: 200, Body: []byte("old")})
+		}
+		if r, e := of(s, 1); e != nil || s.c.entries[r.ID] == nil {
+			t.Errorf("ended %v: a call of the new life is answered %+v with what the old one did", ended, e)
+		}
+		s.end(Outcome{Status: 200, Body: []byte("new")})
+		if _, e := of(s, 0); codeOf(e) != CodePurged {
+			t.Errorf("ended %v: a method of the old life is answered %+v", ended, e)
+		}
+	}
+}

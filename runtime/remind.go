@@ -215,6 +215,10 @@ func (c *Core) fireLate(limit int) {
 			if c.unfit(r) {
 				continue
 			}
+			if r.Due > c.now.Wall {
+				c.schedule(r) // the clock was set back
+				continue
+			}
 			if c.firingWaits(r, part) {
 				break
 			}

@@ -467,3 +467,79 @@ func TestLoweredRecordLimit(t *testing.T) {
 		t.Errorf("%d bytes, stuck %v, %d of %d", n, s.c.Stuck(), s.c.OldestLive(), before)
 	}
 }
+
+// A due reminder that waits for room does not fire before its time when the clock is set
+// back meanwhile.
+func TestLateReminderWhenTheClockIsSetBack(t *testing.T) {
+	const size, many = 8_000, 100
+	s := newSolo(t, Config{WorkBytes: 4 << 20})
+	first := s.now.Wall + 1000
+	for i := range many {
+		r := Reminder{Actor: Actor{"dp", "A", fmt.Sprint(i)}, ID: "r", Path: "/m", Due: first, Period: int64(time.Minute), Data: bytes.Repeat([]byte("1"), size)}
+		if e := s.answer(&SetReminder{Reminder: r, Waiter: "w"}); codeOf(e) != "" {
+			t.Fatal(e.Err)
+		}
+	}
+	tick := func() {
+		for s.do(&Tick{}); s.c.Due(s.now) == 0; {
+			s.do(&Tick{})
+		}
+	}
+	s.pass(1500 * time.Millisecond)
+	tick()
+	fired := len(s.c.entries)
+	if s.c.lateCount() == 0 {
+		t.Fatal("none waits for room")
+	}
+	s.now.Wall -= 600_000
+	s.host("h1")
+	for range many {
+		if _, ok := s.end(Outcome{Status: 204}); !ok {
+			break
+		}
+		tick()
+	}
+	if n := s.c.Counts.Completed; n != uint64(fired) {
+		t.Errorf("%d firings ended, %d were due", n, fired)
+	}
+	s.pass(601 * time.Second)
+	tick()
+	if len(s.c.entries) == 0 {
+		t.Error("none fires when its time has come again")
+	}
+}
+
+// A body that was let go of is not written anew where the log takes it no more.
+func TestLoweredLimitAndBodyInTheLog(t *testing.T) {
+	for _, late := range []bool{false, true} { // the limit is lowered while it is read
+		s := newSolo(t, Config{RecordLimit: 100_000})
+		if e := s.tell("one", "large", 20_000); codeOf(e) != "" {
+			t.Fatal(e.Err)
+		}
+		before := s.c.Seq() + 1
+		s.c.Shed(1 << 30)
+		if !late {
+			s.c.SetRecordLimit(10_000)
+		}
+		var need *Effect
+		for _, e := range s.do(&Keep{Before: before, Limit: 100}) {
+			if e.Kind == NeedBody {
+				need = &e
+			}
+		}
+		if (need != nil) != late {
+			t.Fatalf("late %v: the body is asked for: %v", late, need != nil)
+		}
+		if late {
+			s.c.SetRecordLimit(10_000)
+			at := len(s.log)
+			s.do(&BodyRead{ID: need.ID, At: need.N, Body: make([]byte, 20_000), Found: true})
+			if n := len(s.log) - at; n > 0 {
+				t.Errorf("%d records are written, of %d bytes; the log takes 10,000", n, len(s.log[at]))
+			}
+		}
+		if !s.c.Stuck() {
+			t.Errorf("late %v: nobody says that the log cannot be cut", late)
+		}
+	}
+}

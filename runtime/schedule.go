@@ -86,7 +86,8 @@ func (c *Core) pumpActor(a *actorEntry) {
 		if a.locked() && a.queue.len() > 0 {
 			for _, e := range c.flowWaiting(a) {
 				if c.budget <= 0 {
-					break
+					c.touch(a)
+					return
 				}
 				if !c.callerGone(e) && !c.startOnActor(e, a) {
 					return

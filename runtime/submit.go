@@ -37,6 +37,11 @@ func (in *Submit) decide(c *Core) {
 		}
 		return
 	}
+	flow, parents, err := c.callers(in)
+	if err != nil && err.Code == CodePurged { // no key of another life of the app is for it
+		c.refuse(in.Waiter, err)
+		return
+	}
 	if r.Key != "" && c.repeatOfKey(in) {
 		return
 	}
@@ -61,14 +66,8 @@ func (in *Submit) decide(c *Core) {
 			c.refuse(in.Waiter, Errorf(CodeAskAgain, "the caller's partition has a new owner"))
 			return
 		}
-		c.changeApp(&appChanged{app: r.Target.App, generation: v.Generation})
-		if v.Generation < c.generation(r.Target.App) {
-			c.refuse(in.Waiter, &Error{CodePurged, "the app was purged while this method ran", r.ID})
-			return
-		}
-		b.flow, b.parents, b.parentPart, b.parentEpoch, b.parentStep = v.Flow, v.Parents, v.Partition, v.Epoch, v.Step
+		b.flow, b.parents, b.parentPart, b.parentEpoch, b.parentStep = flow, parents, v.Partition, v.Epoch, v.Step
 	} else if r.Session != "" {
-		flow, parents, err := c.session(r)
 		if err != nil {
 			c.refuse(in.Waiter, err)
 			return
@@ -97,6 +96,24 @@ func (in *Submit) decide(c *Core) {
 	}
 	b.req.Session = ""
 	c.accept(b, in.Waiter)
+}
+
+// callers are those of a request: what was vouched for, or what its session says here. It
+// is refused with CodePurged when they are of an earlier life of the app.
+func (c *Core) callers(in *Submit) (flow ID, parents []ID, err *Error) {
+	r := &in.Request
+	v := in.Vouched
+	switch {
+	case v == nil && r.Session != "":
+		return c.session(r)
+	case v == nil:
+		return ID{}, nil, nil
+	}
+	c.changeApp(&appChanged{app: r.Target.App, generation: v.Generation})
+	if v.Generation < c.generation(r.Target.App) {
+		err = &Error{CodePurged, "the app was purged while this method ran", r.ID}
+	}
+	return v.Flow, v.Parents, err
 }
 
 // admit keeps the outside door: limits on what may wait. What a known request

@@ -245,12 +245,17 @@ func (c *Core) forget() {
 	c.forgetWishes()
 	c.forgetPasts()
 	c.ended.prune(c, c.now.Wall-c.cfg.IDWindow)
-	for range fadeBatch {
-		n := c.keep.oldestEnding()
-		if n == nil || c.now.Wall-n.at <= c.cfg.IDWindow {
-			break
+	for range min(fadeBatch, len(c.endings)) {
+		n := c.keep.nextEnding()
+		switch age := c.now.Wall - n.at; {
+		case age > c.cfg.IDWindow:
+			c.dropEnding(n.id)
+			continue
+		case age < 0: // the clock was set back since: those behind do not wait for it
+			continue
 		}
-		c.dropEnding(n.id)
+		c.keep.fade = nil
+		break
 	}
 	c.forgetLost()
 	c.view.age(c.now.Mono)

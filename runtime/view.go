@@ -34,6 +34,7 @@ type overlay struct {
 }
 
 type viewGroup struct {
+	key     string
 	cleared uint64            // everything before this position is gone
 	maps    map[string]uint64 // the same of what lies under a prefix
 	items   map[string]viewItem
@@ -55,7 +56,7 @@ type viewItem struct {
 func (o *overlay) group(key string) *viewGroup {
 	g := o.groups[key]
 	if g == nil {
-		g = &viewGroup{items: map[string]viewItem{}}
+		g = &viewGroup{key: key, items: map[string]viewItem{}}
 		o.groups[key] = g
 	}
 	return g
@@ -160,12 +161,17 @@ func (g *viewGroup) gone(key string, applied uint64) bool {
 	if g.cleared > applied {
 		return true
 	}
-	for prefix, seq := range g.maps {
-		if seq > applied && strings.HasPrefix(key, prefix) {
-			return true
-		}
+	return len(g.maps) > 0 && g.maps[g.mapOf(key)] > applied
+}
+
+// mapOf is the prefix of the map in which a key lies, or which it is.
+func (g *viewGroup) mapOf(key string) string {
+	rest, ok := strings.CutPrefix(key, g.key+"m")
+	if !ok {
+		return ""
 	}
-	return false
+	_, behind, _ := cutPart([]byte(rest))
+	return key[:len(key)-len(behind)]
 }
 
 // lookup is the value of a key as of now; again means that the view is too old to say.

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestViewsOfAnyAge: whatever a reader has found in a store that lags behind, as
@@ -289,5 +290,36 @@ func TestRemovedOnce(t *testing.T) {
 	}
 	if r := op(StateOp{Verb: StateUpdate, Removes: []Field{k, k}}); r.Removed != 0 {
 		t.Errorf("%d were removed of none", r.Removed)
+	}
+}
+
+// What a read of all entries of an actor costs does not grow with the maps that were cleared.
+func TestReadBesideClearedMaps(t *testing.T) {
+	a := Actor{"dp", "A", "x"}
+	prefix := ActorPrefix(a, 0)
+	took := map[int]time.Duration{}
+	for _, maps := range []int{1, 3000} {
+		b := newBench(t, Config{})
+		v := &View{Entries: map[string][]byte{}, Applied: b.c.Seq()}
+		for i := range 20_000 {
+			v.Entries[string(FieldKey(prefix, &Field{Key: fmt.Sprint(i)}))] = []byte("1")
+		}
+		for i := range maps {
+			key := fmt.Sprint("m", i)
+			k := string(FieldKey(prefix, &Field{Key: key, Sub: "s", InMap: true}))
+			v.Entries[k] = []byte("1")
+			b.step(&StateInput{Op: StateOp{Actor: a, Verb: StateMapClear, Key: key}, Waiter: 1,
+				View: &View{Applied: v.Applied, Entries: map[string][]byte{k: v.Entries[k]}, Prefix: string(MapPrefix(prefix, key))}})
+		}
+		for i := range 3 { // the fastest of them
+			began := time.Now()
+			b.step(&StateInput{Op: StateOp{Actor: a, Verb: StateAll}, View: v, Waiter: 1})
+			if d := time.Since(began); i == 0 || d < took[maps] {
+				took[maps] = d
+			}
+		}
+	}
+	if took[3000] > 10*took[1] {
+		t.Errorf("beside 3,000 cleared maps it takes %v, beside one %v", took[3000], took[1])
 	}
 }
