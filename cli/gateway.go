@@ -39,6 +39,7 @@ only be an address of this machine, unless --insecure is given.`,
 			if len(args) > 0 {
 				return needsSubcommand(cmd, args)
 			}
+			p.carriesWork()
 			c, err := p.loadConfig(cmd, commonSettings(), gatewaySettings(), backendSettings(), withoutEffect())
 			if err == nil {
 				err = p.gateway(cmd.Context(), cmd, c, inBackground)
@@ -131,7 +132,9 @@ func (p *program) gateway(ctx context.Context, cmd *cobra.Command, c *config, in
 			return runtime.Errorf(runtime.CodeReadOnly, "the log file cannot be written: %v", err)
 		}
 		defer file.Close()
-		out = file
+		queue := newLogQueue(file)
+		defer queue.flush(lastWords)
+		out = queue
 	}
 	cfg.Logger = newLogger(out, verbose.level())
 	return p.runNode(ctx, cfg)

@@ -38,6 +38,24 @@ func (p *prefixer) stream(label string) (*os.File, error) {
 	return w, nil
 }
 
+// finish returns when all is written, as it would be without a prefix; in haste it
+// does not wait for a reader that stands still.
+func (p *prefixer) finish(haste bool) {
+	done := make(chan struct{})
+	go func() {
+		p.wait.Wait()
+		close(done)
+	}()
+	var over <-chan time.Time
+	if haste {
+		over = time.After(lastWords)
+	}
+	select {
+	case <-done:
+	case <-over:
+	}
+}
+
 func (p *prefixer) pump(r io.Reader, label string) {
 	buf := make([]byte, 32<<10)
 	var line []byte

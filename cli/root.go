@@ -32,6 +32,8 @@ type program struct {
 	getenv      func(string) string
 	// code is set by commands that end with another exit code than their error says.
 	code int
+	// said is errout of a process that carries the work of others; see carriesWork.
+	said *logQueue
 	// ballast is never read; see relaxCollector.
 	ballast []byte
 }
@@ -49,6 +51,11 @@ func (p *program) main(ctx context.Context, args []string) int {
 		_ = root.Usage()
 		return exitUsage
 	}
+	defer func() {
+		if p.said != nil {
+			p.said.flush(lastWords)
+		}
+	}()
 	root.SetArgs(normalise(root, args))
 	err := root.ExecuteContext(ctx)
 	if err == nil {

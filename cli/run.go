@@ -28,6 +28,7 @@ ended it, 127 when there is no such program, 126 when it cannot be executed.`,
   kar run -app dp -actors Cafe,Table,Fork,Philosopher -- node philosophers.js`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			p.carriesWork()
 			c, err := p.loadConfig(cmd, commonSettings(), limitSettings(), runSettings(), legacySettings())
 			if err != nil {
 				return err

@@ -41,6 +41,7 @@ type sidecar struct {
 	waiting   *waitingLog
 	portLock  io.Closer     // keeps the component's port from other `kar run`; nil without
 	portTaken sync.Once     // it was said
+	told      bool          // a signal asked for the end
 	shutdown  chan struct{} // closed when the component asked for the end
 
 	mu    sync.Mutex
@@ -50,6 +51,9 @@ type sidecar struct {
 	cancel context.CancelFunc
 	wait   sync.WaitGroup
 	ended  chan error // the host's end, when it comes by itself
+
+	turns     chan time.Duration // boot times at which the host's loop came round
+	hostEnded chan struct{}
 }
 
 // newSidecar opens what can fail before the component is started.
@@ -59,6 +63,7 @@ func (p *program) newSidecar(ctx context.Context, c *config, s runSpec) (*sideca
 		log:      newLogger(p.errout, s.verbose.level()),
 		shutdown: make(chan struct{}),
 		ended:    make(chan error, 1),
+		turns:    make(chan time.Duration, 1), hostEnded: make(chan struct{}),
 	}
 	side.ctx, side.cancel = context.WithCancel(ctx)
 	side.signals = catchSignals()
@@ -95,6 +100,7 @@ func (p *program) newSidecar(ctx context.Context, c *config, s runSpec) (*sideca
 		AppURL: "http://127.0.0.1:" + strconv.Itoa(side.spec.appPort), H2C: s.h2c,
 		OnShutdown:    func() { close(side.shutdown) },
 		OnWaiting:     func(runtime.ID, runtime.Target, time.Duration) { side.waiting.note() },
+		OnTurn:        side.turned,
 		Witness:       side,
 		DefaultHeader: header, Version: p.version, Logger: side.log,
 	}
@@ -156,7 +162,11 @@ func (s *sidecar) start() error {
 	}
 	s.log.Info("component started", "app", s.spec.app, "offers", s.spec.describe(),
 		"runtime_port", s.spec.runtimePort, "app_port", s.spec.appPort, "gateway", s.gateway)
-	s.wait.Go(func() { s.ended <- s.host.Run(s.ctx) })
+	s.wait.Go(func() {
+		err := s.host.Run(s.ctx)
+		close(s.hostEnded)
+		s.ended <- err
+	})
 	return nil
 }
 
@@ -212,25 +222,47 @@ func variable(v string) string {
 	return name
 }
 
-// The guard freezes the component when it has not heard from this process for
-// feedLimit: a stopped sidecar cannot see its lease run out. The sum with the
-// lease stays below the second that owners add before they count a host lost.
+// The guard freezes the component when the host's loop that looks after the lease has
+// not come round for feedLimit: a sidecar that is stopped, or stuck, cannot see its lease
+// run out. The sum with the lease stays below the second that owners add before they
+// count a host lost. A host that has ended has no lease to look after.
 const (
-	feedEvery = 200 * time.Millisecond
+	feedEvery = 200 * time.Millisecond // then
 	feedLimit = 800 * time.Millisecond
 )
 
-func (s *sidecar) feedGuard(child *guard.Child) {
+// turned is called by that loop.
+func (s *sidecar) turned() {
+	select {
+	case s.turns <- guard.BootTime():
+	default: // one is on its way, and is younger than feedLimit or of no use
+	}
+}
+
+// A leased tree runs up to a point of [guard.BootTime].
+type leased interface {
+	Lease(until time.Duration)
+	Done() <-chan struct{}
+}
+
+func (s *sidecar) feedGuard(child leased) {
 	tick := time.NewTicker(feedEvery)
 	defer tick.Stop()
+	var ticks <-chan time.Time
+	ended := s.hostEnded
+	turn := guard.BootTime()
 	for {
-		child.Lease(guard.BootTime() + feedLimit)
+		child.Lease(turn + feedLimit)
 		select {
 		case <-child.Done():
 			return
 		case <-s.ctx.Done():
 			return
-		case <-tick.C:
+		case turn = <-s.turns:
+		case <-ended:
+			ended, ticks, turn = nil, tick.C, guard.BootTime()
+		case <-ticks:
+			turn = guard.BootTime()
 		}
 	}
 }
@@ -238,15 +270,15 @@ func (s *sidecar) feedGuard(child *guard.Child) {
 // Freeze, Thaw and Kill are what the host asks of the guard.
 func (s *sidecar) Freeze() {
 	if c := s.running(); c != nil {
-		s.log.Warn("the lease has run out for work in the component; it is stopped until the owners of that work answer")
 		c.Freeze()
+		s.log.Warn("the lease has run out for work in the component; it is stopped until the owners of that work answer")
 	}
 }
 
 func (s *sidecar) Thaw() {
 	if c := s.running(); c != nil {
-		s.log.Warn("the component goes on")
 		c.Thaw()
+		s.log.Warn("the component goes on")
 	}
 }
 
@@ -322,7 +354,7 @@ func (s *sidecar) close() error {
 		s.waiting.wait.Wait()
 	}
 	if s.prefix != nil {
-		s.prefix.wait.Wait()
+		s.prefix.finish(s.told)
 	}
 	if s.portLock != nil {
 		_ = s.portLock.Close()

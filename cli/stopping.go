@@ -85,6 +85,7 @@ func (s *sidecar) serve(ctx context.Context) (int, error) {
 // stopOn is the orderly end: running work ends and no new work comes, then the
 // component gets the signal, then it is killed. A second signal kills at once.
 func (s *sidecar) stopOn(sig syscall.Signal, child *guard.Child) error {
+	s.told = true
 	s.log.Warn("exiting...", "signal", sig)
 	s.drain()
 	if child == nil {

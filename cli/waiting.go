@@ -138,12 +138,19 @@ func (l *waitingLog) look() {
 	ctx, cancel := context.WithTimeout(l.ctx, 2*time.Second)
 	defer cancel()
 	list, err := l.client.missingNow(ctx)
+	if err != nil {
+		list = nil
+	}
+	for _, m := range l.news(list) {
+		fmt.Fprintln(l.out, m.line(l.client.app))
+	}
+}
+
+// news are those of which nothing was said for a while; another look may begin.
+func (l *waitingLog) news(list []missing) (out []missing) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.busy = false
-	if err != nil {
-		return
-	}
 	now := time.Now()
 	for _, m := range list {
 		key := m.Kind + strconv.Quote(m.Component)
@@ -151,6 +158,7 @@ func (l *waitingLog) look() {
 			continue
 		}
 		l.said[key] = now
-		fmt.Fprintln(l.out, m.line(l.client.app))
+		out = append(out, m)
 	}
+	return out
 }

@@ -55,6 +55,9 @@ type Config struct {
 	// OnWaiting, when set, is called once for each call of the app that has had
 	// no answer for a second.
 	OnWaiting func(id runtime.ID, target runtime.Target, waited time.Duration)
+	// OnTurn, when set, is called after each turn of the loop that keeps the lease, at
+	// least three times a second while the loop is well. It must not wait.
+	OnTurn func()
 	// BodyLimit in bytes until the gateway has told its own; 0 means 4 MiB.
 	BodyLimit int
 	// KeepLimit is how many bytes of finished answers are kept until the owner

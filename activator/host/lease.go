@@ -115,6 +115,9 @@ func (h *Host) keepLease() {
 		for _, c := range waiting {
 			h.cfg.OnWaiting(c.req.ID, c.target, time.Since(c.since))
 		}
+		if h.cfg.OnTurn != nil {
+			h.cfg.OnTurn()
+		}
 		if !sleep(h.ctx, every) {
 			return
 		}
@@ -138,18 +141,18 @@ func (h *Host) checkLease() {
 	case over >= 0 && !l.frozen:
 		l.frozen = true
 		p := h.parts[over]
-		h.cfg.Logger.Warn("the owner of a partition has not been heard for the length of a lease, and work of it runs here: the app is frozen until it answers",
-			"lease", h.lease, "partition", over, "running", p.running, "actors", len(p.instances), "othersAnswer", now-l.heard <= h.lease)
 		if h.cfg.Guard != nil {
 			h.cfg.Guard.Freeze()
 		}
+		h.cfg.Logger.Warn("the owner of a partition has not been heard for the length of a lease, and work of it runs here: the app is frozen until it answers",
+			"lease", h.lease, "partition", over, "running", p.running, "actors", len(p.instances), "othersAnswer", now-l.heard <= h.lease)
 		h.tellCondition()
 	case over < 0 && l.frozen:
 		l.frozen = false
-		h.cfg.Logger.Info("the lease is kept again, the app goes on")
 		if h.cfg.Guard != nil {
 			h.cfg.Guard.Thaw()
 		}
+		h.cfg.Logger.Info("the lease is kept again, the app goes on")
 		h.tellCondition()
 	}
 	if len(h.late) == 0 || l.frozen {
