@@ -417,7 +417,7 @@ func TestPublishedAgainUnderOneID(t *testing.T) {
 		t.Errorf("the topic ends at %d: %v", end, err)
 	}
 	b.want(a.ID, 0, 1)
-	again := runtime.Event{Body: []byte("0"), Header: runtime.Header{runtime.PublishID: {by.ID.String()}}}
+	again := runtime.PublishedAs(by.ID, "orders", runtime.Event{Body: []byte("0")})
 	if _, err := b.disk.Topics().Publish(t.Context(), "orders", again); err != nil {
 		t.Fatal(err)
 	}

@@ -37,7 +37,7 @@ func TestCopyOfAnEventAfterAnotherIsMember(t *testing.T) {
 		deliver := func(offset int) (ran int) {
 			begin := len(s.log)
 			for i, id := range ids {
-				s.do(&DeliverEvents{Group: key, From: int64(offset + i), Events: []Event{{Offset: int64(offset + i), Header: Header{PublishID: {id.String()}}, Body: []byte("{}")}}})
+				s.do(&DeliverEvents{Group: key, From: int64(offset + i), Events: []Event{PublishedAs(id, "t", Event{Offset: int64(offset + i), Body: []byte("{}")})}})
 			}
 			for _, b := range s.log[begin:] {
 				r, err := DecodeRecord(b)

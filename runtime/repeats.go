@@ -1,5 +1,12 @@
 package runtime
 
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"strings"
+)
+
 // A sidecar repeats what its app has asked for until it has an answer, under one
 // id. Requests are known by their ids anyway; this file is about the rest: changes
 // of state, reminders and subscriptions, whose record says under which id they
@@ -83,7 +90,7 @@ func counted(d *done) any { return d.n }
 // Publish asks whether an event may be published under an id. The reply's Value
 // is true when the asker is to publish it and to say so with Published, and
 // false when it is in its topic. This owner knows what it has let through
-// itself; what an earlier one did the subscriptions find out (see publishedAs).
+// itself; what an earlier one did the subscriptions find out (see tellOf).
 type Publish struct {
 	App    string
 	ID     ID
@@ -153,30 +160,74 @@ func (in *Published) decide(c *Core) {
 	}
 }
 
-// PublishID is the field of an event that names the id under which it was
-// published. An event that is in its topic twice has the same one.
+// PublishID is the field of an event that names the id under which it was published, and
+// of what that was said: ID.DIGEST. Programs that make records of others hand on the
+// fields of those, so that the field alone tells nothing: an event is one that KAR
+// published, or a copy of it, when topic and content are those of the digest.
 const PublishID = "Kar-Publish-Id"
 
+// PublishedAs is the event with that field.
+func PublishedAs(id ID, topic string, ev Event) Event {
+	header := make(Header, len(ev.Header)+1)
+	for name, values := range ev.Header {
+		header[name] = values
+	}
+	header[PublishID] = []string{publishMark(id, topic, &ev)}
+	ev.Header = header
+	return ev
+}
+
+// publishMark is the value of the field. The key of a record is no part of its content.
+func publishMark(id ID, topic string, ev *Event) string {
+	h := sha256.New()
+	part := func(b []byte) {
+		_, _ = h.Write(binary.AppendUvarint(nil, uint64(len(b))))
+		_, _ = h.Write(b)
+	}
+	part([]byte(topic))
+	part(ev.Body)
+	for _, name := range sortedKeys(ev.Header) {
+		if name == PublishID {
+			continue
+		}
+		for _, value := range ev.Header[name] {
+			part([]byte(name))
+			part([]byte(value))
+		}
+	}
+	return id.String() + "." + hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+// publishedAs is the mark of an event that was published under an id, and the id; the mark
+// is "" for all other events, those included that were made of one.
+func (c *Core) publishedAs(topic string, ev *Event) (mark string, id ID) {
+	mark = ev.Header.Get(PublishID)
+	name, _, _ := strings.Cut(mark, ".")
+	id, err := ParseID(name)
+	if err != nil || id.Millis() > c.now.Wall+c.cfg.IDWindow { // ids of the far future would be remembered till then
+		return "", ID{}
+	}
+	if publishMark(id, topic, ev) != mark {
+		return "", ID{}
+	}
+	return mark, id
+}
+
 // member is whose turn an event is: that of a copy of it as well.
-func (g *groupEntry) member(ev *Event) *subEntry {
+func (g *groupEntry) member(ev *Event, mark string) *subEntry {
 	n := uint64(ev.Offset)
-	if id := ev.Header.Get(PublishID); id != "" {
-		n = hash64("member", id)
+	if mark != "" {
+		n = hash64("member", mark)
 	}
 	return g.members[n%uint64(len(g.members))]
 }
 
-// publishedAs is the id by which one life of a group knows an event: the same for each
-// copy of it, so that it runs once, whoever are the members by then. The tell has it,
-// too, but for the home, which is the member's. ok is false for events that were
-// published without an id.
-func (c *Core) publishedAs(g *groupEntry, ev *Event, m *subEntry) (id ID, ok bool) {
-	from, err := ParseID(ev.Header.Get(PublishID))
-	if err != nil || from.Millis() > c.now.Wall+c.cfg.IDWindow { // ids of the far future would be remembered till then
-		return ID{}, false
-	}
-	h := hash64("event", from.String(), sharedKey(&m.Subscription), utoa(g.life))
-	return NewID(from.Millis(), c.cfg.Partition, m.Actor.App, lowBytes(h)), true
+// tellOf is the id by which one life of a group knows an event with a mark: the same for
+// each copy of it, so that it runs once, whoever are the members by then. The tell has it,
+// too, but for the home, which is the member's.
+func (c *Core) tellOf(g *groupEntry, mark string, from ID, m *subEntry) ID {
+	h := hash64("event", mark, sharedKey(&m.Subscription), utoa(g.life))
+	return NewID(from.Millis(), c.cfg.Partition, m.Actor.App, lowBytes(h))
 }
 
 // knows reports whether a request with this id is here, or has ended here.

@@ -182,8 +182,8 @@ func TestEventThatIsInItsTopicTwice(t *testing.T) {
 		x.do(int(home), &Subscribe{Subscription: sub, Waiter: "w"})
 		x.settle()
 		key := group.c.groupKey(&sub)
-		twice := Header{PublishID: {group.id(Target{App: "dp"}).String()}}
-		other := Header{PublishID: {group.id(Target{App: "dp"}).String()}}
+		twice := PublishedAs(group.id(Target{App: "dp"}), "t", Event{}).Header
+		other := PublishedAs(group.id(Target{App: "dp"}), "t", Event{}).Header
 		events := []Event{{Offset: 0, Header: twice}, {Offset: 1, Header: other}, {Offset: 2, Header: twice}, {Offset: 3}, {Offset: 4}}
 		deliver := func() {
 			x.do(0, &DeliverEvents{Group: key, Events: events, Waiter: "pump"})

@@ -415,15 +415,17 @@ func (in *DeliverEvents) decide(c *Core) {
 		if ev.Offset < g.next {
 			continue // delivered before
 		}
-		m := g.member(ev)
+		mark, by := c.publishedAs(g.topic, ev)
+		m := g.member(ev, mark)
 		to := ActorPartition(m.Actor, c.cfg.Partitions)
-		copied, published := c.publishedAs(g, ev, m)
-		id := copied.in(to)
-		if !published {
+		var id, copied ID
+		if mark == "" {
 			id = c.makeIDFor(m.Actor.App, to)
-		} else if c.knows(copied) {
+		} else if copied = c.tellOf(g, mark, by, m); c.knows(copied) {
 			c.emit(&delivered{group: g.key, next: ev.Offset + 1}) // it is in the topic twice
 			continue
+		} else {
+			id = copied.in(to)
 		}
 		req := Request{
 			ID: id, Kind: Tell,

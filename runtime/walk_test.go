@@ -144,7 +144,7 @@ func (x *walker) input(ws words) bool {
 			for _, g := range p.core.groupCursors("", 0) {
 				var events []Event
 				for i := range int64(3) {
-					events = append(events, Event{Offset: g.Next - 1 + i, Header: Header{PublishID: {from.String()}}, Body: []byte("copy")})
+					events = append(events, PublishedAs(from, g.Topic, Event{Offset: g.Next - 1 + i, Body: []byte("copy")}))
 				}
 				x.step(p.n, &DeliverEvents{Group: g.Key, Events: events, Waiter: "pump"})
 				x.step(p.n, &DeliverEvents{Group: g.Key, From: g.Next + 9, Events: events, Waiter: "pump"})

@@ -20,12 +20,7 @@ func (m *Mesh) Publish(ctx context.Context, by runtime.Caller, app, topic string
 	if m.part(by.ID.Partition()) == nil || !by.ID.OfApp(app) {
 		return &runtime.Error{Code: runtime.CodeBadID, Detail: "the request id was made for another app", ID: by.ID}
 	}
-	header := make(runtime.Header, len(event.Header)+1)
-	for name, values := range event.Header {
-		header[name] = values
-	}
-	header[runtime.PublishID] = []string{by.ID.String()}
-	event.Header = header
+	event = runtime.PublishedAs(by.ID, topic, event)
 	_, err := m.do(ctx, &Op{Partition: by.ID.Partition(), Publish: &PublishOp{App: app, Boot: by.Boot, ID: by.ID, Topic: topic, Event: event}})
 	return err
 }
