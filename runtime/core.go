@@ -54,6 +54,7 @@ type Core struct {
 	head                    uint64 // position of the header with which the fold began, 0 for the first claim
 	headAt                  int64  // when that was written, by the wall clock
 	floor                   uint64 // up to which record the log may be cut
+	gap                     uint64 // a record that is missing, 0 for none
 	changed                 uint64 // position of the last record that means something for the store
 	level                   int    // of the records that may stand in this log; 0 means 1
 	owned                   bool   // this core has applied the log up to its own valid claim
@@ -164,6 +165,7 @@ type Core struct {
 type Counts struct {
 	Accepted, Completed, Retried, RemindersFired, EventsDelivered, DeadLetters uint64
 	ActiveActors, Running                                                      int
+	Foreign                                                                    uint64 // what is in the log and is no record
 }
 
 type via struct {

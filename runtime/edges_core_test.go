@@ -327,6 +327,9 @@ func TestVoidForEveryReader(t *testing.T) {
 		return EncodeRecord(&Record{Epoch: epoch, Owner: hash64(owner), Seq: seq, Body: b})
 	}
 	unknown := encode(nil, &envelope{kind: 62, epoch: 1, owner: hash64("g1"), seq: 3, message: &alive{}})
+	nonsense := func(epoch uint64, owner string, seq uint64) []byte {
+		return encode(nil, &envelope{kind: kindCompleted, epoch: epoch, owner: hash64(owner), seq: seq, message: &notAnID{"x"}})
+	}
 	for name, x := range map[string]struct {
 		b     []byte
 		valid bool
@@ -341,7 +344,9 @@ func TestVoidForEveryReader(t *testing.T) {
 		"claim of this term": {claim(1, "g2", 0), false, ""},
 		"unknown and void":   {encode(nil, &envelope{kind: 62, epoch: 1, owner: 5, seq: 3, message: &alive{}}), false, ""},
 		"unknown":            {unknown, false, CodeNewerFormat},
-		"nonsense":           {[]byte{1, 2, 3}, false, CodeDamaged},
+		"nonsense":           {[]byte{1, 2, 3}, false, ""},
+		"a body of nonsense": {nonsense(1, "g1", s.c.Seq()+1), false, CodeDamaged},
+		"the same and void":  {nonsense(1, "g2", s.c.Seq()+1), false, ""},
 		"a level too high":   {rec(1, "g1", s.c.Seq()+1, &raised{Level + 1}), false, CodeNewerFormat},
 		"a level":            {rec(1, "g1", s.c.Seq()+1, &raised{Level}), true, ""},
 		"foreign claim":      {EncodeRecord(&Record{Epoch: 2, Owner: 1, Body: &claimed{mesh: "other", partitions: 1}}), false, CodeForeign},
@@ -461,3 +466,8 @@ func TestStepDownTellsEverybody(t *testing.T) {
 		t.Errorf("%v hear of it", heard)
 	}
 }
+
+// notAnID is no body of any record: its first field is too short for an id.
+type notAnID struct{ id string }
+
+func (m *notAnID) fields(c *codec) { c.str(1, &m.id) }

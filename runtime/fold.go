@@ -12,10 +12,14 @@ import "sort"
 // An error means that this partition must not be owned by this version.
 func (c *Core) Fold(b []byte) (valid bool, err error) {
 	r, err := decodeRecord(&c.tables, b)
-	if err != nil {
-		if r != nil && !c.follows(r) {
-			return false, nil // whatever it is, it does not count
-		}
+	switch {
+	case r == nil: // not a record at all; what it may have stood for is missed by its number
+		c.Counts.Foreign++
+		return false, nil
+	case err != nil && !c.follows(r):
+		c.missed(r)
+		return false, nil // whatever it is, it does not count
+	case err != nil:
 		return false, err
 	}
 	switch body := r.Body.(type) {
@@ -73,6 +77,7 @@ func (c *Core) Fold(b []byte) (valid bool, err error) {
 		}
 	}
 	if !c.follows(r) {
+		c.missed(r)
 		return false, nil
 	}
 	if up, ok := r.Body.(*raised); ok {
@@ -87,6 +92,13 @@ func (c *Core) Fold(b []byte) (valid bool, err error) {
 // follows tells a record of the current claim that is the next one.
 func (c *Core) follows(r *Record) bool {
 	return r.Epoch == c.epoch && r.Owner == c.owner && r.Seq == c.seq+1
+}
+
+// missed notes that a record of the current claim stands behind a gap.
+func (c *Core) missed(r *Record) {
+	if c.gap == 0 && r.Epoch == c.epoch && r.Owner == c.owner && r.Seq > c.seq+1 {
+		c.gap = c.seq + 1
+	}
 }
 
 // readable refuses a log that may hold what this version does not understand.

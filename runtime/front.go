@@ -14,6 +14,8 @@ func (c *Core) Front(records bool) *Error {
 		return Errorf(CodeDamaged, "the log has lost its front: it holds neither the first claim nor a header")
 	case c.sawHead && c.head > c.floor:
 		return Errorf(CodeDamaged, "the log has lost its front: it begins at record %d, and what is live was kept from record %d on", c.head, c.floor)
+	case c.gap > 0:
+		return Errorf(CodeDamaged, "the log lacks record %d, or it cannot be read", c.gap)
 	}
 	return nil
 }

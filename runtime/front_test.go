@@ -1,6 +1,9 @@
 package runtime
 
-import "testing"
+import (
+	"slices"
+	"testing"
+)
 
 // A version that does not say where it cuts may own the log in between, and cut it:
 // in front of a header of its own or of an earlier one, also after another owner has
@@ -48,5 +51,59 @@ func TestFloorAfterAnEarlierVersion(t *testing.T) {
 	}
 	if front(fourth) == nil {
 		t.Error("a log that somebody has cut in front of the first header of a term is taken for whole")
+	}
+}
+
+// What somebody else writes into the log counts for nothing, wherever it lands; a record
+// of KAR's that cannot be read any more, or is missing, is damage and is never passed over.
+func TestForeignRecords(t *testing.T) {
+	b := newBench(t, Config{})
+	b.host("h1")
+	for range 3 {
+		b.answer(b.submit(Request{Target: Target{App: "dp", Type: "A", ID: "1"}}), &Outcome{Status: 200})
+	}
+	b.restart()
+	b.host("h1")
+	b.answer(b.submit(Request{Target: Target{App: "dp", Type: "A", ID: "1"}}), &Outcome{Status: 200})
+	fold := func(log [][]byte) (*Core, error) {
+		c := New(b.c.cfg)
+		for _, r := range log {
+			if _, err := c.Fold(r); err != nil {
+				return c, err
+			}
+		}
+		if err := c.Front(true); err != nil {
+			return c, err
+		}
+		return c, nil
+	}
+	whole, err := fold(b.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := EncodeRecord(&Record{Epoch: whole.Epoch(), Owner: 1, Seq: 1, Body: &wished{}})
+	for _, foreign := range []string{"", "\xff", "hello world", string(body[:len(body)-1])} {
+		for at := range len(b.log) + 1 {
+			c, err := fold(slices.Insert(slices.Clone(b.log), at, []byte(foreign)))
+			if err != nil || c.Describe() != whole.Describe() {
+				t.Errorf("%q at %d: %v", foreign, at, err)
+			}
+		}
+	}
+	for at := range len(b.log) - 1 {
+		if r, _ := DecodeRecord(b.log[at]); r.Body == nil {
+			t.Fatal(r)
+		} else if _, claim := r.Body.(*claimed); claim {
+			continue // that of another owner may be missing, as what it has written
+		}
+		for _, in := range [][]byte{nil, []byte("hello world")} {
+			log := slices.Delete(slices.Clone(b.log), at, at+1)
+			if in != nil {
+				log = slices.Insert(log, at, in)
+			}
+			if _, err := fold(log); codeIn(err) != CodeDamaged {
+				t.Errorf("record %d is missing, %q in its place: %v", at, in, err)
+			}
+		}
 	}
 }

@@ -255,7 +255,8 @@ func sizeHint(m message) int {
 
 // DecodeRecord reads what EncodeRecord wrote. An unknown kind is an error with
 // CodeNewerFormat: this version must not own the partition. (The record then
-// says where it stands, and nothing else.)
+// says where it stands, and nothing else; so it does when its body cannot be
+// read. It is nil where not even that can be.)
 func DecodeRecord(b []byte) (*Record, error) { return decodeRecord(&tables{}, b) }
 
 func decodeRecord(t *tables, b []byte) (*Record, error) {
@@ -278,7 +279,7 @@ func decodeRecord(t *tables, b []byte) (*Record, error) {
 		return &Record{Epoch: e.epoch, Owner: e.owner, Seq: e.seq}, Errorf(CodeNewerFormat, "the log holds a record of kind %d that this version does not know", e.kind)
 	}
 	if err := decodeWith(t, e.body, body); err != nil {
-		return nil, Errorf(CodeDamaged, "a log record of kind %d cannot be read", e.kind)
+		return &Record{Epoch: e.epoch, Owner: e.owner, Seq: e.seq}, Errorf(CodeDamaged, "a log record of kind %d cannot be read", e.kind)
 	}
 	return &Record{e.epoch, e.owner, e.seq, e.viaFrom, e.viaN, e.out, body}, nil
 }

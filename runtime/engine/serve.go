@@ -241,6 +241,7 @@ func (m *Mesh) PeerUp(node string) {
 	o.mu.Unlock()
 	m.tellOwns(node)
 	m.introduce(node)
+	m.services.fire() // a word of a change may have been lost with the stream before
 	o.nudge()
 }
 

@@ -208,6 +208,9 @@ func (p *partition) begin(ctx context.Context, t *term, began time.Time) error {
 	if p.core != nil { // a term that is over, which nobody had noticed
 		p.end()
 	}
+	if n := t.core.Counts.Foreign; n > 0 {
+		p.logger.Error("the log holds what is no record of KAR's; it counts for nothing. Find out who else writes to it", "records", n)
+	}
 	p.core, p.next, p.places = t.core, t.next, t.places
 	p.share, t.share.held = t.share, 0
 	p.proof = p.m.stamp(t.claimed)
