@@ -1,8 +1,8 @@
 package runtime
 
 import (
-	"slices"
 	"strconv"
+	"strings"
 )
 
 // QueryKind says what a Query asks.
@@ -11,7 +11,7 @@ type QueryKind uint8
 const (
 	QueryReminders     QueryKind = iota // []Reminder of Actor, by id (ID "" for all: the first Limit of those behind After)
 	QuerySubscriptions                  // []Subscription of Actor (ID "" for all)
-	QueryActive                         // []Actor of App that are placed (on Boot, when set)
+	QueryActive                         // ActivePage of App (on Boot, when set); []Actor, in no order, with Limit 0
 	QueryMissing                        // []MissingComponent of App ("" for all)
 	QueryRequest                        // RequestFacts of Request in App
 	QueryGroups                         // []GroupCursor, sorted by key: the first Limit of those behind After
@@ -69,7 +69,11 @@ func (c *Core) query(in *Query) any {
 	case QuerySubscriptions:
 		return c.subscriptionsOf(in.Actor, in.ID)
 	case QueryActive:
-		return c.activeOf(in.App, in.Boot)
+		page := c.activeOf(in)
+		if in.Limit == 0 {
+			return page.Actors
+		}
+		return page
 	case QueryMissing:
 		return c.missing(in.App)
 	case QueryRequest:
@@ -86,19 +90,44 @@ func (c *Core) query(in *Query) any {
 	return c.generation(in.App)
 }
 
-// activeOf are the actors of an app that are placed, on a boot when it is named. A
-// boot is of one app, so that others cost a look at their hosts.
-func (c *Core) activeOf(app, boot string) (as []Actor) {
-	for _, h := range c.hosts {
-		if boot != "" && h.boot != boot || len(h.placed) == 0 || h.placed[0].actor.App != app {
-			continue
-		}
-		for _, a := range h.placed {
-			as = append(as, a.actor)
+// An ActivePage lists some of the actors that are placed. Next is where the next page
+// begins, "" after the last one. An actor may stand in several pages; one that keeps
+// its place meanwhile stands in one of them at least.
+type ActivePage struct {
+	Actors []Actor
+	Next   string
+}
+
+// activeOf goes through hosts in order, and through what each holds from its end
+// downwards: whoever leaves is replaced by the last one, so that nobody who has not
+// been listed comes to stand above where the next page begins. A boot is of one app,
+// so that others cost a look at their hosts.
+func (c *Core) activeOf(in *Query) (page ActivePage) {
+	left, after := -1, "" // of the host where the page before ended
+	if count, place, more := strings.Cut(in.After, " "); more {
+		term, boot, _ := strings.Cut(place, " ")
+		if after = boot; term == utoa(c.epoch) { // another owner has another order
+			left, _ = strconv.Atoi(count)
 		}
 	}
-	slices.SortFunc(as, compareActors)
-	return as
+	for _, boot := range sortedKeys(c.hosts) {
+		h := c.hosts[boot]
+		if boot < after || in.Boot != "" && boot != in.Boot || len(h.placed) == 0 || h.placed[0].actor.App != in.App {
+			continue
+		}
+		n := len(h.placed)
+		if boot == after && left >= 0 {
+			n = min(n, left)
+		}
+		for ; n > 0; n-- {
+			if in.Limit > 0 && len(page.Actors) >= in.Limit {
+				page.Next = strconv.Itoa(n) + " " + utoa(c.epoch) + " " + boot
+				return page
+			}
+			page.Actors = append(page.Actors, h.placed[n-1].actor)
+		}
+	}
+	return page
 }
 
 func (c *Core) missing(app string) []MissingComponent {

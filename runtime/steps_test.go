@@ -35,7 +35,7 @@ func TestNoStepGrows(t *testing.T) {
 	// given from outside.
 	const lost, joins, given = "end of a host that ran much", "join of a host that runs much", 8_000
 	const purge, beside = "purge of groups of one", "purge beside the groups of another"
-	const listed = "groups are listed"
+	const listed, active = "groups are listed", "active actors are listed"
 	for name, f := range map[string]func(b *bench, n int) Input{
 		"calls of a lost caller": func(b *bench, n int) Input {
 			quiet(b, &HostJoined{Info: HostInfo{Boot: "caller", App: "dp", Service: "caller", Grace: 6000}})
@@ -78,6 +78,13 @@ func TestNoStepGrows(t *testing.T) {
 				member(b, "dp", "", i)
 			}
 			return &Query{Kind: QueryGroups, After: string(appendPart([]byte("a"), "dp")), Limit: 1000, Waiter: 1}
+		},
+		active: func(b *bench, n int) Input {
+			quiet(b, &HostJoined{Info: info})
+			for i := range n {
+				b.c.placeActor(b.c.actorEntry(Actor{"dp", "A", fmt.Sprint(i)}), "h", b.c.seq)
+			}
+			return &Query{Kind: QueryActive, App: "dp", After: "1500 " + utoa(b.c.epoch) + " h", Limit: 1000, Waiter: 1}
 		},
 		"a group is kept": func(b *bench, n int) Input {
 			for i := range n {

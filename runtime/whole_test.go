@@ -96,9 +96,14 @@ func (w *world) known(p *worldPart) (lines []string) {
 	missing := c.query(&Query{Kind: QueryMissing}).([]MissingComponent)
 	slices.SortFunc(missing, func(a, b MissingComponent) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
 	add("missing", missing)
-	add("active", c.query(&Query{Kind: QueryActive, App: "dp"}))
+	active := func(boot string) []Actor {
+		as := c.query(&Query{Kind: QueryActive, App: "dp", Boot: boot}).([]Actor)
+		slices.SortFunc(as, compareActors)
+		return as
+	}
+	add("active", active(""))
 	for _, b := range sortedKeys(w.infos) {
-		add("active on "+b, c.query(&Query{Kind: QueryActive, App: "dp", Boot: b}))
+		add("active on "+b, active(b))
 		add("lost "+b, c.isLost(b))
 	}
 	add("groups", c.query(&Query{Kind: QueryGroups}))

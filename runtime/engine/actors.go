@@ -2,10 +2,13 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/karmesh/kar/runtime"
 )
@@ -297,13 +300,48 @@ func (m *Mesh) Deliver(ctx context.Context, group string, from int64, events []r
 
 // Active lists the actors of the app that are active on a host, sorted; "" for all hosts.
 func (m *Mesh) Active(ctx context.Context, app, boot string) ([]runtime.Actor, error) {
+	var mu sync.Mutex
 	var as []runtime.Actor
-	err := m.query(ctx, runtime.Query{Kind: runtime.QueryActive, App: app, Boot: boot}, func(v any) {
-		list, _ := v.([]runtime.Actor)
-		as = append(as, list...)
+	err := m.each(func(p uint16) error {
+		for after := ""; ; {
+			rep, err := m.do(ctx, &Op{Partition: p, Query: &runtime.Query{Kind: runtime.QueryActive, App: app, Boot: boot, After: after, Limit: activePage}})
+			if err != nil {
+				return err
+			}
+			page := pageOf(rep.value)
+			mu.Lock()
+			as = append(as, page.Actors...)
+			mu.Unlock()
+			if after = page.Next; after == "" {
+				return nil
+			}
+		}
 	})
 	sortActors(as)
-	return as, err
+	return slices.Compact(as), err
+}
+
+// activePage is how many active actors one partition lists at a time.
+const activePage = 1000
+
+// An activeAnswer is a page of active actors that came over the wire; an owner of
+// before pages has listed all of them.
+type activeAnswer runtime.ActivePage
+
+func (x *activeAnswer) UnmarshalJSON(b []byte) error {
+	*x = activeAnswer{}
+	if json.Unmarshal(b, &x.Actors) == nil {
+		return nil
+	}
+	return json.Unmarshal(b, (*runtime.ActivePage)(x))
+}
+
+func pageOf(v any) runtime.ActivePage {
+	if x, ok := v.(activeAnswer); ok {
+		return runtime.ActivePage(x)
+	}
+	page, _ := v.(runtime.ActivePage)
+	return page
 }
 
 func sortActors(as []runtime.Actor) {

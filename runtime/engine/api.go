@@ -154,19 +154,30 @@ func (m *Mesh) sum(ctx context.Context, ask func() *Op) (int, error) {
 // is that of a partition that did not answer.
 func (m *Mesh) all(ctx context.Context, ask func() *Op, visit func(value any)) error {
 	var mu sync.Mutex
-	var failed error
+	return m.each(func(p uint16) error {
+		op := ask()
+		op.Partition = p
+		rep, err := m.do(ctx, op)
+		if err != nil {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		visit(rep.value)
+		return nil
+	})
+}
+
+// each asks all partitions at once.
+func (m *Mesh) each(ask func(p uint16) error) (failed error) {
+	var mu sync.Mutex
 	var wait sync.WaitGroup
 	for p := range m.parts {
-		op := ask()
-		op.Partition = uint16(p)
 		wait.Go(func() {
-			rep, err := m.do(ctx, op)
-			mu.Lock()
-			defer mu.Unlock()
-			if err != nil {
+			if err := ask(uint16(p)); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
 				failed = err
-			} else {
-				visit(rep.value)
 			}
 		})
 	}

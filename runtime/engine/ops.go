@@ -201,18 +201,21 @@ func (op *Op) answerType() reflect.Type {
 	case op.Known != nil:
 		return reflect.TypeFor[[]runtime.Actor]()
 	case op.Query != nil:
-		return queryAnswer(op.Query.Kind)
+		return queryAnswer(op.Query)
 	}
 	return nil
 }
 
-func queryAnswer(k runtime.QueryKind) reflect.Type {
-	switch k {
+func queryAnswer(q *runtime.Query) reflect.Type {
+	switch q.Kind {
 	case runtime.QueryReminders:
 		return reflect.TypeFor[[]runtime.Reminder]()
 	case runtime.QuerySubscriptions:
 		return reflect.TypeFor[[]runtime.Subscription]()
 	case runtime.QueryActive:
+		if q.Limit > 0 {
+			return reflect.TypeFor[activeAnswer]()
+		}
 		return reflect.TypeFor[[]runtime.Actor]()
 	case runtime.QueryMissing:
 		return reflect.TypeFor[[]runtime.MissingComponent]()
