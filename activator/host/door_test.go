@@ -121,24 +121,31 @@ func TestHostThatIsNeverLetInEnds(t *testing.T) {
 	}
 }
 
-// TestHostThatWasLetInTriesOn: a gateway with a wrong secret must not end what runs.
-func TestHostThatWasLetInTriesOn(t *testing.T) {
-	keeper := &doorkeeper{}
+// guarded is a host that was let in by a gateway that asks the keeper.
+func guarded(t *testing.T, lease time.Duration) (keeper *doorkeeper, owners *owners, proxy *cutter, r *rig) {
+	t.Helper()
+	keeper = &doorkeeper{}
 	keeper.code.Store(runtime.Code(""))
 	var gateway http.Handler
 	gw := httptest.NewServer(keeper.before(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { gateway.ServeHTTP(w, r) })))
-	defer gw.Close()
-	proxy := newCutter(t, gw.Listener.Addr().String())
-	defer proxy.close()
-	owners := newOwners()
-	act, err := activator.New(activator.Config{Owners: owners, API: http.NotFoundHandler(), Node: "gw", Logger: logger(t)})
+	t.Cleanup(gw.Close)
+	proxy = newCutter(t, gw.Listener.Addr().String())
+	t.Cleanup(proxy.close)
+	owners = newOwners()
+	act, err := activator.New(activator.Config{Owners: owners, API: http.NotFoundHandler(), Node: "gw", Lease: lease, Logger: logger(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer act.Close()
+	t.Cleanup(func() { _ = act.Close() })
 	gateway = act
-	start(t, newScriptApp(ok), func(_ *rig, _ *activator.Config, h *host.Config) { h.Gateway = "http://" + proxy.addr() })
+	r = start(t, newScriptApp(ok), func(_ *rig, _ *activator.Config, h *host.Config) { h.Gateway = "http://" + proxy.addr() })
 	wait(t, "join", owners.ups)
+	return keeper, owners, proxy, r
+}
+
+// TestHostThatWasLetInTriesOn: a gateway with a wrong secret must not end what runs.
+func TestHostThatWasLetInTriesOn(t *testing.T) {
+	keeper, owners, proxy, _ := guarded(t, time.Minute)
 	keeper.code.Store(runtime.CodeUnauthorized)
 	before := keeper.asked.Load()
 	proxy.cut(false)
@@ -149,6 +156,22 @@ func TestHostThatWasLetInTriesOn(t *testing.T) {
 	}
 	keeper.code.Store(runtime.Code(""))
 	wait(t, "join after the refusals", owners.ups)
+}
+
+// TestHostThatIsLetInNoMoreEnds: one that is counted lost by now has nothing to try on for.
+func TestHostThatIsLetInNoMoreEnds(t *testing.T) {
+	keeper, _, proxy, r := guarded(t, 300*time.Millisecond)
+	keeper.code.Store(runtime.CodeUnauthorized)
+	begun := time.Now()
+	proxy.cut(false)
+	if did := wait(t, "kill", r.guard.did); did != "kill" {
+		t.Errorf("%s", did)
+	}
+	err := wait(t, "end", r.ran)
+	r.ran <- err
+	if codeOf(err) != runtime.CodeUnauthorized || time.Since(begun) < 1300*time.Millisecond {
+		t.Errorf("after %s: got %v", time.Since(begun), err)
+	}
 }
 
 func TestTokenGoesToTheGatewayOnly(t *testing.T) {

@@ -141,6 +141,8 @@ func (h *Host) attach() error {
 	var since, told time.Time // of not reaching a gateway
 	admitted := false         // ever
 	tried, unfit := 0, 0      // gateways in this round, and those that will never do
+	closed := 0               // of them, those that did not let this host in
+	var shut time.Time        // since when all did not
 	for {
 		if !sleep(h.ctx, pause) {
 			return h.verdict()
@@ -163,13 +165,29 @@ func (h *Host) attach() error {
 		tried++
 		var e *runtime.Error
 		// A wrong setting is better told at once than tried for ever.
-		if errors.As(err, &e) && e.Code == runtime.CodeGatewayTooOld || denied != nil && !admitted {
-			if unfit++; unfit == tried && !another {
-				return err
-			}
+		tooOld := errors.As(err, &e) && e.Code == runtime.CodeGatewayTooOld
+		if tooOld || denied != nil && !admitted {
+			unfit++
+		}
+		if tooOld || denied != nil {
+			closed++
 		}
 		if !another {
-			tried, unfit = 0, 0
+			if unfit == tried {
+				return err
+			}
+			switch {
+			case closed < tried:
+				shut = time.Time{}
+			case shut.IsZero():
+				shut = time.Now()
+			case h.lostByNow(shut):
+				if h.cfg.Guard != nil { // its work may run elsewhere by now
+					h.cfg.Guard.Kill("no gateway lets this component in: " + err.Error())
+				}
+				return err
+			}
+			tried, unfit, closed = 0, 0, 0
 		}
 		admitted = admitted || joined
 		if joined {
@@ -193,6 +211,14 @@ func (h *Host) attach() error {
 		backOff = min(max(2*backOff, 10*time.Millisecond), time.Second)
 		pause = backOff
 	}
+}
+
+// lostByNow tells whether the owners have counted this host lost that no gateway has let
+// in since then.
+func (h *Host) lostByNow(since time.Time) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return time.Since(since) > h.lease+time.Second
 }
 
 // dialled notes how a stream or the attempt at one ended; it tells whether
