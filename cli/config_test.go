@@ -150,3 +150,13 @@ func TestDocumentationIsComplete(t *testing.T) {
 		}
 	}
 }
+
+// What one gateway tells another has room for the largest body that may be set.
+func TestFramesHoldTheLargestBody(t *testing.T) {
+	const most = 1<<28 - 1 // of a frame, see gateway/peer
+	for _, body := range []int{1, 60 << 20, 66 << 20, maxBody} {
+		if n := frameLimit(body); n < body+8<<20 && body > 48<<20 || n < 64<<20 || n > most {
+			t.Errorf("a body of %d in frames of %d", body, n)
+		}
+	}
+}

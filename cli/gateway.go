@@ -120,6 +120,9 @@ func (p *program) gateway(ctx context.Context, cmd *cobra.Command, c *config, in
 	if cfg.BodyLimit <= 0 || cfg.Lease <= 0 || partitions < 1 || partitions > 1024 {
 		return runtime.Errorf(runtime.CodeBadFlag, "--body-limit and --lease must be positive, --partitions from 1 to 1024")
 	}
+	if cfg.BodyLimit > maxBody {
+		return runtime.Errorf(runtime.CodeBadFlag, "--body-limit is at most %d (192 MiB)", maxBody)
+	}
 	out := p.errout
 	if place.Dir != "" {
 		if err := place.Prepare(); err != nil {

@@ -105,9 +105,10 @@ func openShared(ctx context.Context, cfg nodeConfig, boot, address string) (_ *b
 			}
 		},
 		Mesh: s.Mesh, Node: boot, Address: address, Version: cfg.Version, TLS: s.PeerTLS, Logger: log,
-		Silence: s.Lease / 2, // so that a stopped gateway is found out within its lease
-		Dial:    func(node string) peer.Handshake { return cfg.Keys.DialPeer(node) },
-		Verify:  cfg.Keys.VerifyPeer,
+		FrameLimit: frameLimit(cfg.BodyLimit),
+		Silence:    s.Lease / 2, // so that a stopped gateway is found out within its lease
+		Dial:       func(node string) peer.Handshake { return cfg.Keys.DialPeer(node) },
+		Verify:     cfg.Keys.VerifyPeer,
 	})
 	if err != nil {
 		return nil, errors.Join(err, cluster.Close())
@@ -174,3 +175,10 @@ func advertised(say, scheme string, l net.Addr) (string, error) {
 	}
 	return scheme + net.JoinHostPort(host, fmt.Sprint(tcp.Port)), nil
 }
+
+// maxBody is the largest --body-limit: a body goes between gateways in one frame, which
+// has at most 256 MiB.
+const maxBody = 192 << 20
+
+// frameLimit has room for the largest body, with all that is said of its request.
+func frameLimit(body int) int { return max(64<<20, body+16<<20) }

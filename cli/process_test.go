@@ -231,6 +231,7 @@ func TestUsage(t *testing.T) {
 		{[]string{"get", "-app", "a", "-s", "cars"}, 2, "actors or sidecars"},
 		{[]string{"cancel", "-app", "a"}, 2, "--all"},
 		{[]string{"gateway", "--lease", "x"}, 2, "a duration"},
+		{[]string{"gateway", "--body-limit", "201326593"}, 2, "at most 201326592"},
 		{[]string{"service"}, 2, "needs a command"},
 		{[]string{"get", "-app", "a", "--gateway", "ftp://x"}, 2, "unix:///path"},
 		{[]string{"get", "-app", "a", "--gateway", "http://127.0.0.1:1"}, 4, "no_gateway"},

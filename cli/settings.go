@@ -80,7 +80,7 @@ func gatewaySettings() []setting {
 		{name: "trim-at", kind: integer, def: "0", env: []string{"KAR_TRIM_AT"}, use: "bytes above which the log of a partition is trimmed (0: 16 MiB, in a shared mesh 2 MiB); what is kept also heals a Redis that has lost something"},
 		{name: "gateway-lease", kind: span, def: "2s", env: []string{"KAR_GATEWAY_LEASE"}, use: "how long a gateway of a shared mesh may be silent before others take over; the same on all"},
 		{name: "state-dir", env: []string{"KAR_STATE_DIR"}, use: "folder of all state (default $XDG_STATE_HOME/kar or ~/.local/state/kar)"},
-		{name: "body-limit", kind: integer, def: "4194304", env: []string{"KAR_BODY_LIMIT"}, use: "largest body of a request or result, in bytes"},
+		{name: "body-limit", kind: integer, def: "4194304", env: []string{"KAR_BODY_LIMIT"}, use: "largest body of a request or result, in bytes; at most 192 MiB, and the same for all gateways of a mesh where it is above 48 MiB"},
 		{name: "lease", kind: span, def: "6s", env: []string{"KAR_LEASE"}, use: "how long a component may act without a sign of life to the gateway"},
 		{name: "idle-stop", kind: span, def: "60s", env: []string{"KAR_IDLE_STOP"}, use: "in the background: stop this long after the last client when no work is left, 0 for never"},
 		{name: "id-window", kind: span, def: "10m", env: []string{"KAR_ID_WINDOW"}, use: "how long the id of an ended request is remembered"},

@@ -3,7 +3,8 @@ package runtime
 import "slices"
 
 // StateInput is one operation on an actor's state, with what the store said
-// about the keys that it touches (see StateKeys).
+// about the keys that it touches (see StateKeys). The reply's Value is a StateResult, or
+// a *StateScan for a read of much.
 type StateInput struct {
 	Op     StateOp
 	View   *View
@@ -116,10 +117,8 @@ func (in *StateInput) decide(c *Core) {
 		default:
 			r.N = n
 			found, _ := c.scan(v, group, p)
-			for _, k := range sortedKeys(found) {
-				if f, ok := fieldOf(group, k, nil); ok {
-					set = append(set, Field{Key: f.Key, Sub: f.Sub, InMap: true})
-				}
+			for _, f := range found.Fields() {
+				set = append(set, Field{Key: f.Key, Sub: f.Sub, InMap: true})
 			}
 		}
 	default:
@@ -132,12 +131,11 @@ func (in *StateInput) decide(c *Core) {
 			c.reread(in.Waiter)
 			return
 		}
-		for k, x := range found {
-			if f, ok := fieldOf(group, k, x); ok {
-				r.Fields = append(r.Fields, f)
-			}
+		if !found.small() {
+			c.replyValue(in.Waiter, found)
+			return
 		}
-		sortFields(r.Fields)
+		r.Fields = found.Fields()
 	}
 	size := op.Actor.bytes()
 	for i := range set {

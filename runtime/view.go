@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"encoding/binary"
+	"maps"
 	"sort"
 	"strings"
 )
@@ -27,6 +28,9 @@ type overlay struct {
 	// ageing is no longer needed by any reader that is quick enough.
 	applied, aged, forgotten uint64
 	agedAt                   int64
+	pause                    int64 // how long an age is, 0 for overlayAge; longer after slow readers
+	late                     bool  // one of this age was too slow
+	lateAt                   int64
 	stored                   int   // how many of recent the store has
 	ahead                    int64 // bytes of those that it has not
 	room                     int64 // bytes that may still be added to them, when that is bounded
@@ -66,11 +70,34 @@ func (o *overlay) group(key string) *viewGroup {
 // the core before it has to read again, in milliseconds.
 const overlayAge = 1000
 
+// slowestAge is the same for those that were too slow again and again, as readers of a
+// very large state are.
+const slowestAge = 16_000
+
+// slowFor is for how long slow readers are expected, in milliseconds.
+const slowFor = 30_000
+
+// tooOld tells that a view lacks what is no longer remembered.
+func (o *overlay) tooOld(v *View) bool {
+	if v == nil {
+		return true
+	}
+	late := v.Applied < o.forgotten
+	o.late = o.late || late
+	return late
+}
+
 func (o *overlay) age(now int64) {
-	if now-o.agedAt < overlayAge {
+	pause := max(o.pause, overlayAge)
+	if now-o.agedAt < pause {
 		return
 	}
-	o.agedAt = now
+	if o.late {
+		o.pause, o.lateAt = min(2*pause, slowestAge), now
+	} else if now-o.lateAt > slowFor {
+		o.pause = 0
+	}
+	o.agedAt, o.late = now, false
 	cut := o.aged
 	o.aged = o.applied
 	if cut <= o.forgotten {
@@ -185,7 +212,7 @@ func (c *Core) lookup(v *View, group, key string) (value []byte, again bool) {
 	switch {
 	case v == nil && g.gone(key, 0):
 		return nil, false
-	case v == nil || v.Applied < c.view.forgotten:
+	case c.view.tooOld(v):
 		return nil, true
 	case g.gone(key, v.Applied):
 		return nil, false
@@ -193,38 +220,72 @@ func (c *Core) lookup(v *View, group, key string) (value []byte, again bool) {
 	return v.Entries[key], false
 }
 
-// scan merges overlay and view under a prefix of keys.
-func (c *Core) scan(v *View, group, prefix string) (found map[string][]byte, again bool) {
-	if v == nil || v.Applied < c.view.forgotten {
+// A StateScan is what an actor's state was when it was read, or a part of it, still to be
+// merged from the view and what the log has added. That takes long for a large state, and
+// is for who has asked: it needs the core no more.
+type StateScan struct {
+	group, prefix string
+	entries       map[string][]byte // of the view, which nobody changes
+	applied       uint64
+	over          *viewGroup // copied; nil when nothing was added
+}
+
+// scan is what view and overlay have under a prefix of keys.
+func (c *Core) scan(v *View, group, prefix string) (x *StateScan, again bool) {
+	if c.view.tooOld(v) {
 		return nil, true
 	}
-	found = map[string][]byte{}
-	g := c.view.groups[group]
-	if g == nil || g.cleared <= v.Applied {
-		for k, x := range v.Entries {
-			if strings.HasPrefix(k, prefix) && !g.gone(k, v.Applied) {
-				found[k] = x
+	x = &StateScan{group: group, prefix: prefix, entries: v.Entries, applied: v.Applied}
+	if g := c.view.groups[group]; g != nil {
+		x.over = &viewGroup{key: g.key, cleared: g.cleared, maps: maps.Clone(g.maps), items: maps.Clone(g.items)}
+	}
+	return x, false
+}
+
+// small tells that merging is no more work than other steps are.
+func (x *StateScan) small() bool {
+	n := len(x.entries)
+	if x.over != nil {
+		n += len(x.over.items)
+	}
+	return n <= smallScan
+}
+
+const smallScan = 1000
+
+// Fields are all entries, sorted by Key, InMap, Sub.
+func (x *StateScan) Fields() []Field {
+	var fs []Field
+	add := func(k string, value []byte) {
+		if f, ok := fieldOf(x.group, k, value); ok {
+			fs = append(fs, f)
+		}
+	}
+	for k, value := range x.entries {
+		if !strings.HasPrefix(k, x.prefix) || x.over.gone(k, x.applied) {
+			continue
+		}
+		if x.over == nil {
+			add(k, value)
+		} else if _, newer := x.over.items[k]; !newer {
+			add(k, value)
+		}
+	}
+	if x.over != nil {
+		for k, it := range x.over.items {
+			if it.value != nil && strings.HasPrefix(k, x.prefix) {
+				add(k, it.value)
 			}
 		}
 	}
-	if g != nil {
-		for k, it := range g.items {
-			if strings.HasPrefix(k, prefix) {
-				if it.value == nil {
-					delete(found, k)
-				} else {
-					found[k] = it.value
-				}
-			}
-		}
-	}
-	return found, false
+	sortFields(fs)
+	return fs
 }
 
 // count is how many keys scan would find. What was read from the store for
 // exactly this prefix is not looked at one by one: it may be very much.
 func (c *Core) count(v *View, group, prefix string) (n int, again bool) {
-	if v == nil || v.Applied < c.view.forgotten {
+	if c.view.tooOld(v) {
 		return 0, true
 	}
 	g := c.view.groups[group]

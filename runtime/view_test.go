@@ -313,7 +313,11 @@ func TestReadBesideClearedMaps(t *testing.T) {
 		}
 		for i := range 3 { // the fastest of them
 			began := time.Now()
-			b.step(&StateInput{Op: StateOp{Actor: a, Verb: StateAll}, View: v, Waiter: 1})
+			for _, e := range b.step(&StateInput{Op: StateOp{Actor: a, Verb: StateAll}, View: v, Waiter: 1}) {
+				if x, ok := e.Value.(*StateScan); ok {
+					x.Fields()
+				}
+			}
 			if d := time.Since(began); i == 0 || d < took[maps] {
 				took[maps] = d
 			}
@@ -321,5 +325,86 @@ func TestReadBesideClearedMaps(t *testing.T) {
 	}
 	if took[3000] > 10*took[1] {
 		t.Errorf("beside 3,000 cleared maps it takes %v, beside one %v", took[3000], took[1])
+	}
+}
+
+// A large state is put together by who asks for it: what was read from the store, without
+// what the log says is gone, with what it has added.
+func TestLargeStateIsMergedByItsReader(t *testing.T) {
+	a := Actor{"dp", "A", "x"}
+	prefix := ActorPrefix(a, 0)
+	const n = 100_000
+	b := newBench(t, Config{})
+	v := &View{Entries: map[string][]byte{}, Applied: b.c.Seq()}
+	for i := range n {
+		v.Entries[string(FieldKey(prefix, &Field{Key: fmt.Sprint(i)}))] = []byte("1")
+	}
+	of := func(op StateOp) any {
+		op.Actor = a
+		for _, e := range b.step(&StateInput{Op: op, View: v, Waiter: "w"}) {
+			if e.Waiter == "w" {
+				return e.Value
+			}
+		}
+		return nil
+	}
+	of(StateOp{Verb: StateSet, Key: "new", Value: []byte("2")})
+	of(StateOp{Verb: StateDelete, Key: "7"})
+	of(StateOp{Verb: StateSet, Key: "8", Value: []byte("3")})
+	began := time.Now()
+	x, ok := of(StateOp{Verb: StateAll}).(*StateScan)
+	step := time.Since(began)
+	if !ok {
+		t.Fatal("it is merged in the step")
+	}
+	of(StateOp{Verb: StateSet, Key: "later", Value: []byte("4")})
+	of(StateOp{Verb: StateClear})
+	began = time.Now()
+	fs := x.Fields()
+	if merge := time.Since(began); step > merge/5 {
+		t.Errorf("the step takes %v, the reader %v", step, merge)
+	}
+	got := map[string]string{}
+	for _, f := range fs {
+		got[f.Key] = string(f.Value)
+	}
+	if _, there := got["7"]; len(fs) != n || there || got["new"] != "2" || got["8"] != "3" || got["9"] != "1" || got["later"] != "" {
+		t.Errorf("%d entries of %d, new %q, 7 there %v, 8 %q, later %q", len(fs), n, got["new"], there, got["8"], got["later"])
+	}
+}
+
+// Who needs longer to read than recent changes are remembered is waited for.
+func TestSlowReaderReads(t *testing.T) {
+	b := newBench(t, Config{})
+	b.host("h1")
+	big, other := Actor{"dp", "A", "big"}, Actor{"dp", "A", "other"}
+	write := func() {
+		b.step(&StateInput{Op: StateOp{Actor: other, Verb: StateSet, Key: "k", Value: []byte("1")}, View: &View{Applied: b.c.Seq(), Entries: map[string][]byte{}}, Waiter: 1})
+		b.step(&StoreApplied{Seq: b.c.Seq()})
+	}
+	tries := 0
+	for read := false; !read; tries++ {
+		if tries == 8 {
+			t.Fatal("eight reads of 6 s each, and no answer")
+		}
+		write()
+		v := &View{Applied: b.c.Seq(), Entries: map[string][]byte{}}
+		for range 30 {
+			b.pass(200 * time.Millisecond)
+			write()
+		}
+		for _, e := range b.step(&StateInput{Op: StateOp{Actor: big, Verb: StateAll}, View: v, Waiter: 2}) {
+			read = read || e.Kind == Reply && e.Err == nil
+		}
+	}
+	if tries == 1 {
+		t.Error("recent changes are remembered for long without a need")
+	}
+	for range 300 {
+		b.pass(200 * time.Millisecond)
+		write()
+	}
+	if n := len(b.c.view.recent); n > 30 {
+		t.Errorf("a minute later %d changes are remembered", n)
 	}
 }

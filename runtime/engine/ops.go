@@ -421,6 +421,9 @@ func (p *partition) state(ctx context.Context, op *runtime.StateOp) (reply, erro
 		if !fresh && is(err, runtime.CodeAskAgain) {
 			continue // a view that was too old; from then on the asker waits in between
 		}
+		if x, large := rep.value.(*runtime.StateScan); large {
+			rep.value = runtime.StateResult{Fields: x.Fields()}
+		}
 		return rep, err
 	}
 }
