@@ -543,3 +543,13 @@ func TestLoweredLimitAndBodyInTheLog(t *testing.T) {
 		}
 	}
 }
+
+// Due times of centuries ago are one missed time, not so many that their nanoseconds overflow.
+func TestDueTimesOfLongAgo(t *testing.T) {
+	now := int64(1767225600000)
+	r := Reminder{Due: now - 1<<43, Period: int64(time.Minute)}
+	due, count, next, _ := r.dueTimes(now)
+	if due != now || count != 1 || next <= now || next > now+60_000 {
+		t.Errorf("due %d, count %d, next %d; it is %d", due, count, next, now)
+	}
+}
