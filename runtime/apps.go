@@ -164,7 +164,7 @@ func (c *Core) applyApp(seq uint64, b *appChanged) {
 		c.dropSubscriptionsOf(b.app)
 	}
 	a.open--
-	a.generation, a.purged, a.purgedAt, a.used = b.generation, seq, b.at, false
+	a.generation, a.purged, a.purgedAt, a.noted, a.used = b.generation, seq, b.at, c.now.Mono, false
 	if c.LogLevel() >= 2 {
 		c.keep.place(&a.node, seq, a)
 	} else {

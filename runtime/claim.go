@@ -134,6 +134,7 @@ func (c *Core) Own(now Now, storeSeq uint64) bool {
 		return false
 	}
 	c.now, c.owned, c.lastTick, c.budget, c.looks, c.pieces = now, true, now.Mono, stepBudget, stepLooks, pieceSize
+	c.ownedAt = now.Mono
 	c.rounds++ // what earlier terms have decided may have left
 	c.view.agedAt = now.Mono
 	c.view.reach(storeSeq)

@@ -140,6 +140,7 @@ type Core struct {
 	fenceAsked  int64
 	inquiries   map[string]*inquiry // by boot
 	lastTick    int64
+	ownedAt     int64            // monotonic ms at which the term began
 	blocked     map[string][]any // waiters of full groups
 	leaving     []*leaving       // subscriptions that are removed in pieces
 	forgettings []*forgetting    // reminders, likewise

@@ -98,6 +98,7 @@ type ending struct {
 	app     string
 	outcome *Outcome
 	at      int64 // wall clock of the end
+	noted   int64 // memory: monotonic ms at which that was applied
 	size    int
 }
 
@@ -299,6 +300,7 @@ type appEntry struct {
 	generation uint64
 	purged     uint64          // record that began it: what is older is of the one before
 	purgedAt   int64           // wall clock of the purge that began it
+	noted      int64           // memory: monotonic ms at which that was applied
 	used       bool            // something was done with it since
 	services   []*serviceEntry // by name
 	open       int             // memory: entries of the app
@@ -330,6 +332,7 @@ type lostEntry struct {
 	node
 	boot   string
 	at     int64 // wall clock of the loss
+	noted  int64 // memory: monotonic ms at which that was applied
 	beside company
 }
 

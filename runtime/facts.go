@@ -15,6 +15,19 @@ import (
 // a boot that is forgotten could come back and write.
 const factMemory = 7 * 86_400_000
 
+// ageOf is how long ago something was, in milliseconds: by the wall clock, when it has
+// been known for the id window by the clock that does not jump. Until then nothing is
+// older than that clock says, for the wall clock may just have been set; nor is it
+// younger, once the wall clock was set back behind it.
+func (c *Core) ageOf(at, noted int64) int64 {
+	known := c.now.Mono - max(noted, c.ownedAt) // what was folded, since the term began
+	wall := c.now.Wall - at
+	if known <= c.cfg.IDWindow || wall < 0 {
+		return known
+	}
+	return wall
+}
+
 // maxLost bounds the lost boots that are known beyond the id window.
 const maxLost = 50_000
 
@@ -72,7 +85,7 @@ func (c *Core) use(app string) {
 // ago and not been used since. Other partitions would have to forget it in the
 // same instant, so that only a partition that is alone forgets.
 func (c *Core) outlived(a *appEntry) bool {
-	return c.cfg.Partitions == 1 && !a.used && a.open == 0 && c.now.Wall-a.purgedAt > factMemory
+	return c.cfg.Partitions == 1 && !a.used && a.open == 0 && c.ageOf(a.purgedAt, a.noted) > factMemory
 }
 
 func (c *Core) applyKeptApp(seq uint64, b *keptApp) {
@@ -114,7 +127,7 @@ func (c *Core) applyService(seq uint64, app string, f serviceFact, gone bool) {
 func (c *Core) noteLost(seq uint64, boot string, at int64, beside company) {
 	x := c.lost[boot]
 	if x == nil {
-		x = &lostEntry{boot: boot}
+		x = &lostEntry{boot: boot, noted: c.now.Mono}
 		c.lost[boot] = x
 		c.lostOrder = append(c.lostOrder, x)
 	}
@@ -157,7 +170,7 @@ func (c *Core) sortLost() {
 func (c *Core) forgetLost() {
 	for len(c.lostOrder) > 0 {
 		x := c.lostOrder[0]
-		age := c.now.Wall - x.at
+		age := c.ageOf(x.at, x.noted)
 		if c.lost[x.boot] == x && age <= factMemory && (len(c.lost) <= maxLost || age <= c.cfg.IDWindow) {
 			return
 		}

@@ -64,7 +64,65 @@ func TestEndingOfTheFuture(t *testing.T) {
 	for range 30 {
 		b.pass(time.Minute)
 	}
-	if n := len(b.c.endings); n != 3 {
+	if n := len(b.c.endings); n != 0 {
 		t.Errorf("30 minutes later, with a window of 10, %d outcomes are kept", n)
+	}
+}
+
+// A wall clock that is set right by more than what is known takes makes nobody forget
+// what happened a second ago, in this term or as far as the next one knows.
+func TestClockSetForwardForgetsNothing(t *testing.T) {
+	for _, x := range []string{"", "next owner", "kept"} {
+		b := newBench(t, Config{})
+		b.host("h1")
+		to := Target{App: "dp", Type: "A", ID: "x"}
+		e := b.submit(Request{Target: to})
+		b.answer(e, &Outcome{Status: 200})
+		b.submit(Request{Target: to})
+		b.step(&HostDown{Boot: "h1"})
+		b.step(&SetService{App: "eb", Name: "s", URL: "http://x"})
+		b.step(&Purge{App: "eb"})
+		b.now.Wall += 2 * factMemory
+		known := func(when string, want bool) {
+			t.Helper()
+			if has := b.c.endings[e.req.ID] != nil; has != want {
+				t.Errorf("%s, %s: the outcome is known: %v", x, when, has)
+			}
+			if has := b.c.isLost("h1"); has != want {
+				t.Errorf("%s, %s: the lost boot is known: %v", x, when, has)
+			}
+			a := b.c.apps["eb"]
+			if has := a != nil && !b.c.outlived(a); has != want {
+				t.Errorf("%s, %s: the purge is known: %v", x, when, has)
+			}
+		}
+		b.pass(time.Second)
+		switch x {
+		case "next owner":
+			b.restart()
+		case "kept":
+			b.step(&Keep{Before: b.c.Seq(), Limit: 1 << 20})
+		}
+		b.pass(time.Second)
+		known("a second later", true)
+		for range 11 {
+			b.pass(time.Minute)
+		}
+		known("behind the window", false)
+	}
+}
+
+// A boot that was lost while the clock was ahead keeps no later ones in memory.
+func TestLossOfTheFuture(t *testing.T) {
+	b := newBench(t, Config{})
+	lose := func(boot string) { b.c.emit(&hostLost{boot: boot, at: b.now.Wall}) }
+	b.now.Wall += 365 * 86_400_000
+	lose("ahead")
+	b.now.Wall -= 365 * 86_400_000
+	lose("h")
+	b.now.Wall, b.now.Mono = b.now.Wall+factMemory, b.now.Mono+factMemory
+	b.pass(time.Second)
+	if n := len(b.c.lost); n != 0 {
+		t.Errorf("%d lost boots are known after a week", n)
 	}
 }

@@ -254,7 +254,7 @@ func (c *Core) keepOne(n *node) {
 	case *serviceEntry:
 		c.emit(&serviceSet{app: o.app, service: o.serviceFact})
 	case *lostEntry:
-		if c.now.Wall-o.at > factMemory {
+		if c.ageOf(o.at, o.noted) > factMemory {
 			c.dropLost(o)
 		} else {
 			c.emit(&hostLost{boot: o.boot, at: o.at, beside: o.beside})

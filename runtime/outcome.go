@@ -194,8 +194,12 @@ func (c *Core) repeatOfKey(in *Submit) bool {
 
 // keepEnding keeps a plain outcome until its caller has it.
 func (c *Core) keepEnding(seq uint64, id ID, app string, o *Outcome, at int64) {
-	c.dropEnding(id) // at most one is listed
-	x := &ending{id: id, app: app, outcome: o, at: at, size: len(o.Body) + 256}
+	noted := c.now.Mono
+	if old := c.endings[id]; old != nil { // at most one is listed
+		noted = old.noted
+		c.dropEnding(id)
+	}
+	x := &ending{id: id, app: app, outcome: o, at: at, noted: noted, size: len(o.Body) + 256}
 	c.endings[id] = x
 	c.keep.placeEnding(&x.node, seq, x)
 	c.endSize += x.size

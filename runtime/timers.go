@@ -247,15 +247,11 @@ func (c *Core) forget() {
 	c.ended.prune(c, c.now.Wall-c.cfg.IDWindow)
 	for range min(fadeBatch, len(c.endings)) {
 		n := c.keep.nextEnding()
-		switch age := c.now.Wall - n.at; {
-		case age > c.cfg.IDWindow:
-			c.dropEnding(n.id)
-			continue
-		case age < 0: // the clock was set back since: those behind do not wait for it
-			continue
+		if c.ageOf(n.at, n.noted) <= c.cfg.IDWindow {
+			c.keep.fade = nil
+			break
 		}
-		c.keep.fade = nil
-		break
+		c.dropEnding(n.id)
 	}
 	c.forgetLost()
 	c.view.age(c.now.Mono)
