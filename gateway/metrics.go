@@ -135,6 +135,7 @@ func newMeshCollector(cfg Config) *meshCollector {
 	gauge("reminders_waiting", "Due reminders that wait until their app has fewer unfinished firings.", func(s *figures) float64 { return float64(s.RemindersWaiting) })
 	gauge("subscriptions", "Subscriptions to topics.", func(s *figures) float64 { return float64(s.Subscriptions) })
 	gauge("groups_waiting", "Subscriptions and groups that wait until their app has fewer unfinished events.", func(s *figures) float64 { return float64(s.GroupsWaiting) })
+	gauge("partition_answers_waiting", "Answers of other partitions that have not come, before which interrupted work does not begin again.", func(s *figures) float64 { return float64(s.AnswersWaiting) })
 	sharing(counter, gauge)
 	return c
 }

@@ -6,6 +6,8 @@ package runtime
 // a part is asked for when the one before has been heard. What is open there only
 // gets less meanwhile, for the first part closes the door.
 
+import "strconv"
+
 const (
 	// fenceChildren is about how many pairs of parent and child a part has, and
 	// after how many children it ends.
@@ -212,4 +214,22 @@ func (c *Core) askFence(p uint16) {
 			From: c.cfg.Partition, Epoch: c.epoch, Apps: q.apps[:q.next()], Part: q.part, Term: q.term, After: q.after,
 		}})
 	}
+}
+
+// unanswered names a partition whose answer is missing.
+func (c *Core) unanswered() string {
+	by := ""
+	for p := range c.cfg.Partitions {
+		if c.fenceWait[uint16(p)] != nil {
+			by = "partition " + strconv.Itoa(p)
+			break
+		}
+	}
+	switch n := len(c.fenceWait) - 1; {
+	case n == 1:
+		by += " and 1 other"
+	case n > 1:
+		by += " and " + strconv.Itoa(n) + " others"
+	}
+	return by
 }

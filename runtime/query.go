@@ -58,6 +58,9 @@ type Gauges struct {
 	Hosts, Open, Parked, Reminders, Subscriptions, EndedIDs int
 	// Due reminders and pumps of events that wait until their app has room.
 	RemindersWaiting, GroupsWaiting int
+	// Other partitions that have not answered yet: until then nothing begins again of
+	// what ran in the terms before.
+	AnswersWaiting int
 }
 
 func (in *Query) decide(c *Core) { c.replyValue(in.Waiter, c.query(in)) }
@@ -169,6 +172,8 @@ func (c *Core) requestFacts(app string, id ID) RequestFacts {
 		f.State = "retrying"
 		if len(e.children) > 0 {
 			f.BlockedBy = strconv.Itoa(len(e.children)) + " calls of its earlier attempt"
+		} else if c.fencing(e) {
+			f.BlockedBy = c.unanswered() + ", where a call of its earlier attempt may still arrive"
 		} else if e.suspect() && e.lined != nil {
 			f.BlockedBy = "other requests that were interrupted as often: they run apart"
 		}
@@ -190,7 +195,7 @@ func (c *Core) requestFacts(app string, id ID) RequestFacts {
 }
 
 func (c *Core) gauges() Gauges {
-	g := Gauges{Counts: c.Counts, Hosts: 0, Open: len(c.entries), Reminders: c.remCount, Subscriptions: c.subCount, EndedIDs: c.ended.count, RemindersWaiting: c.lateCount(), GroupsWaiting: len(c.blocked)}
+	g := Gauges{Counts: c.Counts, Hosts: 0, Open: len(c.entries), Reminders: c.remCount, Subscriptions: c.subCount, EndedIDs: c.ended.count, RemindersWaiting: c.lateCount(), GroupsWaiting: len(c.blocked), AnswersWaiting: len(c.fenceWait)}
 	for _, h := range c.hosts {
 		if h.known {
 			g.Hosts++

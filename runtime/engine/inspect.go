@@ -89,6 +89,7 @@ type Stats struct {
 	Appends, AppendedRecords, AppendedBytes, Trims                          uint64
 	Hosts, ActiveActors, Pending, Parked, Running, Reminders, Subscriptions int
 	RemindersWaiting, GroupsWaiting                                         int   // until their app has less unfinished
+	AnswersWaiting                                                          int   // of other partitions, before which interrupted work does not begin again
 	WorkBytes, WorkLimit                                                    int64 // memory that open requests and waiting changes take, and may take; 0 for no limit
 	LogBytes                                                                int64
 	AppendSeconds, RecoverySeconds                                          float64
@@ -115,6 +116,7 @@ func (m *Mesh) Stats() Stats {
 		s.Subscriptions += g.Subscriptions
 		s.RemindersWaiting += g.RemindersWaiting
 		s.GroupsWaiting += g.GroupsWaiting
+		s.AnswersWaiting += g.AnswersWaiting
 	})
 	// After the questions: what was decided before them is counted.
 	for _, p := range m.parts {
