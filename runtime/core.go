@@ -76,6 +76,7 @@ type Core struct {
 	parked      map[component]*parking
 	hosts       map[string]*hostEntry
 	offers      map[component][]*hostEntry // sorted by boot
+	wanted      map[component]int          // how many entries are for it
 	lost        map[string]*lostEntry      // by boot
 	reminders   map[Actor]reminderList
 	remCount    int
@@ -181,7 +182,7 @@ func New(cfg Config) *Core {
 		entries: map[ID]*entry{}, homes: map[ID]*homeEntry{}, endings: map[ID]*ending{},
 		keys: map[string]ID{}, flows: map[ID][]*entry{}, actors: map[Actor]*actorEntry{}, haunted: map[Actor]*actorEntry{}, hauntedOn: map[string][]*actorEntry{}, ghosts: map[ID]*actorEntry{}, cancels: map[string]*roll{}, guests: map[any]guest{},
 		parked: map[component]*parking{}, hosts: map[string]*hostEntry{},
-		offers: map[component][]*hostEntry{}, lost: map[string]*lostEntry{},
+		offers: map[component][]*hostEntry{}, wanted: map[component]int{}, lost: map[string]*lostEntry{},
 		reminders: map[Actor]reminderList{}, subs: map[Actor]map[string]*subEntry{},
 		firings: map[ID]*reminderEntry{}, fired: map[Actor][]*firing{}, late: map[string]*reminderHeap{},
 		groups: map[string]*groupEntry{}, memberOf: map[memberKey]*groupEntry{}, tells: map[groupLife]*groupTells{}, wishes: map[ID]*wish{}, borrowings: map[ID]*borrowing{}, borrowers: map[ID][]*borrowing{}, pasts: map[pastKey]*past{}, publishings: map[ID]*publishing{}, apps: map[string]*appEntry{},

@@ -26,7 +26,7 @@ var memoryOnly = map[string]bool{
 	"past.node": true, "past.at": true,
 	"Core.fired": true, "firing.at": true,
 	"Core.borrowers": true, "borrowing.node": true, "borrowing.abroad": true,
-	"ending.node": true, "ending.noted": true, "lostEntry.noted": true, "appEntry.noted": true, "Core.ownedAt": true,
+	"ending.node": true, "ending.noted": true, "lostEntry.noted": true, "appEntry.noted": true, "Core.ownedAt": true, "Core.wanted": true,
 	"actorEntry.node": true, "actorEntry.flow": true, "actorEntry.nested": true, "actorEntry.placeAt": true, "actorEntry.asking": true, "actorEntry.dirty": true,
 	"actorEntry.idleSince": true, "actorEntry.idleTurn": true, "actorEntry.idle": true, "actorEntry.parked": true,
 	"actorEntry.urgent": true, "actorEntry.parkTurn": true, "actorEntry.parkHost": true,

@@ -263,6 +263,7 @@ func (c *Core) addEntry(seq uint64, e *entry) {
 	}
 	c.entries[e.req.ID] = e
 	c.weigh(seq, e)
+	c.want(e, 1)
 	c.keep.place(&e.node, seq, e)
 	e.flowAt = len(c.flows[e.flow])
 	c.flows[e.flow] = append(c.flows[e.flow], e)
@@ -294,6 +295,14 @@ func (c *Core) addEntry(seq uint64, e *entry) {
 		c.place(e)
 	}
 	c.addFiring(e.fired)
+}
+
+// want counts what is for a component.
+func (c *Core) want(e *entry, more int) {
+	comp := componentOf(e.req.Target)
+	if c.wanted[comp] += more; c.wanted[comp] == 0 {
+		delete(c.wanted, comp)
+	}
 }
 
 // place puts the entry into the mailbox of its target, by its phase.
@@ -355,6 +364,7 @@ func (c *Core) dropEntry(e *entry) {
 	c.dropFiring(e.fired)
 	c.leave(e)
 	c.unweigh(e)
+	c.want(e, -1)
 	e.phase = gone
 	delete(c.entries, e.req.ID)
 	c.keep.remove(&e.node)
@@ -532,12 +542,14 @@ func (c *Core) applyContinued(seq uint64, b *continued) {
 	old := e.req.Target
 	c.leave(e)
 	c.unweigh(e)
+	c.want(e, -1)
 	c.app(old.App).links -= len(e.children)
 	e.children = nil // of the step that has ended
 	e.step, e.attempt, e.host = b.step, 0, ""
 	e.among, e.tried, e.alone, e.blamed = 0, 0, false, false
 	e.req.Target, e.req.Method, e.req.Path, e.req.Header, e.req.Body = b.target, b.method, b.path, b.header, b.body
 	c.weigh(seq, e)
+	c.want(e, 1)
 	e.phase, e.order = queued, seq
 	e.retryAt = 0
 	if b.keepLock {

@@ -217,11 +217,8 @@ func (c *Core) idle() bool {
 			return false
 		}
 	}
-	if len(c.offers) == 0 {
-		return true
-	}
-	for _, e := range c.entries {
-		if len(c.takers(componentOf(e.req.Target))) > 0 {
+	for comp := range c.offers {
+		if c.wanted[comp] > 0 && len(c.takers(comp)) > 0 {
 			return false
 		}
 	}

@@ -411,6 +411,11 @@ func (r *recount) hosts() {
 		}
 	}
 	r.same("offers", c.offers, offers)
+	wanted := map[component]int{}
+	for _, e := range c.entries {
+		wanted[componentOf(e.req.Target)]++
+	}
+	r.same("wanted", c.wanted, wanted)
 }
 
 // waiting is about parkings.
