@@ -76,7 +76,12 @@ func (in *Mark) decide(c *Core) {
 		c.addFacts(h)
 	}
 	c.emit(h)
+	c.markSeq, c.markAt = c.seq, len(c.records)-1
 }
+
+// LastMark is the header that was decided last: its record, and its place among those
+// that Take returns. More may come behind it in the same step.
+func (c *Core) LastMark() (seq uint64, place int) { return c.markSeq, c.markAt }
 
 // floorAt is up to where the log may be cut, as far as the header at seq says.
 // Versions that do not say it cut in front of any header up to their last one,

@@ -55,6 +55,8 @@ type Core struct {
 	headAt                  int64  // when that was written, by the wall clock
 	floor                   uint64 // up to which record the log may be cut
 	gap                     uint64 // a record that is missing, 0 for none
+	markSeq                 uint64 // see LastMark
+	markAt                  int
 	changed                 uint64 // position of the last record that means something for the store
 	level                   int    // of the records that may stand in this log; 0 means 1
 	owned                   bool   // this core has applied the log up to its own valid claim

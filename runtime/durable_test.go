@@ -18,7 +18,7 @@ var memoryOnly = map[string]bool{
 	"Core.guests": true, "Core.keep": true, "Core.load": true, "Core.endSize": true, "Core.timers": true, "Core.walls": true, "Core.dirty": true, "Core.woken": true, "Core.budget": true, "Core.turns": true, "Core.askings": true, "Core.losing": true, "Core.reviews": true, "Core.dirtyParks": true,
 	"Core.drained": true, "Core.purged": true, "Core.subCount": true, "appEntry.drains": true, "outbox.purges": true, "Core.purges": true, "Core.fenceWait": true, "Core.fenceHeld": true, "Core.abroad": true, "Core.orphans": true, "entry.abroad": true, "homeEntry.abroad": true, "Core.fenceAsked": true, "Core.inquiries": true, "Core.lastTick": true,
 	"Core.blocked": true, "Core.leaving": true, "Core.forgettings": true, "Core.publishings": true, "Core.published": true, "Core.tables": true, "Core.released": true, "Core.via": true, "Core.records": true,
-	"Core.effects": true, "Core.rounds": true, "Core.gap": true, "Core.changes": true, "Core.Counts": true,
+	"Core.effects": true, "Core.rounds": true, "Core.gap": true, "Core.markSeq": true, "Core.markAt": true, "Core.changes": true, "Core.Counts": true,
 
 	"entry.node": true, "entry.leaves": true, "entry.began": true, "entry.waiters": true, "entry.children": true, "entry.retryAt": true, "entry.timer": true, "entry.wall": true,
 	"groupEntry.size": true, "entry.since": true, "entry.answered": true, "entry.flowAt": true, "entry.bodyAt": true, "entry.asked": true, "entry.keeping": true, "entry.unsent": true, "entry.inside": true, "entry.summed": true, "entry.guestAt": true, "entry.lined": true, "entry.turn": true, "entry.turnAt": true, "entry.void": true, "entry.blamed": true, "entry.apart": true,

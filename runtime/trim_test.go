@@ -129,3 +129,23 @@ func (w *world) everyPrefix(p *worldPart, log [][]byte) {
 		}
 	}
 }
+
+// What many requests start in the step of a header stands behind it.
+func TestMarkWhileManyStart(t *testing.T) {
+	s := newSolo(t, Config{})
+	for i := range 3000 {
+		to := Target{App: "dp", Type: "A", ID: fmt.Sprint(i)}
+		s.do(&Submit{Request: Request{ID: s.id(to), Kind: Tell, Target: to, Method: "POST", Path: "/m"}, Waiter: i})
+	}
+	s.c.Step(s.now, &HostJoined{Info: HostInfo{Boot: "h1", App: "dp", Service: "s", Actors: []string{"A"}, Grace: 6000}})
+	s.c.Step(s.now, &Mark{})
+	seq, place := s.c.LastMark()
+	records, _ := s.c.Take()
+	if len(records) < place+2 {
+		t.Fatal("nothing starts behind the header")
+	}
+	r, err := DecodeRecord(records[place])
+	if err != nil || !IsHeader(records[place]) || r.Seq != seq {
+		t.Errorf("record %d of the step, with number %d, is no header: %v", place, seq, err)
+	}
+}

@@ -21,21 +21,20 @@ type trimmer struct {
 	marks     []mark
 	threshold int64
 	sinceMark int64
-	// A Mark decided in this round is the last record of it.
-	marked   bool
-	markSeq  uint64
-	markAt   int64
-	markIdx  int
-	keeping  bool
-	keptSize int64  // bytes appended while keeping for the current cut
-	next     mark   // where the log is to be cut
-	decided  uint64 // up to here it was decided that nothing in front of next is live
-	wait     uint64 // the same, once that has come back in place; the store must hold it
-	cutting  bool   // the log is being cut, beside the loop
-	torn     bool   // somebody else has deleted the front of the log
-	failed   time.Time
-	lastMark int64
-	markSize int64 // bytes of the last header
+	marked    bool
+	markSeq   uint64
+	markAt    int64
+	markIdx   int
+	keeping   bool
+	keptSize  int64  // bytes appended while keeping for the current cut
+	next      mark   // where the log is to be cut
+	decided   uint64 // up to here it was decided that nothing in front of next is live
+	wait      uint64 // the same, once that has come back in place; the store must hold it
+	cutting   bool   // the log is being cut, beside the loop
+	torn      bool   // somebody else has deleted the front of the log
+	failed    time.Time
+	lastMark  int64
+	markSize  int64 // bytes of the last header
 }
 
 func (t *trimmer) reset(marks []mark, core *runtime.Core) {
@@ -55,7 +54,8 @@ func (t *trimmer) decide(now runtime.Now) {
 	if t.sinceMark > t.markEvery() || t.older(now, t.lastMark, 8) || t.torn && len(t.marks) == 0 {
 		t.sinceMark, t.lastMark = 0, now.Wall
 		c.Step(now, &runtime.Mark{})
-		t.marked, t.markSeq, t.markIdx, t.markAt = true, c.Seq(), c.Pending()-1, now.Wall
+		t.marked, t.markAt = true, now.Wall
+		t.markSeq, t.markIdx = c.LastMark()
 	}
 	cut, due := t.nextCut(now)
 	if !due {

@@ -95,7 +95,8 @@ func (o *simOwner) round() {
 	if o.mark {
 		o.mark = false
 		o.core.Step(s.clock(o.n), &runtime.Mark{})
-		marked = &simCut{o.core.Seq(), o.core.Pending() - 1}
+		seq, at := o.core.LastMark()
+		marked = &simCut{seq, at}
 	}
 	if s.opt.Nodes > 1 && o.core.Pending() == 0 && o.core.Answers() && s.now-o.proof > 1000 {
 		o.core.Step(s.clock(o.n), &runtime.Prove{})
