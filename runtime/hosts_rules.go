@@ -14,11 +14,18 @@ const lostMargin = 1000
 type HostJoined struct {
 	Info   HostInfo
 	Join   JoinAnswer
+	Term   uint64 // of the owner that the host was asked by; 0 for whichever decides
 	Waiter any
 }
 
 func (in *HostJoined) decide(c *Core) {
 	boot := in.Info.Boot
+	if in.Term != 0 && in.Term != c.epoch {
+		// The answers that came in front of it may have gone down with the term, and
+		// what it does not name would be taken for what has never arrived.
+		c.refuse(in.Waiter, Errorf(CodeNotOwner, "the join of host %s is for another term", boot))
+		return
+	}
 	if c.isLost(boot) {
 		c.refuse(in.Waiter, Errorf(CodeHostLost, "host %s was counted as lost", boot))
 		return

@@ -166,7 +166,7 @@ func (m *Mesh) joinHere(h runtime.HostInfo, e runtime.PartitionEpoch, join *runt
 		w.give(reply{err: runtime.Errorf(runtime.CodeNotOwner, "the join is for another term")})
 		return
 	}
-	in := &runtime.HostJoined{Info: h, Waiter: w}
+	in := &runtime.HostJoined{Info: h, Term: e.Epoch, Waiter: w}
 	var ins []runtime.Input
 	if join != nil {
 		in.Join = *join

@@ -548,7 +548,7 @@ func (p *partition) repair(ctx context.Context, cause error) {
 		if !pauseFor(ctx, wait) {
 			return
 		}
-		p.refuseAll(p.take(nil))
+		p.refuseAll(append(p.line.rest(), p.take(nil)...)) // what was for the term that has ended
 		if lost {
 			continue
 		}

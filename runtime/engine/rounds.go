@@ -62,6 +62,7 @@ func (l *line) next() []runtime.Input {
 
 // rest takes all that is left.
 func (l *line) rest() (ins []runtime.Input) {
+	l.round = nil // somebody may be at it
 	for !l.empty() {
 		ins = append(ins, l.next()...)
 	}
