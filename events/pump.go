@@ -78,9 +78,9 @@ func (p *Pump) Run(ctx context.Context) error {
 	}
 }
 
-// match lists the groups and tells how many there are. It starts a follower for each group that has none, and stops those whose
-// group has gone or is no longer the one they follow; the latter start anew
-// once they have ended.
+// match lists the groups and tells how many there are. It starts a follower for each group
+// that has none, and stops those whose group has gone or is no longer the one they follow;
+// the latter start anew once they have ended.
 func (p *Pump) match(ctx context.Context, active map[string]*follower, ended chan<- *follower) (listed int, changed <-chan struct{}) {
 	reached := map[string]int64{} // read first: a cursor behind it later has been set back
 	for key, f := range active {

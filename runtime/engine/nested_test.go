@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -92,37 +91,12 @@ func TestRetryWaitsForChildThatOutlivedItsLimit(t *testing.T) {
 	c.awaitRetry(t)
 }
 
-// A gateLog holds appends while it is shut, and says that one is held.
-type gateLog struct {
-	runtime.Log
-	gate atomic.Pointer[chan struct{}]
-	held chan struct{}
-}
-
-func (l *gateLog) Append(ctx context.Context, b [][]byte) (first, epoch uint64, err error) {
-	if gate := l.gate.Load(); gate != nil {
-		select {
-		case l.held <- struct{}{}:
-		default:
-		}
-		<-*gate
-	}
-	return l.Log.Append(ctx, b)
-}
-
 // P4: the stream of the caller's sidecar breaks while its call waits for the log of
 // another partition, and the sidecar asks again under the same id: that the first one was
 // not heard says nothing about the second.
 func TestRetryWaitsForChildThatWasAskedForTwice(t *testing.T) {
-	logs := map[uint16]*gateLog{}
-	c := newCaller(t, func(cfg *engine.Config) {
-		of := cfg.Logs
-		cfg.Logs = func(p uint16) (runtime.Log, error) {
-			l, err := of(p)
-			logs[p] = &gateLog{Log: l, held: make(chan struct{}, 1)}
-			return logs[p], err
-		}
-	})
+	logs := map[uint16]*brokenLog{}
+	c := newCaller(t, breakable(logs))
 	begun, end := make(chan struct{}, 1), make(chan struct{})
 	attach(t, c.Mesh, runtime.HostInfo{Boot: "c", App: "app", Actors: []string{"C"}}, func(in *runtime.Invoke) *runtime.Outcome {
 		if in.Path == c.child.Path {

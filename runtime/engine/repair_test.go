@@ -10,16 +10,27 @@ import (
 	"github.com/karmesh/kar/runtime/engine"
 )
 
-// A brokenLog refuses appends while broken, or answers "unknown" although the
-// batch landed.
+// A brokenLog refuses appends while broken, or those of many records, holds them at a gate,
+// or answers "unknown" although the batch landed.
 type brokenLog struct {
 	runtime.Log
 	broken  atomic.Bool
+	most    atomic.Int64 // records of a batch for which there is room, 0 for any
+	refused atomic.Int64 // how many appends were
+	gate    atomic.Pointer[chan struct{}]
+	held    chan struct{} // holds one element when an append is held
 	unknown atomic.Int32
 }
 
 func (l *brokenLog) Append(ctx context.Context, batch [][]byte) (first, next uint64, err error) {
-	if l.broken.Load() {
+	if gate := l.gate.Load(); gate != nil {
+		select {
+		case l.held <- struct{}{}:
+		default:
+		}
+		<-*gate
+	} else if most := l.most.Load(); l.broken.Load() || most > 0 && len(batch) > int(most) {
+		l.refused.Add(1)
 		return 0, 0, runtime.Errorf(runtime.CodeDiskFull, "no space left")
 	}
 	first, next, err = l.Log.Append(ctx, batch)
@@ -29,18 +40,24 @@ func (l *brokenLog) Append(ctx context.Context, batch [][]byte) (first, next uin
 	return first, next, err
 }
 
+// breakable has a node use such logs.
+func breakable(logs map[uint16]*brokenLog) func(*engine.Config) {
+	return func(c *engine.Config) {
+		of := c.Logs
+		c.Logs = func(p uint16) (runtime.Log, error) {
+			l, err := of(p)
+			logs[p] = &brokenLog{Log: l, held: make(chan struct{}, 1)}
+			return logs[p], err
+		}
+	}
+}
+
 // openBreakable is a node with one partition.
 func openBreakable(t *testing.T) (n *node, log *brokenLog) {
 	t.Helper()
-	n = open(t, t.TempDir(), 1, func(c *engine.Config) {
-		logs := c.Logs
-		c.Logs = func(p uint16) (runtime.Log, error) {
-			l, err := logs(p)
-			log = &brokenLog{Log: l}
-			return log, err
-		}
-	})
-	return n, log
+	logs := map[uint16]*brokenLog{}
+	n = open(t, t.TempDir(), 1, breakable(logs))
+	return n, logs[0]
 }
 
 // rejoining is a host that tells when it is asked to join again.
@@ -99,33 +116,24 @@ func TestFullDiskRefusesAndComesBack(t *testing.T) {
 // append-unknown: the batch landed, the answer did not. The same bytes land
 // again; they count once.
 func TestUnknownAppendCountsOnce(t *testing.T) {
-	var log *brokenLog
-	dir := t.TempDir()
-	wrap := func(c *engine.Config) {
-		logs := c.Logs
-		c.Logs = func(p uint16) (runtime.Log, error) {
-			l, err := logs(p)
-			log = &brokenLog{Log: l}
-			return log, err
-		}
-	}
-	n := open(t, dir, 1, wrap)
+	logs, dir := map[uint16]*brokenLog{}, t.TempDir()
+	n := open(t, dir, 1, breakable(logs))
 	var runs atomic.Int32
 	attach(t, n.Mesh, runtime.HostInfo{Boot: "b", App: "app", Actors: []string{"A"}}, func(*runtime.Invoke) *runtime.Outcome {
 		runs.Add(1)
 		return ok(`{"value":1}`)
 	})
-	log.unknown.Store(3)
+	logs[0].unknown.Store(3)
 	if _, err := n.Call(within(t), call("app", "A", "1", "m")); err != nil {
 		t.Fatal(err)
 	}
 	a := runtime.Actor{App: "app", Type: "A", ID: "1"}
-	log.unknown.Store(1)
+	logs[0].unknown.Store(1)
 	if r, err := n.State(within(t), runtime.StateOp{Actor: a, Verb: runtime.StateSet, Key: "k", Value: []byte("1")}); err != nil || !r.Created {
 		t.Fatalf("%+v %v", r, err)
 	}
 	n.close()
-	n = open(t, dir, 1, wrap)
+	n = open(t, dir, 1, breakable(logs))
 	if r, err := n.State(within(t), runtime.StateOp{Actor: a, Verb: runtime.StateGet, Key: "k"}); err != nil || string(r.Value) != "1" {
 		t.Fatalf("%+v %v", r, err)
 	}

@@ -1,31 +1,13 @@
 package engine_test
 
 import (
-	"context"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/karmesh/kar/runtime"
-	"github.com/karmesh/kar/runtime/engine"
 )
-
-// A tightLog has room for small batches only while tight: a disk that is nearly full.
-type tightLog struct {
-	runtime.Log
-	most    atomic.Int64 // records of a batch, 0 for any
-	refused atomic.Int64
-}
-
-func (l *tightLog) Append(ctx context.Context, batch [][]byte) (first, next uint64, err error) {
-	if n := l.most.Load(); n > 0 && len(batch) > int(n) {
-		l.refused.Add(1)
-		return 0, 0, runtime.Errorf(runtime.CodeDiskFull, "no space left")
-	}
-	return l.Log.Append(ctx, batch)
-}
 
 // What a host has said to one term, when it was asked to join, counts in no other: a round
 // of its answers goes down with the log, and the join behind it must not say for the next
@@ -33,15 +15,7 @@ func (l *tightLog) Append(ctx context.Context, batch [][]byte) (first, next uint
 func TestJoinOfTheTermBefore(t *testing.T) {
 	for _, n := range []int{1900, 2500} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
-			var log *tightLog
-			m := open(t, t.TempDir(), 1, func(c *engine.Config) {
-				logs := c.Logs
-				c.Logs = func(p uint16) (runtime.Log, error) {
-					l, err := logs(p)
-					log = &tightLog{Log: l}
-					return log, err
-				}
-			})
+			m, log := openBreakable(t)
 			var mu sync.Mutex
 			runs := map[string]int{}
 			begun, end := make(chan struct{}, 4*n), make(chan struct{})
