@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -200,9 +201,12 @@ func TestImportMeanwhile(t *testing.T) {
 			hset(t, client, "kar_dp_main_state_Cafe_a", "n__", "1")
 			hset(t, client, "kar_dp_main_bindings_reminders_Cafe_a_r", "path", "/x", "targetTime", "2030-01-02T03:04:05+01:00", "period", "1000000000")
 			// The data changes once everything has been taken over.
+			var mu sync.Mutex // requests may come over several connections
 			left := 2
 			var reminder string
 			gateway := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				mu.Lock()
+				defer mu.Unlock()
 				switch {
 				case r.Method == http.MethodGet:
 					_, _ = io.WriteString(w, "{}")
@@ -223,6 +227,8 @@ func TestImportMeanwhile(t *testing.T) {
 			if e.code != 1 || !strings.Contains(e.errout, "meanwhile") {
 				t.Errorf("code %d: %s%s", e.code, e.out, e.errout)
 			}
+			mu.Lock()
+			defer mu.Unlock()
 			if want := `{"path":"/x","targetTime":"2030-01-02T02:04:05Z","period":"1s"}`; reminder != want {
 				t.Errorf("the reminder is %s, want %s", reminder, want)
 			}
