@@ -137,6 +137,9 @@ func TestMeshGatewayLink(t *testing.T) {
 	}
 	l.progress("slow links", 10)
 	l.gaps(t, "with 100 ms between gateways", begin, time.Now())
+	for _, p := range []*link{p1, p2, p3} {
+		p.quick() // for the tells that are left
+	}
 	l.verify()
 	c1.untouched()
 	c2.untouched()
