@@ -32,27 +32,24 @@ func (b *borrowed) fields(c *codec) {
 // borrow lets a call wait for the first request of its key. A caller that is not
 // current any more has no attempt that could wait. Nor does one wait for what its own
 // flow has begun: that may be the caller itself, or wait for it.
-func (c *Core) borrow(in *Submit, first *Request) *Error {
+func (c *Core) borrow(in *Submit, first *Request, flow ID, parents []ID, unfit *Error) *Error {
 	r := &in.Request
 	if r.Kind != Call || r.ID == first.ID || c.borrowings[r.ID] != nil || c.LogLevel() < 2 {
 		return nil
 	}
-	var flow ID
-	b := &borrowed{id: r.ID, lent: first.ID, part: c.cfg.Partition, epoch: c.epoch}
-	if v := in.Vouched; v != nil {
-		if v.Epoch < c.fences[v.Partition] {
-			return Errorf(CodeAskAgain, "the caller's partition has a new owner")
-		}
-		flow, b.parents, b.part, b.epoch, b.step = v.Flow, v.Parents, v.Partition, v.Epoch, v.Step
-	} else if r.Session != "" {
-		f, parents, err := c.session(r)
-		if err == nil {
-			err = c.spareLinks(parents)
-		}
-		if err != nil {
+	b := &borrowed{id: r.ID, lent: first.ID, parents: parents, part: c.cfg.Partition, epoch: c.epoch}
+	switch v := in.Vouched; {
+	case v != nil && v.Epoch < c.fences[v.Partition]:
+		return Errorf(CodeAskAgain, "the caller's partition has a new owner")
+	case v != nil:
+		b.part, b.epoch, b.step = v.Partition, v.Epoch, v.Step
+	case unfit != nil:
+		return unfit
+	default:
+		if err := c.spareLinks(parents); err != nil {
 			return err
 		}
-		flow, b.parents, b.step = f, parents, c.callerStep(parents)
+		b.step = c.callerStep(parents)
 	}
 	if len(b.parents) > 0 && flow != c.flowOf(first.ID) {
 		if c.waitsFor(first.ID, flow) {

@@ -139,8 +139,9 @@ func (c *Core) storedOutcome(v *View, id ID, app string) (o *Outcome, again bool
 }
 
 // repeatOfKey answers a request whose Idempotency-Key was used before. One that has
-// ended may have lost its key to another one, with a purge: that is not its first.
-func (c *Core) repeatOfKey(in *Submit) bool {
+// ended may have lost its key to another one, with a purge: that is not its first. Flow
+// and parents are its callers, see callers; unfit is why they may not wait.
+func (c *Core) repeatOfKey(in *Submit, flow ID, parents []ID, unfit *Error) bool {
 	r := &in.Request
 	reused := &Error{CodeKeyReused, "the Idempotency-Key was used for another request", r.ID}
 	c.endIfPurged(c.keys[keyOf(r)])
@@ -151,7 +152,7 @@ func (c *Core) repeatOfKey(in *Submit) bool {
 		}
 		if first.bodySum() != bodyHash(r) || !first.answers(r.Kind) {
 			c.refuse(in.Waiter, reused)
-		} else if err := c.borrow(in, first); err != nil {
+		} else if err := c.borrow(in, first, flow, parents, unfit); err != nil {
 			c.refuse(in.Waiter, err)
 		} else {
 			c.wait(first.ID, r.Kind, waiters, in.Waiter)

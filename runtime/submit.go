@@ -42,7 +42,7 @@ func (in *Submit) decide(c *Core) {
 		c.refuse(in.Waiter, err)
 		return
 	}
-	if r.Key != "" && c.repeatOfKey(in) {
+	if r.Key != "" && c.repeatOfKey(in, flow, parents, err) {
 		return
 	}
 	if r.Kind != Call && c.ended.has(r.ID) { // it waited for the id only
