@@ -68,7 +68,7 @@ type entry struct {
 	flowAt   int    // its place among those of its flow
 	waiters  []any
 	guestAt  int64         // monotonic ms from which a limit of a guest may have passed; 0 for never
-	children map[ID]uint32 // of each how many ask for it in this term, see Vouch
+	children map[ID]uint32 // of each how many ask for it in this term, see Vouch; 0 when it is known to have been accepted
 	retryAt  int64         // monotonic ms before which no retry starts
 	timer    timer         // by the clock that does not jump
 	wall     timer         // by the wall clock, for times that the caller has named

@@ -147,10 +147,12 @@ func (in *FenceAnswered) decide(c *Core) {
 			if e == nil || c.isPurged(e) || x.Step != 0 && x.Step != e.step+1 {
 				continue
 			}
-			if _, known := e.children[child]; !known { // else another owner there has named it
-				c.addChild(e.req.ID, child, x.Step)
-				parents = append(parents, e.req.ID)
+			if shares, known := e.children[child]; known && shares == 0 {
+				continue // another owner there has named it
 			}
+			c.addChild(e.req.ID, child, x.Step)
+			e.children[child] = 0
+			parents = append(parents, e.req.ID)
 		}
 		if len(parents) > 0 {
 			c.effect(Effect{Kind: WatchChild, ID: child, Value: parents, Target: c.entries[parents[0]].req.Target})

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 )
 
 // asked is the answer to a part of a fence question.
@@ -168,5 +169,59 @@ func TestFenceIsAskedInParts(t *testing.T) {
 	}
 	if e.phase != running || e.attempt != 2 {
 		t.Errorf("the request is %v, attempt %d", e.phase, e.attempt)
+	}
+}
+
+// A call of the term before stands in the answer to the fence, and somebody has asked for
+// it again in this term. That its question was answered before the call came there, says
+// nothing about the call: the caller's retry waits for it, and it is watched.
+func TestFenceNamesACallThatIsAskedForAgain(t *testing.T) {
+	for _, askers := range [][2]int{{0, 0}, {1, 0}, {0, 1}, {1, 1}, {2, 1}} { // before the answer, and behind it
+		s := newSolo(t, Config{Partitions: 2})
+		s.host("h1")
+		to := actorIn(0, 2, "A").target()
+		parent := s.id(to)
+		s.do(&Submit{Request: Request{ID: parent, Kind: Tell, Target: to, Method: "POST", Path: "/m"}, Waiter: 1})
+		e := s.c.entries[parent]
+		running, session := s.c.attemptOf(e), s.c.sessionOf(e)
+		s.reown()
+		s.do(&HostJoined{Info: HostInfo{Boot: "h1", App: "dp", Actors: []string{"A"}, Grace: 6000}, Join: JoinAnswer{Running: []Attempt{running}}})
+		there := actorIn(1, 2, "B").target()
+		child := NewID(s.now.Wall, 1, "dp", [6]byte{9})
+		ask := func(n int) {
+			for range n {
+				s.do(&Vouch{Request: Request{ID: child, Target: there, Session: session, Boot: "h1"}, Waiter: 2})
+			}
+		}
+		ask(askers[0])
+		watched := 0
+		q := s.c.fenceWait[1]
+		for _, x := range s.do(&FenceAnswered{From: 1, Epoch: s.c.epoch, Part: q.part, Pending: []PendingChild{{Parent: parent, Child: child, Step: 1}}}) {
+			if x.Kind == WatchChild && x.ID == child {
+				watched++
+			}
+		}
+		ask(askers[1])
+		for range askers[0] + askers[1] {
+			s.do(&ChildClosed{Parents: []ID{parent}, Child: child, App: "dp", Asker: s.c.epoch})
+		}
+		s.do(&HostDown{Boot: "h1", Reason: "exit"})
+		s.host("h2")
+		attempt := func() uint32 {
+			for range 5 {
+				s.pass(5 * time.Minute)
+				s.do(&HostsBeat{Boots: []string{"h2"}})
+				s.do(&Tick{})
+			}
+			return s.c.entries[parent].attempt
+		}
+		if n := attempt(); n > 1 || watched != 1 {
+			t.Errorf("asked for %v times: the caller makes attempt %d while its call, which %d watch, is open", askers, n, watched)
+		}
+		s.do(&ChildClosed{Parents: []ID{parent}, Child: child, App: "dp"})
+		s.host("h3")
+		if n := attempt(); n != 2 {
+			t.Errorf("asked for %v times: when its call has ended the caller makes attempt %d", askers, n)
+		}
 	}
 }

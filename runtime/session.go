@@ -168,10 +168,13 @@ func (in *Vouch) decide(c *Core) {
 		return
 	}
 	for _, p := range parents {
+		shares, known := c.entries[p].children[in.Request.ID]
+		if known && shares == 0 {
+			continue // somebody who asks for it again has no share in it
+		}
 		c.addChild(p, in.Request.ID, c.callerStep(parents))
-		e := c.entries[p]
-		if held := in.Term == c.epoch && slices.Contains(in.Parents, p); !held || e.children[in.Request.ID] == 0 {
-			e.children[in.Request.ID]++
+		if held := in.Term == c.epoch && slices.Contains(in.Parents, p); !held || !known {
+			c.entries[p].children[in.Request.ID]++
 		}
 	}
 	c.replyValue(in.Waiter, &Vouched{Flow: flow, Parents: parents, Partition: c.cfg.Partition, Epoch: c.epoch, Generation: c.generation(in.Request.Target.App), Step: c.callerStep(parents)})
