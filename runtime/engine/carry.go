@@ -137,7 +137,7 @@ func (p *partition) watch(child runtime.ID, parents []runtime.ID, app string, as
 		await := &Op{Partition: child.Partition(), Await: &runtime.Await{ID: child}}
 		generation := &Op{Partition: child.Partition(), Query: &runtime.Query{Kind: runtime.QueryGeneration, App: app}}
 		op, began := await, time.Now()
-		for p.epoch.Load() == epoch { // else the next owner watches
+		for p.epoch.Load() == epoch && p.m.life.Err() == nil { // else the next owner watches
 			ctx, cancel := context.WithTimeout(p.m.life, watchTurn)
 			rep, err := p.m.once(ctx, op)
 			late := ctx.Err() != nil
@@ -146,13 +146,14 @@ func (p *partition) watch(child runtime.ID, parents []runtime.ID, app string, as
 				continue
 			}
 			switch code(err) {
-			case runtime.CodeShutdown, runtime.CodeUnknownOutcome:
+			case runtime.CodeShutdown:
 				return
-			case runtime.CodeAskAgain, runtime.CodeNotOwner, runtime.CodeUnavailable, runtime.CodeStoreAway:
+			case "", runtime.CodeUnknownRequest, runtime.CodeOutcomeNotKept, runtime.CodeTooOld: // the only ends
+			case runtime.CodeAskAgain, runtime.CodeNotOwner, runtime.CodeUnavailable, runtime.CodeStoreAway, runtime.CodeUnknownOutcome:
 				p.m.pause(p.m.life, child.Partition(), time.Since(began))
-				if p.m.life.Err() != nil {
-					return
-				}
+				continue
+			default: // of a rule that fails on the question, which costs the partition
+				pauseFor(p.m.life, watchTurn)
 				continue
 			}
 			if p.m.life.Err() != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -270,4 +271,68 @@ func TestWaitersOutliveABrokenLog(t *testing.T) {
 		t.Fatalf("%+v %v", r.o, r.err)
 	}
 	h.stop()
+}
+
+// P4: the log of the call's partition takes a round of unknown fate and then refuses it
+// for certain, with the question in it whether the call has ended: that is no end, of the
+// call or of the asking.
+func TestRetryOfCallerWhoseQuestionIsOfUnknownFate(t *testing.T) {
+	logs := map[uint16]*brokenLog{}
+	c := newCaller(t, breakable(logs))
+	begun, end := make(chan struct{}, 1), make(chan struct{})
+	attach(t, c.Mesh, runtime.HostInfo{Boot: "c", App: "app", Actors: []string{"C"}}, func(in *runtime.Invoke) *runtime.Outcome {
+		if in.Path == c.child.Path {
+			begun <- struct{}{}
+			<-end
+		}
+		return ok(`{"value":1}`)
+	})
+	over := sync.OnceFunc(func() { close(end) })
+	t.Cleanup(over)
+	log := logs[runtime.ActorPartition(c.child.Target.Actor(), 4)]
+	gone, cancel := context.WithCancel(t.Context())
+	asked := make(chan error, 1)
+	go func() { _, err := c.Call(gone, c.child); asked <- err }()
+	<-begun
+	gate := func() chan struct{} { // holds the next append
+		gate := make(chan struct{})
+		log.gate.Store(&gate)
+		return gate
+	}
+	tell := func() {
+		go c.Accept(within(t), &runtime.Request{Kind: runtime.Tell, Target: c.child.Target, Method: "POST", Path: "/busy"}) //nolint:errcheck // it is part of a round
+		time.Sleep(50 * time.Millisecond)
+	}
+	first := gate()
+	tell()
+	<-log.held
+	cancel()
+	if err := <-asked; !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	time.Sleep(50 * time.Millisecond) // until it is asked whether the call has ended; else this test shows less
+	tell()
+	second := gate()
+	close(first)
+	<-log.held
+	log.full.Store(true)
+	log.unknown.Store(1)
+	log.gate.Store(nil)
+	close(second)
+	for log.refused.Load() == 0 && t.Context().Err() == nil {
+		time.Sleep(time.Millisecond)
+	}
+	log.full.Store(false)
+	log.broken.Store(false)
+	for until := within(t); c.Healthy(until) != nil && until.Err() == nil; {
+		time.Sleep(time.Millisecond)
+	}
+	c.fall(t)
+	select {
+	case <-c.retried:
+		t.Error("the caller is tried again while its child runs")
+	default:
+	}
+	over()
+	c.awaitRetry(t)
 }

@@ -20,6 +20,7 @@ type brokenLog struct {
 	gate    atomic.Pointer[chan struct{}]
 	held    chan struct{} // holds one element when an append is held
 	unknown atomic.Int32
+	full    atomic.Bool // it is broken behind the last unknown one
 }
 
 func (l *brokenLog) Append(ctx context.Context, batch [][]byte) (first, next uint64, err error) {
@@ -35,6 +36,7 @@ func (l *brokenLog) Append(ctx context.Context, batch [][]byte) (first, next uin
 	}
 	first, next, err = l.Log.Append(ctx, batch)
 	if err == nil && l.unknown.Add(-1) >= 0 {
+		l.broken.Store(l.full.Load())
 		return 0, 0, &runtime.UnknownError{Cause: errors.New("connection lost")}
 	}
 	return first, next, err
