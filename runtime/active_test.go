@@ -58,3 +58,22 @@ func TestActiveInPages(t *testing.T) {
 		}
 	}
 }
+
+// Another owner has another order: a place in the list of the owner before says nothing.
+func TestActiveInPagesOfAnotherOwner(t *testing.T) {
+	b := newBench(t, Config{})
+	b.host("h1")
+	const n = 10
+	for i := range n {
+		b.answer(b.submit(Request{Target: Target{App: "dp", Type: "A", ID: fmt.Sprint(i)}}), &Outcome{Status: 200})
+	}
+	q := &Query{Kind: QueryActive, App: "dp", Limit: 3}
+	q.After, q.Limit = b.c.query(q).(ActivePage).Next, n
+	if got := len(b.c.query(q).(ActivePage).Actors); got != n-3 {
+		t.Errorf("the same owner goes on with %d actors", got)
+	}
+	b.restart()
+	if got := len(b.c.query(q).(ActivePage).Actors); got != n {
+		t.Errorf("another owner goes on with %d of %d actors", got, n)
+	}
+}

@@ -16,6 +16,12 @@ type byHand struct {
 
 func byHands() []byHand {
 	return []byHand{
+		{"R9 the limits of guests count while the request is delayed", "runtime/guests.go",
+			`return max(g.since, e.since)`,
+			`return g.since`},
+		{"R9 a place in the list of another owner is believed", "runtime/query.go",
+			`term == utoa(c.epoch)`,
+			`term != ""`},
 		{"M02 no fence", "runtime/submit.go",
 			`if v.Epoch < c.fences[v.Partition] {`,
 			`if false {`},
