@@ -316,12 +316,12 @@ func (h *urlHost) joinAsk(m *runtime.JoinAsk) {
 	for a, e := range h.ran {
 		switch {
 		case !asked[a.Partition]:
+			continue
 		case e.done:
 			answer := e.answer
 			h.tell(func() { h.set.owners.Answered(h.info.Boot, answer) })
-		default:
-			join.Running = append(join.Running, a)
 		}
+		join.Running = append(join.Running, a) // what has finished too, see [runtime.JoinAnswer]
 	}
 	h.tell(func() { h.set.owners.Joined(h.info.Boot, h, join.Epochs, join) })
 }

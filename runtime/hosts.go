@@ -97,11 +97,20 @@ type Attempt struct {
 	Partition uint16
 }
 
+// before tells that b is a later attempt at the same request.
+func (a Attempt) before(b Attempt) bool {
+	return a.Step < b.Step || a.Step == b.Step && a.Number < b.Number
+}
+
 // JoinAnswer is what a host says about itself when it (re)joins.
 type JoinAnswer struct {
 	// Epochs is the question that it answers: the partitions and terms that the
 	// host was asked for. An owner of a later term waits for its own answer.
-	Epochs    []PartitionEpoch
+	Epochs []PartitionEpoch
+	// Running are the attempts that the host knows and that are not in Finished. An
+	// answer that goes its own way, in front of the join or behind it, may be lost
+	// alone: its attempt stands here as well, so that it is waited for, and not taken
+	// for one that has never arrived.
 	Running   []Attempt
 	Finished  []Answer
 	Instances []Actor
@@ -146,7 +155,7 @@ type Owners interface {
 	// HostDown is proof that the boot has stopped: its process is seen to have exited.
 	HostDown(boot, reason string)
 	// Joined answers a [JoinAsk] that was sent over link: what the boot runs and holds in these
-	// partitions. What it has finished there was reported by Answered before.
+	// partitions. What it has finished there is reported by Answered, before or after.
 	Joined(boot string, link Link, epochs []PartitionEpoch, join JoinAnswer)
 	// Beat is a sign of life. Silent are the partitions for which no answer may
 	// be given (no owner, or one that cannot prove that it still is one): the
@@ -222,8 +231,8 @@ type Verdict struct{ Reason string }
 
 // JoinAsk raises the epoch that the host accepts for some partitions and asks
 // what it runs and holds there, for a new owner or after a stream between
-// gateways broke. The host reports what it has finished (Answered), then answers
-// (Joined). To an ask below an epoch that it has seen it answers that epoch alone.
+// gateways broke. The host reports what it has finished (Answered), whether it has
+// before or not, and answers (Joined). To an ask below an epoch that it has seen it answers that epoch alone.
 type JoinAsk struct{ Epochs []PartitionEpoch }
 
 // Elsewhere names the gateways at which the host may attach when this one goes.

@@ -52,7 +52,9 @@ func (in *HostJoined) decide(c *Core) {
 	}
 	r := &review{h: h, runs: make(map[ID]Attempt, len(in.Join.Running)), beside: h.company(h.stops.last), instances: in.Join.Instances, first: first}
 	for _, a := range in.Join.Running {
-		r.runs[a.ID] = a
+		if last, ok := r.runs[a.ID]; !ok || last.before(a) {
+			r.runs[a.ID] = a
+		}
 	}
 	c.reviewJoin(r, silent)
 	c.touchOffers(h)

@@ -17,7 +17,7 @@ const pieceSize = 1000
 type review struct {
 	h *hostEntry
 
-	// Of the join: what the host says it runs, and what of it is left to be compared
+	// Of the join: the last attempt at each request that the host says it knows, and what of it is left to be compared
 	// with that, given up to upto. What was compared counts as given anew.
 	runs  map[ID]Attempt
 	given heapOf
@@ -160,15 +160,22 @@ func (r *review) pending(e *entry) bool {
 	return e.host == r.h.boot && e.given > 0 && e.given <= r.upto
 }
 
+// knows tells whether the host has said that it knows the attempt.
+func (r *review) knows(at Attempt) bool {
+	a, ok := r.runs[at.ID]
+	return ok && a.Step == at.Step && a.Number == at.Number
+}
+
 // compare does to an attempt what follows from what its host has said.
 func (c *Core) compare(r *review, e *entry) {
 	lost := e.given <= r.lost
 	r.h.give(e)
+	at := c.attemptOf(e)
 	switch a, ok := r.runs[e.req.ID]; {
 	case c.isPurged(e):
-		e.inside = e.inside || lost && !(ok && a.Number == e.attempt)
-	case ok && a.Step == e.step && a.Number == e.attempt:
-	case !ok && r.first && e.epoch < c.epoch:
+		e.inside = e.inside || lost && !r.knows(at)
+	case r.knows(at):
+	case (!ok || a.before(at)) && r.first && e.epoch < c.epoch:
 		// It never arrived, and since the host has answered for this term it
 		// never will. An attempt of its own, so that a request which ends the
 		// gateways that hand it over is held back, and reaches its limit.
@@ -187,8 +194,7 @@ func (c *Core) compare(r *review, e *entry) {
 func (c *Core) absentThere(e *entry) bool {
 	for _, r := range c.reviews {
 		if r.pending(e) && e.given <= r.lost {
-			a, ok := r.runs[e.req.ID]
-			return !(ok && a.Number == e.attempt)
+			return !r.knows(c.attemptOf(e))
 		}
 	}
 	return false

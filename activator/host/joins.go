@@ -41,8 +41,8 @@ func (h *Host) joinSome(list []runtime.PartitionEpoch) (rest []runtime.Partition
 	var large []*tunnel.Answer
 	for i := range finished {
 		a := &tunnel.Answer{Answer: finished[i]}
+		joined.Running = append(joined.Running, a.Attempt) // see [runtime.JoinAnswer]
 		if a.Outcome != nil && size(a.Outcome) > tunnel.KeepsOrder {
-			joined.Running = append(joined.Running, a.Attempt)
 			large = append(large, a)
 			continue
 		}

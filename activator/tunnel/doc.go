@@ -68,8 +68,8 @@ type Joined struct {
 }
 
 // PartJoined answers a *runtime.JoinAsk: the same for some partitions, while
-// everything else goes on. An attempt whose answer is large counts as running
-// and its [Answer] follows, since large messages may be overtaken.
+// everything else goes on. Finished attempts count as running: their answers go
+// their own way, each as an [Answer], large ones behind the list.
 type PartJoined struct{ Joined }
 
 // Pieces cuts a long list into messages that are small enough to keep their order.

@@ -22,9 +22,9 @@
 // app stand in front of nothing but what else that app has to say.
 //
 // The receivers rely on these orders, and on no others:
-//   - What is told of the hosts of one app and to them, with the app's ops. A join
-//     that overtakes an earlier answer says that the attempt is unknown, and it is
-//     started again; an answer that overtakes the join is not waited for; a call
+//   - What is told of the hosts of one app and to them, with the app's ops. What a
+//     join does not name is unknown, and started again: it must not overtake the
+//     invocation that went before the question; of two joins the last counts; a call
 //     comes before the answer of its caller; an outcome is released after the last
 //     repeat of its request.
 //   - The numbered messages of one partition to another: only the next is taken.

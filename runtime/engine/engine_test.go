@@ -73,6 +73,7 @@ func (h *fakeHost) join(epochs []runtime.PartitionEpoch) {
 		for a, o := range h.finished {
 			if e.Partition == a.Partition {
 				h.owners.Answered(h.info.Boot, runtime.Answer{Attempt: a, Outcome: o})
+				j.Running = append(j.Running, a)
 			}
 		}
 		for a := range h.running {

@@ -9,7 +9,7 @@ const joinNoteBytes = 8 << 20
 // joinNotes cuts a join with the partitions of one gateway into notes. What a host
 // says of one partition stays in one: what is not in it counts as ended. Where the
 // answers of one are too many, their attempts count as running, and the answers
-// follow: when these are lost the join is asked for again, as for any answer.
+// follow.
 func joinNotes(epochs []runtime.PartitionEpoch, parts map[uint16]*runtime.JoinAnswer) (notes []*HostUpNote, rest []runtime.Answer) {
 	size := 0
 	for _, e := range epochs {

@@ -56,7 +56,7 @@ func byHands() []byHand {
 			`if x := c.purgingOf(a.actor.App); x != nil {`,
 			`if x := c.purgingOf(a.actor.App); x != nil && a.locked() {`},
 		{"D2 a purge waits for what its host never got", "runtime/pieces.go",
-			`e.inside = e.inside || lost && !(ok && a.Number == e.attempt)`,
+			`e.inside = e.inside || lost && !r.knows(at)`,
 			`e.inside = e.inside && lost`},
 		{"D3 another owner goes on where the one before was with its answer", "runtime/fences.go",
 			`if in.Term != c.epoch {`,
