@@ -27,7 +27,7 @@ func sampleRecords() []*Record {
 		&reminderSet{Reminder{Actor: actor, ID: "r", Path: "/p", Due: 5, Period: 6, Data: []byte("[]"), CatchUp: true, TargetNS: 7}, done{}},
 		&reminderGone{actor, []string{"a", ""}, done{}}, &subscribed{Subscription{Actor: actor, ID: "s", Topic: "t", Next: -1}, done{}}, &unsubscribed{actor, []string{"s"}, done{}},
 		&appChanged{app: "a", generation: 2, listed: true, services: []serviceFact{{"n", "http://x", 5, true}}, from: 2, at: 3}, &keptApp{"a", 1, true, true, 4}, &serviceSet{"a", serviceFact{"n", "http://x", 5, true}, true}, &fenced{1, 2}, &cancelled{id},
-		&received{}, &delivered{"g", 5, id}, &alive{}, &keptIDs{[]ID{id}}, &keptOut{1, 2, []byte("p")}, &released{[]ID{id}}, &raised{2}, &wished{id}, &keptPast{id, 1, 2}, &borrowed{id: id, lent: id, parents: []ID{id}, part: 1, epoch: 2, step: 3}, &purged{[]ID{id}},
+		&received{}, &delivered{"g", 5, id}, &alive{}, &keptIDs{[]ID{id}}, &keptOut{1, 2, []byte("p")}, &released{[]ID{id}}, &raised{2}, &wished{id}, &keptPast{id, 1, 2}, &borrowed{id: id, lent: id, parents: []ID{id}, part: 1, epoch: 2, step: 3, flow: id}, &waived{[]ID{id}}, &purged{[]ID{id}},
 		&keptActor{actor: actor, host: "h", zombies: []zombie{{id: id, attempt: 1, host: "h"}}, stale: true},
 		&keptRequest{accepted: accepted{req: req, flow: id, step: 2}, order: 9, attempt: 3, host: "h", epoch: 4, phase: uint64(running), cancelled: true},
 		&keptRequest{accepted: accepted{req: Request{ID: id}}, ended: true, outcome: out},

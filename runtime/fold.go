@@ -190,6 +190,8 @@ func (c *Core) apply(r *Record) {
 		c.applyWished(r.Seq, b.id)
 	case *borrowed:
 		c.applyBorrowed(r.Seq, b)
+	case *waived:
+		c.applyWaived(b)
 	case *delivered:
 		if g := c.groups[b.group]; g != nil {
 			g.next = b.next

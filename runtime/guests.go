@@ -4,7 +4,7 @@ package runtime
 // has asked for a call that was borrowed. How long it waits for a host, or for a busy
 // actor, it has said itself. That limit answers it, and the request goes on.
 type guest struct {
-	of           ID
+	of, call     ID    // the request, and the call under whose id it is waited for
 	since        int64 // monotonic ms
 	noHost, busy int64 // ms, 0 for none
 }

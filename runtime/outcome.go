@@ -157,7 +157,7 @@ func (c *Core) repeatOfKey(in *Submit, flow ID, parents []ID, unfit *Error) bool
 		} else {
 			c.wait(first.ID, r.Kind, waiters, in.Waiter)
 			if r.Kind == Call && in.Waiter != nil {
-				c.beGuest(in.Waiter, guest{of: first.ID, since: c.now.Mono, noHost: r.NoHost, busy: r.Busy})
+				c.beGuest(in.Waiter, guest{of: first.ID, call: r.ID, since: c.now.Mono, noHost: r.NoHost, busy: r.Busy})
 			}
 			c.armOpen(first.ID)
 		}

@@ -64,6 +64,7 @@ const (
 	kindWished       = 40
 	kindKeptPast     = 41
 	kindBorrowed     = 44
+	kindWaived       = 45
 )
 
 func newBody(kind uint64) message {
@@ -134,6 +135,8 @@ func newBody(kind uint64) message {
 		return &keptPast{}
 	case kindBorrowed:
 		return &borrowed{}
+	case kindWaived:
+		return &waived{}
 	}
 	return nil
 }
@@ -206,6 +209,8 @@ func kindOf(m message) uint64 {
 		return kindKeptPast
 	case *borrowed:
 		return kindBorrowed
+	case *waived:
+		return kindWaived
 	}
 	return 0
 }

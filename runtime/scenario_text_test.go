@@ -105,6 +105,12 @@ func (w *world) bodyText(m message) string {
 			s += " child of " + w.name(p)
 		}
 		return s
+	case *waived:
+		s := "waived"
+		for _, id := range b.calls {
+			s += " " + w.name(id)
+		}
+		return s
 	case *wished:
 		return "wished the end of " + w.name(b.id)
 	case *cancelled:

@@ -179,6 +179,7 @@ func (c *Core) touchTarget(e *entry) {
 		if e.phase == held || e.phase == stopped {
 			a.look(e)
 		}
+		c.waive(e)
 		c.touch(a)
 	case e.phase == stopped:
 		c.woken = append(c.woken, e)
@@ -292,7 +293,7 @@ func (in *Await) decide(c *Core) {
 	if x := c.borrowings[in.ID]; x != nil && in.App == "" {
 		if _, waiters := c.open(x.lent); waiters != nil {
 			*waiters = append(*waiters, in.Waiter)
-			c.beGuest(in.Waiter, guest{of: x.lent})
+			c.beGuest(in.Waiter, guest{of: x.lent, call: x.id})
 			return
 		}
 	}

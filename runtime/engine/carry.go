@@ -149,6 +149,7 @@ func (p *partition) watch(child runtime.ID, parents []runtime.ID, app string, as
 			case runtime.CodeShutdown:
 				return
 			case "", runtime.CodeUnknownRequest, runtime.CodeOutcomeNotKept, runtime.CodeTooOld: // the only ends
+			case runtime.CodeActorBusy: // it waits under its key no longer
 			case runtime.CodeAskAgain, runtime.CodeNotOwner, runtime.CodeUnavailable, runtime.CodeStoreAway, runtime.CodeUnknownOutcome:
 				p.m.pause(p.m.life, child.Partition(), time.Since(began))
 				continue
