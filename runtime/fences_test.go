@@ -225,3 +225,46 @@ func TestFenceNamesACallThatIsAskedForAgain(t *testing.T) {
 		}
 	}
 }
+
+// The answer to the fence names what was called in the terms before, of each kind: open
+// here, gone on elsewhere, or waiting under a key. What the asker's own term has called
+// has its owner to remember it.
+func TestFenceNamesCallsOfEarlierTerms(t *testing.T) {
+	s := newSolo(t, Config{Partitions: 2})
+	s.host("h1")
+	there := actorIn(0, 2, "B").target()
+	caller := NewID(s.now.Wall, 1, "dp", [6]byte{9})
+	call := func(epoch uint64, to Target, key string) ID {
+		id := s.id(to)
+		v := &Vouched{Flow: caller, Parents: []ID{caller}, Partition: 1, Epoch: epoch}
+		s.do(&Submit{Request: Request{ID: id, Target: to, Method: "POST", Path: "/m", Key: key}, Vouched: v, View: &View{}, Waiter: s.ids})
+		return id
+	}
+	gone := func(epoch uint64) ID {
+		id := call(epoch, Actor{"dp", "A", actorIn(0, 2, "A").ID}.target(), "")
+		s.end(Outcome{Status: 200, Body: tailCallBody(actorIn(1, 2, "B").target(), "/x", false)})
+		if s.c.homes[id] == nil {
+			t.Fatal("the chain has not gone")
+		}
+		return id
+	}
+	s.do(&Submit{Request: Request{ID: s.id(there), Target: there, Method: "POST", Path: "/m", Key: "k", NotBefore: s.now.Wall + 60_000}, View: &View{}, Waiter: 1})
+	old := []ID{gone(1), call(1, there, "k")}
+	gone(2)
+	call(2, there, "k")
+	old = append(old, call(1, there, ""))
+	call(2, there, "")
+	var named []ID
+	for _, e := range s.do(&FenceAsk{From: 1, Epoch: 2, Part: 1}) {
+		if x, ok := e.Value.(*FenceAnswered); ok {
+			for _, p := range x.Pending {
+				named = append(named, p.Child)
+			}
+		}
+	}
+	sortIDs(old)
+	sortIDs(named)
+	if !slices.Equal(named, old) {
+		t.Errorf("%v are named, of an earlier term are %v", named, old)
+	}
+}

@@ -241,7 +241,11 @@ func TestRefusedActivationBesideRunningCalls(t *testing.T) {
 	if third.host != second.host {
 		t.Errorf("the actor runs on %s and on %s", second.host, third.host)
 	}
-	b.answer(second, nil) // waits for its next attempt, and may have left an instance
+	b.submit(Request{Target: Target{App: "dp", Type: "A", ID: "child"}, Session: b.c.sessionOf(second), Boot: second.host})
+	b.answer(second, nil) // waits for what it has called, and may have left an instance
+	if second.phase != stopped {
+		t.Fatal("it does not wait")
+	}
 	refuse(third)
 	if a := b.c.actors[Actor{"dp", "B", "b"}]; a.host == "" {
 		t.Error("the place is forgotten although an attempt was there")
