@@ -163,6 +163,9 @@ func (a *actorEntry) unready(e *entry) {
 // locked tells that a flow holds the actor.
 func (a *actorEntry) locked() bool { return a.running > 0 || a.resting.len() > 0 }
 
+// work is how many requests it has that are not delayed.
+func (a *actorEntry) work() int { return a.queue.len() + a.running + a.resting.len() }
+
 func (a *actorEntry) enqueue(e *entry) {
 	a.queue.add(e)
 	if e.awaited() {

@@ -331,6 +331,7 @@ func (c *Core) place(e *entry) {
 	default:
 		a.enqueue(e)
 	}
+	c.workChanged(a, 1)
 	a.idle = false
 }
 
@@ -350,6 +351,7 @@ func (c *Core) leave(e *entry) {
 	if a == nil {
 		return
 	}
+	before := a.work()
 	switch e.phase {
 	case queued:
 		a.dequeue(e)
@@ -359,6 +361,7 @@ func (c *Core) leave(e *entry) {
 		a.resting.remove(e)
 		a.unready(e)
 	}
+	c.workChanged(a, a.work()-before)
 }
 
 // dropEntry removes the entry from every index; its waiters are the caller's business.
@@ -425,6 +428,7 @@ func (c *Core) applyStarted(r *Record, b *started) {
 		a := c.actorEntry(e.req.Target.Actor())
 		a.flow = e.flow
 		a.running++
+		c.workChanged(a, 1)
 		a.idle = false
 	}
 }

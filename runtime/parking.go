@@ -10,6 +10,7 @@ type parking struct {
 	suspects line                  // due for their next attempt, which waits for its turn among suspects
 	resting  int                   // interrupted requests of a service that are not due
 	actors   map[Actor]*actorEntry // that have work and no host that takes it
+	work     int                   // how many requests those have
 	urgent   []parkedActor         // of those the ones that running work waits for, in order: no host is too full for them
 	order    []parkedActor         // of the others those without a place; the line of those whose host is full is that host's
 	dirty    bool
@@ -167,8 +168,7 @@ func (c *Core) wakeSome(p *parking, list []parkedActor, room bool) []parkedActor
 	for n := len(list); n > 0 && c.budget > 0; n-- {
 		x := list[0]
 		if p.waits(x) {
-			x.a.parked = false
-			delete(p.actors, x.a.actor)
+			p.release(x.a)
 			c.waking = x
 			c.pumpActor(x.a)
 			c.waking = parkedActor{}
@@ -204,7 +204,10 @@ func (c *Core) parkActor(comp component, a *actorEntry) {
 		return
 	}
 	p := c.parking(comp)
-	p.actors[a.actor] = a
+	if p.actors[a.actor] == nil {
+		p.actors[a.actor] = a
+		p.work += a.work()
+	}
 	if c.waking.a == a && a.urgent == urgent && a.parkHost == a.host {
 		a.parked = true // in its old place
 		return
@@ -226,6 +229,20 @@ func (c *Core) parkActor(comp component, a *actorEntry) {
 	}
 }
 
+// release takes an actor out of those that wait.
+func (p *parking) release(a *actorEntry) {
+	a.parked = false
+	delete(p.actors, a.actor)
+	p.work -= a.work()
+}
+
+// workChanged counts requests that a parked actor gets, or loses.
+func (c *Core) workChanged(a *actorEntry, more int) {
+	if a.parked {
+		c.parked[component{a.actor.App, a.actor.Type, true}].work += more
+	}
+}
+
 func (p *parking) enqueue(list []parkedActor, x parkedActor) []parkedActor {
 	if len(list) > 2*len(p.actors)+64 {
 		list = slices.DeleteFunc(list, func(x parkedActor) bool { return !p.waits(x) })
@@ -238,10 +255,9 @@ func (c *Core) unparkActor(t Target) {
 		return
 	}
 	if a := c.actors[t.Actor()]; a != nil && a.parked {
-		a.parked = false
 		comp := componentOf(t)
 		if p := c.parked[comp]; p != nil {
-			delete(p.actors, a.actor)
+			p.release(a)
 			c.dropParking(comp, p)
 		}
 	}

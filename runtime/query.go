@@ -139,10 +139,7 @@ func (c *Core) missing(app string) []MissingComponent {
 		if (app != "" && comp.app != app) || len(c.takers(comp)) > 0 {
 			continue
 		}
-		n := p.requests.len() + p.awaited.len() + p.suspects.len() + p.resting
-		for _, a := range p.actors {
-			n += a.queue.len() + a.running + a.resting.len()
-		}
+		n := p.requests.len() + p.awaited.len() + p.suspects.len() + p.resting + p.work
 		if n > 0 {
 			ms = append(ms, MissingComponent{comp.app, comp.name, comp.actor, n, c.now.Mono - p.since})
 		}

@@ -448,11 +448,14 @@ func (r *recount) waiting() {
 		if parked != len(p.actors) {
 			r.say("%d wait in order for %v, of %d", parked, comp, len(p.actors))
 		}
+		work := 0
 		for name, a := range p.actors {
+			work += a.queue.len() + a.running + a.resting.len()
 			if c.actors[name] != a || !a.parked {
 				r.say("actor %v does not wait for a host", name)
 			}
 		}
+		r.same(fmt.Sprintf("requests of actors that wait for %v", comp), p.work, work)
 	}
 	for name, a := range c.actors {
 		if p := c.parked[component{name.App, name.Type, true}]; a.parked && (p == nil || p.actors[name] != a) {

@@ -86,6 +86,12 @@ func TestNoStepGrows(t *testing.T) {
 			}
 			return &Query{Kind: QueryActive, App: "dp", After: "1500 " + utoa(b.c.epoch) + " h", Limit: 1000, Waiter: 1}
 		},
+		"missing components are told": func(b *bench, n int) Input {
+			for i := range n {
+				submit(b, Request{Kind: Tell, Target: Target{App: "dp", Type: "A", ID: fmt.Sprint(i)}})
+			}
+			return &Query{Kind: QueryMissing, Waiter: 1}
+		},
 		"whether all is idle": func(b *bench, n int) Input {
 			quiet(b, &HostJoined{Info: HostInfo{Boot: "u", App: "dp", Service: "s", URL: "http://x", Grace: 6000}})
 			for i := range n {
