@@ -1,10 +1,6 @@
 package runtime
 
-import (
-	"bytes"
-	"cmp"
-	"slices"
-)
+import "container/heap"
 
 // A firing is the request that a reminder has become, with the chain that it goes on
 // as, until that has ended: here, where the reminder is, or away. The reminder may have
@@ -112,9 +108,34 @@ const forgetPiece = 500
 // unfinished firings: who hears that they are gone hears it of both.
 type forgetting struct {
 	in      *CancelReminders
+	flow    ID // of who asks, zero when it does not say
 	rs      []*reminderEntry
-	firings []ID
+	firings firingHeap // some have ended by now
 	n       int
+}
+
+// A firingHeap hands over firings as they came, first those that are away.
+type firingHeap []orderedFiring
+
+type orderedFiring struct {
+	order uint64
+	id    ID
+}
+
+func (h firingHeap) Len() int { return len(h) }
+func (h firingHeap) Less(i, j int) bool {
+	if h[i].order != h[j].order {
+		return h[i].order < h[j].order
+	}
+	return compareIDs(h[i].id, h[j].id) < 0
+}
+func (h firingHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+func (h *firingHeap) Push(x any)   { *h = append(*h, x.(orderedFiring)) }
+func (h *firingHeap) Pop() any {
+	n := len(*h) - 1
+	f := (*h)[n]
+	*h = (*h)[:n]
+	return f
 }
 
 func (in *CancelReminders) decide(c *Core) {
@@ -129,40 +150,44 @@ func (in *CancelReminders) decide(c *Core) {
 		c.refuse(in.Waiter, err)
 		return
 	}
-	asks := func(id ID) bool {
-		if !by.flow.IsZero() {
-			return id == by.flow
-		}
-		e := c.entries[id]
-		return e != nil && e.phase == running && e.host == in.Boot
-	}
-	x := &forgetting{in: in}
+	x := &forgetting{in: in, flow: by.flow}
 	for _, f := range c.fired[in.Actor] {
-		if in.ID != "" && f.reminder != in.ID || asks(f.id) || c.withdrawn(f.id) {
-			continue
+		if in.ID == "" || f.reminder == in.ID {
+			x.firings = append(x.firings, orderedFiring{c.orderOf(f.id), f.id})
 		}
-		if c.reminders[in.Actor].find(f.reminder) == nil {
-			x.n++ // fired for the last time: only this was left of it
-		}
-		x.firings = append(x.firings, f.id)
 	}
-	for _, r := range c.reminders[in.Actor] {
-		if in.ID != "" && r.ID != in.ID || c.dead(&r.node, r.Actor.App) {
+	list := c.reminders[in.Actor]
+	if in.ID != "" {
+		if r := list.find(in.ID); r != nil {
+			list = reminderList{r}
+		} else {
+			list = nil
+		}
+	}
+	for _, r := range list {
+		if c.dead(&r.node, r.Actor.App) {
 			continue
 		}
 		r.leaving = true // it fires no more
 		x.rs = append(x.rs, r)
-		if !asks(r.firing) && c.firingOf(r.firing).of() != in.Actor && !c.withdrawn(r.firing) {
-			x.firings = append(x.firings, r.firing)
+		if !r.firing.IsZero() && c.firingOf(r.firing).of() != in.Actor {
+			x.firings = append(x.firings, orderedFiring{c.orderOf(r.firing), r.firing})
 		}
 	}
-	x.n += len(x.rs)
-	slices.SortFunc(x.firings, func(a, b ID) int {
-		return cmp.Or(cmp.Compare(c.orderOf(a), c.orderOf(b)), bytes.Compare(a[:], b[:]))
-	})
+	x.n = len(x.rs)
+	heap.Init(&x.firings)
 	if !c.forgetPieceOf(x) {
 		c.forgettings = append(c.forgettings, x)
 	}
+}
+
+// asks tells whether a firing is that of who asks.
+func (x *forgetting) asks(c *Core, id ID) bool {
+	if !x.flow.IsZero() {
+		return id == x.flow
+	}
+	e := c.entries[id]
+	return e != nil && e.phase == running && e.host == x.in.Boot
 }
 
 // forgetSome goes on with one deletion of reminders after the other.
@@ -180,12 +205,18 @@ func (c *Core) forgetSome() {
 
 // forgetPieceOf tells whether the deletion is done with that.
 func (c *Core) forgetPieceOf(x *forgetting) bool {
-	for n := forgetPiece; len(x.firings) > 0; {
+	for n := forgetPiece; len(x.firings) > 0; n-- {
 		if n <= 0 {
 			return false
 		}
-		n -= c.withdrawFiring(x.firings[0])
-		x.firings = x.firings[1:]
+		id := heap.Pop(&x.firings).(orderedFiring).id
+		if x.asks(c, id) || c.withdrawn(id) {
+			continue
+		}
+		if f := c.firingOf(id); f.of() == x.in.Actor && c.reminders[f.actor].find(f.reminder) == nil {
+			x.n++ // fired for the last time: only this was left of it
+		}
+		n -= c.withdrawFiring(id)
 	}
 	rs := x.rs[max(0, len(x.rs)-forgetPiece):] // from the end, where nothing has to move up
 	x.rs = x.rs[:len(x.rs)-len(rs)]
@@ -213,14 +244,11 @@ func (c *Core) forgetPieceOf(x *forgetting) bool {
 	return last
 }
 
-// withdrawFiring returns about how many records that costs.
+// withdrawFiring returns about how many records that costs beyond one.
 func (c *Core) withdrawFiring(id ID) (cost int) {
-	if c.withdrawn(id) {
-		return 1
-	}
 	if c.entries[id] == nil { // each other partition is told
 		cost = c.cfg.Partitions / 16
 	}
 	c.withdrawOpen(id, &Error{CodeCancelled, "the reminder was deleted", id})
-	return cost + 1
+	return cost
 }

@@ -66,6 +66,13 @@ func TestNoStepGrows(t *testing.T) {
 			b.now.Mono += b.c.cfg.IDWindow + 1
 			return &Tick{}
 		},
+		"one reminder of many is deleted": func(b *bench, n int) Input {
+			a := Actor{"dp", "A", "1"}
+			for i := range n {
+				quiet(b, &SetReminder{Reminder: Reminder{Actor: a, ID: fmt.Sprintf("%06d", i), Path: "/m", Due: b.now.Wall + 1_000_000}})
+			}
+			return &CancelReminders{Actor: a, ID: fmt.Sprintf("%06d", n-1), Waiter: 1}
+		},
 		"reminders are listed": func(b *bench, n int) Input {
 			a := Actor{"dp", "A", "1"}
 			for i := range n {
