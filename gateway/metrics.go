@@ -145,7 +145,7 @@ func sharing(counter, gauge func(name, help string, value func(*figures) float64
 	gauge("partitions", "Partitions of the mesh.", func(s *figures) float64 { return float64(s.Partitions) })
 	gauge("partitions_owned", "Partitions that this gateway owns.", func(s *figures) float64 { return float64(s.Owned) })
 	gauge("partitions_unowned", "Partitions of which this gateway knows no owner.", func(s *figures) float64 { return float64(s.Unowned) })
-	gauge("partitions_down", "Owned partitions that cannot work now: their log cannot be read or written.", func(s *figures) float64 { return float64(s.Down) })
+	gauge("partitions_down", "Partitions that cannot work at this gateway now: their log cannot be read or written, or their loop stands still.", func(s *figures) float64 { return float64(s.Down) })
 	gauge("partitions_state_lost", "Owned partitions of which state is lost, and refused.", func(s *figures) float64 { return float64(s.StateLost) })
 	counter("partitions_taken_over_total", "Partitions taken from a gateway that was gone, or from nobody.", func(s *figures) float64 { return float64(s.TakenOver) })
 	counter("partitions_handed_over_total", "Partitions taken from a gateway that handed them over.", func(s *figures) float64 { return float64(s.HandedOver) })

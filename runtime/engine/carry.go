@@ -191,6 +191,7 @@ func (p *partition) ask(ctx context.Context, w *waiter, in runtime.Input) (reply
 	if size := bodySize(in); size > 0 && w.charge.Load() == nil {
 		w.charge.Store(p.m.memory.charge(size))
 	}
+	left := p.left.Load()
 	p.push(in)
 	select {
 	case r := <-w.ch:
@@ -198,6 +199,9 @@ func (p *partition) ask(ctx context.Context, w *waiter, in runtime.Input) (reply
 			return r, r.err
 		}
 		return r, nil
+	case <-left.ctx.Done():
+		p.leave(w)
+		return reply{}, p.askOthers()
 	case <-ctx.Done():
 		p.leave(w)
 		return reply{}, ctx.Err()

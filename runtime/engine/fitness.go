@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"errors"
-	"slices"
 	"sync"
 	"time"
 
@@ -191,19 +190,18 @@ func (o *ownerLoop) shun(p uint16, why error) {
 	s.times++
 	o.shuns[p] = s
 	o.mu.Unlock()
-	o.m.cfg.Logger.Warn("this gateway cannot write to a partition and leaves it to others", "partition", p, "for", time.Until(s.until).Round(time.Second), "error", why)
 	o.m.tellOwns()
 	o.nudge()
+	o.m.cfg.Logger.Warn("this gateway cannot work on a partition and leaves it to others", "partition", p, "for", time.Until(s.until).Round(time.Second), "error", why)
 }
 
 func (o *ownerLoop) shunnedLocked() (ps []uint16) {
 	now := time.Now()
-	for p, s := range o.shuns {
-		if now.Before(s.until) {
-			ps = append(ps, p)
+	for _, p := range o.m.parts {
+		if now.Before(o.shuns[p.n].until) || p.stands.Load() != nil {
+			ps = append(ps, p.n)
 		}
 	}
-	slices.Sort(ps)
 	return ps
 }
 
@@ -216,9 +214,9 @@ func (o *ownerLoop) setUnfit(why error) {
 	}
 	o.mu.Unlock()
 	if news {
-		o.m.cfg.Logger.Error("this gateway cannot own partitions now, others take over; it still passes requests on", "error", why)
 		o.m.tellOwns()
 		o.nudge()
+		o.m.cfg.Logger.Error("this gateway cannot own partitions now, others take over; it still passes requests on", "error", why)
 	}
 }
 

@@ -148,6 +148,9 @@ func (m *Mesh) Healthy(ctx context.Context) error {
 		if err := p.down.Load(); err != nil {
 			return err
 		}
+		if err := p.stands.Load(); err != nil {
+			return err
+		}
 		if x := p.full.Load(); x != nil && time.Since(x.at) < noRoomFor {
 			return x.err
 		}

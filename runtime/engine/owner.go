@@ -61,6 +61,9 @@ type ownerLoop struct {
 
 	trouble trouble // with the list
 
+	loops  []watchedLoop // of the loop, like looked
+	looked time.Time
+
 	telling    sync.Mutex // orders the notes about what is owned
 	connecting sync.Mutex // orders what the streams are told of who is known
 
@@ -75,7 +78,8 @@ const takeAtOnce = 8
 
 func newOwnerLoop(m *Mesh) *ownerLoop {
 	return &ownerLoop{
-		m: m, wake: make(chan struct{}, 1), relist: make(chan struct{}, 1), up: map[string]bool{}, parted: map[string]time.Time{}, dead: map[string]time.Time{}, told: map[string]bool{},
+		loops: make([]watchedLoop, m.cfg.Partitions),
+		m:     m, wake: make(chan struct{}, 1), relist: make(chan struct{}, 1), up: map[string]bool{}, parted: map[string]time.Time{}, dead: map[string]time.Time{}, told: map[string]bool{},
 		taking: map[uint16]string{}, since: map[string]time.Time{}, busy: map[uint16]bool{}, doubts: map[uint16]doubt{}, apart: map[string]time.Time{}, said: map[string]bool{}, aheads: map[uint16]ahead{}, shuns: map[uint16]shun{}, vacant: map[uint16]time.Time{}, stuck: map[uint16]time.Time{}, ousted: map[uint16]bool{}, losses: map[uint16]loss{}, heard: map[string]acquaintance{}, vouch: map[string][]runtime.Member{}, away: map[uint16]time.Time{}, slots: make(chan struct{}, takeAtOnce),
 	}
 }
@@ -127,6 +131,7 @@ func (o *ownerLoop) run(ctx context.Context) {
 		}
 		if ticked {
 			list()
+			o.watchLoops()
 			o.m.tellOwns() // again: what somebody has doubted meanwhile
 			o.probe(ctx)
 			o.raise()

@@ -46,6 +46,7 @@ type partition struct {
 	wake   chan struct{}
 
 	line line // the loop's alone
+	pace
 
 	epoch atomic.Uint64
 	level atomic.Int64 // of the records in the log
@@ -76,6 +77,7 @@ func newPartition(m *Mesh, n uint16, log runtime.Log) *partition {
 		logger: m.cfg.Logger.With("partition", n),
 	}
 	p.applier.Store(newApplier(p))
+	p.left.Store(newLeave())
 	p.trim.p, p.bodies.p = p, p
 	p.share.of = &m.memory
 	p.stats.Store(&partStats{})
@@ -133,11 +135,13 @@ func (p *partition) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
+		p.step(loopIdle)
 		select {
 		case <-ctx.Done():
 			p.stop()
 			return
 		case order := <-p.orders:
+			p.step(loopWorks)
 			order(ctx)
 		case <-p.wake:
 		case <-timer.C:
@@ -204,6 +208,7 @@ func (p *partition) pending() bool {
 
 // turn is a round, and what follows when it fails.
 func (p *partition) turn(ctx context.Context, ins []runtime.Input) {
+	p.step(loopWorks)
 	if err := p.round(ctx, ins); err != nil {
 		p.repair(ctx, err)
 	}
@@ -375,9 +380,11 @@ func (p *partition) append(ctx context.Context, records [][]byte) error {
 		size += len(r)
 	}
 	began := time.Now()
+	p.bytes.Store(int64(size))
 	p.appending.Store(began.UnixMilli())
 	defer p.appending.Store(0)
 	for again := p.m.patience(); ; {
+		p.step(loopWorks)
 		sent := time.Now()
 		ask, cancel := p.m.writing(ctx, size)
 		first, next, err := p.log.Append(ask, records)
@@ -416,7 +423,7 @@ func (p *partition) append(ctx context.Context, records [][]byte) error {
 		if step := p.m.writeStep(p.n, true, began); step != runtime.WriteOn {
 			return &surrenderError{step, err}
 		}
-		if !again.wait(ctx) {
+		if !p.pause(func() bool { return again.wait(ctx) }) {
 			return err
 		}
 	}
@@ -545,7 +552,7 @@ func (p *partition) repair(ctx context.Context, cause error) {
 	p.core = nil
 	lost := is(cause, runtime.CodeDamaged) // reading again would only hide it
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-		if !pauseFor(ctx, wait) {
+		if !p.pause(func() bool { return pauseFor(ctx, wait) }) {
 			return
 		}
 		p.refuseAll(append(p.line.rest(), p.take(nil)...)) // what was for the term that has ended
@@ -595,6 +602,10 @@ func (p *partition) deposed() {
 // surrender ends a term that cannot go on here.
 func (p *partition) surrender(step runtime.WriteStep, cause error) {
 	p.end()
+	p.leaveToOthers(step, cause)
+}
+
+func (p *partition) leaveToOthers(step runtime.WriteStep, cause error) {
 	if step == runtime.WriteUnfit {
 		p.m.owned.setUnfit(cause)
 	} else {

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"maps"
+	"sync/atomic"
 	"time"
 
 	"github.com/karmesh/kar/runtime"
@@ -73,14 +74,23 @@ func (p *partition) submitFor(ctx context.Context, op *Op, done func(*Result)) b
 		p.leave(w)
 		p.push(&runtime.Leave{ID: id, Waiter: w})
 	})
+	var stay atomic.Pointer[func() bool]
 	w.then = func(rep reply) {
 		stop()
+		if s := stay.Load(); s != nil {
+			(*s)()
+		}
 		if rep.err != nil {
 			done(result(rep, rep.err))
 		} else {
 			done(result(rep, nil))
 		}
 	}
+	s := context.AfterFunc(p.left.Load().ctx, func() {
+		p.leave(w)
+		w.give(reply{err: p.askOthers()})
+	})
+	stay.Store(&s)
 	p.push(&runtime.Submit{Request: *r, Vouched: op.Submit.Vouched, Waiter: w})
 	if w.left.Load() { // before it was in the queue
 		p.leave(w)

@@ -92,6 +92,10 @@ func (m *Mesh) shares() Shares {
 	}
 	now := time.Now().UnixMilli()
 	for _, p := range m.parts {
+		stands := p.stands.Load() != nil
+		if stands {
+			s.Down++ // also when it is left to others
+		}
 		if !m.mine(p) {
 			if m.dir.of(p.n).node == "" {
 				s.Unowned++
@@ -99,7 +103,7 @@ func (m *Mesh) shares() Shares {
 			continue
 		}
 		s.Owned++
-		if p.down.Load() != nil {
+		if p.down.Load() != nil && !stands {
 			s.Down++
 		}
 		a := p.applier.Load()

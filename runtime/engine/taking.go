@@ -37,7 +37,7 @@ func (o *ownerLoop) plan(p uint16) plan {
 		v.Vacant = int64(now.Sub(since))
 	}
 	x := plan{own: own}
-	if len(live) > 0 && !o.paused && !o.idleLocked() {
+	if len(live) > 0 && !o.paused && !o.idleLocked() && o.m.part(p).stands.Load() == nil {
 		x.step = runtime.NextOwnershipStep(&v)
 	}
 	if d := o.doubts[p]; x.step == runtime.OwnershipClaim && now.Before(d.until) && !o.isDead(d.node) {

@@ -138,6 +138,7 @@ func (t *term) visit(ctx context.Context, from uint64, each func() error) error 
 			t.places.add(t.core.Seq(), offset)
 		}
 		if len(b) > 1<<10 || offset%64 == 0 {
+			t.p.steps.Add(1)
 			t.weigh()
 		}
 		for _, ch := range t.core.TakeChanges() {
@@ -347,7 +348,7 @@ func (p *partition) placed(ctx context.Context, records [][]byte, first, next ui
 			return nil
 		}
 		p.logger.Warn("what else is in the log cannot be read, trying again", "error", err)
-		if !again.wait(ctx) {
+		if !p.pause(func() bool { return again.wait(ctx) }) {
 			return &runtime.UnknownError{Cause: err}
 		}
 	}
