@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -41,12 +42,7 @@ func TestLoopThatStandsStill(t *testing.T) {
 		t.Run(at, func(t *testing.T) {
 			r := newMeshRig(t, 8)
 			free, met := make(chan struct{}), &atomic.Bool{}
-			var released atomic.Bool
-			release := func() {
-				if released.CompareAndSwap(false, true) {
-					close(free)
-				}
-			}
+			release := sync.OnceFunc(func() { close(free) })
 			t.Cleanup(release)
 			a := r.open("a", func(c *engine.Config) {
 				if at != "an append" {
@@ -136,6 +132,8 @@ func TestLoopThatStandsStill(t *testing.T) {
 func TestLoopThatStandsStillAlone(t *testing.T) {
 	r := newMeshRig(t, 2)
 	free, met := make(chan struct{}), &atomic.Bool{}
+	release := sync.OnceFunc(func() { close(free) })
+	t.Cleanup(release)
 	a := r.open("a", func(c *engine.Config) {
 		c.Logger = slog.New(&stuckHandler{c.Logger.Handler(), "nobody waits for", free, met})
 	})
@@ -148,7 +146,7 @@ func TestLoopThatStandsStillAlone(t *testing.T) {
 	eventually(t, "the loop stands", met.Load)
 	eventually(t, "it is said", func() bool { return a.Stats().Down == 1 })
 	before := a.Epochs()
-	close(free)
+	release()
 	eventually(t, "it goes on", func() bool { return a.Stats().Down == 0 && a.Healthy(within(t)) == nil })
 	if now := a.Epochs(); now[0] != before[0] || owners(a)["a"] != 2 {
 		t.Errorf("%v, before %v", now, before)
