@@ -20,6 +20,7 @@ type header struct {
 	address    string
 	window     int64
 	youngest   int64
+	terms      uint64 // of the terms before, see Core.terms; 0 in the first one and in headers of before this field
 }
 
 type counter struct {
@@ -48,6 +49,7 @@ func (m *header) fields(c *codec) {
 	c.str(13, &m.address)
 	c.i64(14, &m.window)
 	c.i64(15, &m.youngest)
+	c.u64(16, &m.terms)
 }
 
 // Mark appends a header. It says that the log may be cut in front of the record
@@ -58,7 +60,7 @@ func (in *Mark) decide(c *Core) {
 	h := &header{
 		mesh: c.cfg.Mesh, partitions: c.cfg.Partitions, at: c.now.Wall, level: c.level, changed: c.changed,
 		floor: max(in.Floor, c.floor, c.head, 1), node: c.claimNode, address: c.claimAddress,
-		window: c.window, youngest: c.youngest,
+		window: c.window, youngest: c.youngest, terms: c.terms,
 	}
 	for p := range c.cfg.Partitions {
 		q := uint16(p)
@@ -96,7 +98,7 @@ func (m *header) floorAt(seq uint64) uint64 {
 func (m *header) restore(c *Core, seq uint64) {
 	c.level, c.changed, c.floor = m.level, m.changed, m.floorAt(seq)
 	c.claimNode, c.claimAddress, c.headAt = m.node, m.address, m.at
-	c.window, c.youngest = m.window, m.youngest
+	c.window, c.youngest, c.terms = m.window, m.youngest, m.terms
 	for _, x := range m.out {
 		c.outboxTo(x.partition).next = x.n
 	}

@@ -17,7 +17,7 @@ func sampleRecords() []*Record {
 	out := Outcome{Status: 201, Header: Header{"Content-Type": {"x"}}, Body: []byte{}, Code: CodeCancelled}
 	var rs []*Record
 	for _, b := range []message{
-		&header{mesh: "m", partitions: 4, out: []counter{{1, 2}}, in: []counter{{2, 9}}, apps: []appChanged{{app: "a", generation: 3}}, lost: []hostLost{{boot: "x", at: 5}}, at: 6, level: 1, changed: 8, floor: 3, node: "n", address: "http://n:1", window: 9, youngest: 2},
+		&header{mesh: "m", partitions: 4, out: []counter{{1, 2}}, in: []counter{{2, 9}}, apps: []appChanged{{app: "a", generation: 3}}, lost: []hostLost{{boot: "x", at: 5}}, at: 6, level: 1, changed: 8, floor: 3, node: "n", address: "http://n:1", window: 9, youngest: 2, terms: 4},
 		&claimed{node: "n", mesh: "m", partitions: 4, at: 7, address: "http://n:1", window: 9, youngest: 2},
 		&accepted{req: req, flow: id, home: 2, step: 3, parents: []ID{id, id}, parentPart: 1, parentEpoch: 8, at: 9, reminder: "r", nextDue: 10, nextExists: true, count: 2, due: 11, group: "g", offset: 12},
 		&started{id: id, step: 1, attempt: 2, host: "h", grace: 6000, actor: actor, among: 3, tried: 2, reminder: "r", due: 4, count: 5, nextDue: 6, nextNS: 7},

@@ -49,6 +49,7 @@ type Core struct {
 	window                  int64 // its id window; 0 when the log does not say
 	youngest                int64 // what was made before may have ended and been forgotten
 	seq                     uint64
+	terms                   uint64 // whose the terms before this one were, and where each ended: a digest
 	sawHead                 bool
 	skipped                 uint64 // highest epoch claimed in front of it
 	head                    uint64 // position of the header with which the fold began, 0 for the first claim

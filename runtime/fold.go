@@ -42,6 +42,7 @@ func (c *Core) Fold(b []byte) (valid bool, err error) {
 			}
 			c.level = body.level
 		}
+		c.termEnds()
 		c.epoch, c.owner, c.sawHead = r.Epoch, r.Owner, true
 		c.claimNode, c.claimAddress = body.node, body.address
 		c.window, c.youngest = body.window, body.youngest
@@ -49,12 +50,13 @@ func (c *Core) Fold(b []byte) (valid bool, err error) {
 		c.owned = false
 		return true, nil
 	case *header:
-		if c.sawHead && (r.Epoch > c.epoch || r.Epoch == c.epoch && (r.Owner != c.owner || r.Seq > c.seq+1)) {
+		if c.sawHead && (r.Epoch > c.epoch || r.Epoch == c.epoch && (r.Owner != c.owner || r.Seq > c.seq+1 || c.otherTerms(body))) {
 			// Only the one true owner of a term writes headers, and without gaps, so
 			// the reader began at a void record: a header of a deposed owner whose
 			// successor's claim is cut off, a first claim that did not count, or
 			// something that landed a second time, long after its first. Whatever
-			// is live is behind this one.
+			// is live is behind this one. The number alone does not tell: those of the
+			// deposed owner go on while his successors write, and may be ahead or meet.
 			*c = *New(c.cfg)
 		}
 		if !c.sawHead { // the log has been trimmed up to here
@@ -88,6 +90,16 @@ func (c *Core) Fold(b []byte) (valid bool, err error) {
 	c.apply(r)
 	return true, nil
 }
+
+// termEnds takes the term that ends here into the digest.
+func (c *Core) termEnds() {
+	if c.epoch > 0 {
+		c.terms = max(mix(mix(mix(c.terms+c.epoch)+c.owner)+c.seq), 1)
+	}
+}
+
+// otherTerms: the header's owner has read other terms in front of his own.
+func (c *Core) otherTerms(h *header) bool { return h.terms != 0 && h.terms != c.terms }
 
 // follows tells a record of the current claim that is the next one.
 func (c *Core) follows(r *Record) bool {
@@ -229,7 +241,7 @@ func (c *Core) apply(r *Record) {
 	case *serviceSet:
 		c.applyService(r.Seq, b.app, b.service, b.gone)
 	case *header:
-		c.floor = max(c.floor, b.floorAt(r.Seq))
+		c.floor, c.terms = max(c.floor, b.floorAt(r.Seq)), b.terms
 	case *received, *alive, *claimed:
 	}
 }

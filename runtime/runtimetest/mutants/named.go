@@ -16,6 +16,9 @@ type byHand struct {
 
 func byHands() []byHand {
 	return []byHand{
+		{"S1 a reader looks at a header's number alone", "runtime/fold.go",
+			`return h.terms != 0 && h.terms != c.terms`,
+			`return false`},
 		{"R9 the limits of guests count while the request is delayed", "runtime/guests.go",
 			`return max(g.since, e.since)`,
 			`return g.since`},
