@@ -66,7 +66,7 @@ func (s *sim) submitTo(p uint16, r runtime.Request, v *runtime.Vouched, reply fu
 	o.ask(func(w any) runtime.Input {
 		in := &runtime.Submit{Request: r, Waiter: w, Vouched: v}
 		if r.Key != "" {
-			in.View = o.log.store.view()
+			in.View = o.store.view()
 		}
 		return in
 	}, func(e *runtime.Effect) {
@@ -333,7 +333,7 @@ func (s *sim) await(r runtime.Request, then func()) {
 		}
 		if o := s.ownerOf(r.ID.Partition()); o != nil {
 			o.ask(func(w any) runtime.Input {
-				return &runtime.Await{App: r.Target.App, ID: r.ID, Waiter: w, View: o.log.store.view()}
+				return &runtime.Await{App: r.Target.App, ID: r.ID, Waiter: w, View: o.store.view()}
 			}, func(e *runtime.Effect) {
 				if answered || e.Err != nil && e.Err.Code == runtime.CodeAskAgain {
 					return

@@ -62,7 +62,7 @@ func (o *simOwner) stateInput(op runtime.StateOp, reply func(*runtime.Effect)) {
 	o.ask(func(w any) runtime.Input {
 		return &runtime.Query{Kind: runtime.QueryGeneration, App: op.Actor.App, Waiter: w}
 	}, func(e *runtime.Effect) {
-		v := o.log.store.view()
+		v := o.store.view()
 		if v != nil {
 			v.Generation, _ = e.Value.(uint64)
 		}

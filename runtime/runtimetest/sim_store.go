@@ -128,6 +128,16 @@ func (w *simWriter) lag() int64 {
 	return s.between(0, 40)
 }
 
+// view is what somebody reads. Who sees that the store has fallen back has it healed,
+// for perhaps nothing is left to be written.
+func (w *simWriter) view() *runtime.View {
+	v := w.o.log.store.view()
+	if v != nil && v.Applied < w.from && !w.busy {
+		w.heal()
+	}
+	return v
+}
+
 // flush sends what there is. The write arrives whatever becomes of the owner.
 func (w *simWriter) flush() {
 	s, to, n := w.o.n.s, w.to, len(w.changes)
