@@ -56,6 +56,7 @@ type Core struct {
 	headAt                  int64  // when that was written, by the wall clock
 	floor                   uint64 // up to which record the log may be cut
 	gap                     uint64 // a record that is missing, 0 for none
+	anew                    int    // see Anew
 	markSeq                 uint64 // see LastMark
 	markAt                  int
 	changed                 uint64 // position of the last record that means something for the store

@@ -57,7 +57,9 @@ func (c *Core) Fold(b []byte) (valid bool, err error) {
 			// something that landed a second time, long after its first. Whatever
 			// is live is behind this one. The number alone does not tell: those of the
 			// deposed owner go on while his successors write, and may be ahead or meet.
+			n := c.anew + 1
 			*c = *New(c.cfg)
+			c.anew = n
 		}
 		if !c.sawHead { // the log has been trimmed up to here
 			if r.Epoch < c.skipped {
@@ -90,6 +92,10 @@ func (c *Core) Fold(b []byte) (valid bool, err error) {
 	c.apply(r)
 	return true, nil
 }
+
+// Anew is how often the fold has begun anew: all that it told before came from records
+// that do not count.
+func (c *Core) Anew() int { return c.anew }
 
 // termEnds takes the term that ends here into the digest.
 func (c *Core) termEnds() {

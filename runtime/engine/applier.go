@@ -361,18 +361,21 @@ var errBehind = errors.New("the log does not reach back to where the store is")
 func (t *term) heal(ctx context.Context, behind uint64) error {
 	t.applied = behind
 	store := t.p.m.cfg.Store
-	return t.visit(ctx, 0, func() error {
-		switch {
-		case t.first == 0:
-			return nil
-		case t.applied < t.needs:
+	reaches := func() error { // what the log begins with may turn out not to count
+		if t.first != 0 && t.applied < t.needs {
 			return errBehind
 		}
+		return nil
+	}
+	err := t.visit(ctx, 0, func() error {
 		if t.core.Ahead() > piece {
 			t.core.StoreHas() // this core is never asked
 		}
 		if t.size <= piece {
 			return nil
+		}
+		if err := reaches(); err != nil {
+			return err
 		}
 		var writes []runtime.Mutation
 		to := t.changes[len(t.changes)-1].Seq
@@ -389,4 +392,8 @@ func (t *term) heal(ctx context.Context, behind uint64) error {
 		t.changes, t.size, t.applied = nil, 0, to
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	return reaches()
 }

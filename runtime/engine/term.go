@@ -125,7 +125,7 @@ func (t *term) to(ctx context.Context, from uint64) error {
 func (t *term) visit(ctx context.Context, from uint64, each func() error) error {
 	return t.p.log.Read(ctx, from, func(offset uint64, b []byte) error {
 		t.next = offset + 1
-		before := t.core.Seq()
+		before, anew := t.core.Seq(), t.core.Anew()
 		valid, err := t.core.Fold(b)
 		if err != nil {
 			var e *runtime.Error
@@ -133,6 +133,10 @@ func (t *term) visit(ctx context.Context, from uint64, each func() error) error 
 				e.Detail += fmt.Sprintf(" (partition %d, offset %d)", t.p.n, offset)
 			}
 			return err
+		}
+		begins := t.core.Anew() != anew
+		if begins {
+			t.forget()
 		}
 		if valid {
 			t.places.add(t.core.Seq(), offset)
@@ -150,11 +154,16 @@ func (t *term) visit(ctx context.Context, from uint64, each func() error) error 
 		if valid && t.first == 0 {
 			t.first, t.needs = t.core.Seq(), t.core.LastChange()
 		}
-		if valid && t.core.Seq() != before && runtime.IsHeader(b) {
+		if valid && (begins || t.core.Seq() != before) && runtime.IsHeader(b) {
 			t.marks = append(t.marks, mark{seq: t.core.Seq(), offset: offset, at: runtime.HeaderTime(b)})
 		}
 		return each()
 	})
+}
+
+// forget drops what was read before the fold began anew: it counts for nothing.
+func (t *term) forget() {
+	t.places.runs, t.marks, t.changes, t.size, t.unread, t.first, t.needs = nil, nil, nil, 0, false, 0, 0
 }
 
 // claim reads what has come meanwhile, appends the claim, and reads it back.
