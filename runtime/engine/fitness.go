@@ -15,9 +15,9 @@ type lands struct {
 	mu         sync.Mutex
 	at, failed time.Time     // when one came back last, and when one failed
 	next       chan struct{} // closed when the next one comes back; nil while nobody waits
-	probing    sync.Mutex
-	probed     time.Time // when all were tried last
-	turn       int       // where to begin then
+	probing    chan struct{} // holds one who tries the others' logs
+	probed     time.Time     // when all were tried last
+	turn       int           // where to begin then
 }
 
 // landed notes that an append came back, or did not.
@@ -66,8 +66,12 @@ const probesAtOnce = 8
 // each time.
 func (m *Mesh) takes(ctx context.Context, p int) bool {
 	l, lease := &m.lands, m.cfg.Shared.Lease
-	l.probing.Lock()
-	defer l.probing.Unlock()
+	select {
+	case l.probing <- struct{}{}:
+		defer func() { <-l.probing }()
+	case <-ctx.Done():
+		return false
+	}
 	if l.since() < 2*lease {
 		return true
 	}
@@ -137,7 +141,7 @@ func (m *Mesh) tryWrite(ctx context.Context, p *partition) error {
 	if err != nil || end == 0 {
 		return err
 	}
-	_, _, err = p.log.Append(ctx, [][]byte{runtime.VoidRecord()})
+	_, _, err = p.send(ctx, [][]byte{runtime.VoidRecord()})
 	m.lands.landed(err == nil)
 	return err
 }

@@ -164,6 +164,9 @@ func (o *ownerLoop) take(ctx context.Context, n uint16, start uint64, x plan, fr
 			return err
 		}
 	}
+	if err := o.leave(ctx, p); err != nil {
+		return err
+	}
 	if x.step == runtime.OwnershipClaim {
 		if leave, err := o.doubt(n, x.own.epoch, t.core); err != nil {
 			return err
@@ -207,6 +210,24 @@ func (o *ownerLoop) take(ctx context.Context, n uint16, start uint64, x plan, fr
 		o.m.cfg.Logger.Debug("partition taken", "partition", n, "epoch", t.core.Epoch(), "in", time.Since(began).Round(time.Millisecond))
 	}
 	return begun
+}
+
+// leave ends an earlier term of this gateway, which its loop may not know to be over: it
+// may be at a batch of unknown fate, behind which nothing else may be sent.
+func (o *ownerLoop) leave(ctx context.Context, p *partition) error {
+	if !p.owning.Load() {
+		return nil
+	}
+	return o.inTime(ctx, p.n, func(ctx context.Context) error {
+		if !p.order(ctx, func(context.Context) {
+			if ctx.Err() == nil {
+				p.end()
+			}
+		}) {
+			return ctx.Err()
+		}
+		return nil
+	})
 }
 
 // proof has a gateway that does not know whether it can write find out before an owner

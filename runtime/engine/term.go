@@ -174,7 +174,7 @@ func (t *term) claim(ctx context.Context) error {
 	record := [][]byte{t.core.Claim(t.p.m.now())}
 	began := time.Now()
 	for again := t.p.m.patience(); ; {
-		_, _, err := t.p.log.Append(ctx, record)
+		_, _, err := t.p.send(ctx, record)
 		t.p.m.lands.landed(err == nil)
 		var unknown *runtime.UnknownError
 		if err == nil {
@@ -214,9 +214,6 @@ func (p *partition) begin(ctx context.Context, t *term, began time.Time) error {
 	}
 	if !t.core.Own(p.m.now(), t.applied) {
 		return errDeposed
-	}
-	if p.core != nil { // a term that is over, which nobody had noticed
-		p.end()
 	}
 	if n := t.core.Counts.Foreign; n > 0 {
 		p.logger.Error("the log holds what is no record of KAR's; it counts for nothing. Find out who else writes to it", "records", n)
