@@ -68,7 +68,6 @@ func (p *partition) keyView(ctx context.Context, r *runtime.Request) (*runtime.V
 		return nil, err
 	}
 	if id, ok := runtime.KeyUseID(v.Entries[string(key)]); ok {
-		// Later than the first read: both must be as old as the older one.
 		o, err := p.view(ctx, r.Target.App, [][]byte{runtime.OutcomeInStore(id)}, nil)
 		if err != nil {
 			return nil, err
@@ -76,6 +75,7 @@ func (p *partition) keyView(ctx context.Context, r *runtime.Request) (*runtime.V
 		for k, b := range o.Entries {
 			v.Entries[k] = b
 		}
+		v.Applied = min(v.Applied, o.Applied) // the store may have fallen back in between
 	}
 	return v, nil
 }

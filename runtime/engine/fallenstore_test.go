@@ -1,11 +1,13 @@
 package engine_test
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/karmesh/kar/runtime"
@@ -81,4 +83,48 @@ func TestStoreThatFallsBackBehindACut(t *testing.T) {
 	if n := ran.Load(); n != 1 {
 		t.Errorf("it ran %d times", n)
 	}
+}
+
+// emptied is a store that is emptied once, after some reads.
+type emptied struct {
+	*memStore
+	after atomic.Int32
+}
+
+func (s *emptied) Read(ctx context.Context, p uint16, fn func(runtime.Snapshot) error) error {
+	err := s.memStore.Read(ctx, p, fn)
+	if s.after.Add(-1) == 0 {
+		s.mu.Lock()
+		s.entries[p], s.applied[p] = map[string][]byte{}, 0
+		s.mu.Unlock()
+	}
+	return err
+}
+
+// A store loses what it holds after a key was found in it, and before its outcome is
+// read: the outcome is in the log.
+func TestStoreThatFallsBackBetweenKeyAndOutcome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rig := newMeshRig(t, 1)
+		s := &emptied{memStore: rig.store}
+		a := rig.open("a", func(c *engine.Config) { c.Store = s })
+		attach(t, a, actorHost("h"), echo)
+		again := func() (*runtime.Outcome, error) {
+			r := call("app", "A", "1", "m")
+			r.Key = "k"
+			return a.Call(within(t), r)
+		}
+		first, err := again()
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Minute) // only the store remembers it now
+		s.after.Store(1)
+		if o, err := again(); err != nil || string(o.Body) != string(first.Body) {
+			t.Errorf("the repeat is told %v, %v", o, err)
+		}
+		if s.after.Load() >= 0 {
+			t.Error("the outcome was not read")
+		}
+	})
 }
