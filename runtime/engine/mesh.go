@@ -168,7 +168,7 @@ type Mesh struct {
 	life    context.Context // ends with Close
 	cancel  context.CancelFunc
 	running sync.WaitGroup
-	watches sync.WaitGroup
+	watches tasks
 	closing sync.Once
 }
 
@@ -184,6 +184,7 @@ func Open(ctx context.Context, cfg Config) (*Mesh, error) {
 	m.refused, m.refuse = context.WithCancelCause(context.Background())
 	m.memory.limit, m.memory.room = cfg.Memory, int64(cfg.part(256<<20, 4))
 	m.turns = turns{make(chan struct{}, 1), newSignal()}
+	m.lands.probing = make(chan struct{}, 1)
 	m.beats.m, m.beats.wake = m, make(chan struct{}, 1)
 	for p := range cfg.Partitions {
 		log, err := cfg.Logs(uint16(p))

@@ -109,6 +109,7 @@ func (m *Mesh) whereStore(ctx context.Context, p uint16) (uint64, error) {
 	select {
 	case <-found:
 	case a = <-answered:
+	case <-ask.Done():
 	}
 	if a.err != nil && ctx.Err() == nil {
 		m.silence.trouble.say(m.cfg.Logger, "the store does not say what it holds; partitions are recovered from the log alone", a.err)
