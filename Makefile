@@ -60,6 +60,10 @@ soak: ## kill everything in turn under load; FOR=10m, SEED=n repeats a run
 sim: ## the simulator; SEED=n for one seed, or FROM=n FOR=1m P=threads for many
 	KAR_SEED=$(SEED) KAR_SIM_SEED=$(FROM) KAR_SIM=$(if $(SEED),,$(or $(FOR),1m)) KAR_SIM_PROCS=$(P) GOGC=400 $(GO) test -v -count=1 -timeout 24h -run 'TestSim$$' ./runtime/runtimetest
 
+.PHONY: sim-driver
+sim-driver: ## the engine itself in virtual time; FROM=n FOR=1m, ALL=1 goes on behind a failure
+	KAR_SEED=$(FROM) KAR_DRIVER=$(or $(FOR),1m) KAR_DRIVER_ALL=$(ALL) $(GO) test -v -count=1 -timeout 24h -run 'TestDriver$$' ./runtime/engine
+
 .PHONY: mutants
 mutants: ## plant small bugs in runtime/ and runtime/engine; N=150 how many, FOR=30m, ARGS='-run M19' or '-sim'
 	$(GO) run ./runtime/runtimetest/mutants -rules $(or $(N),150) -for $(or $(FOR),24h) $(ARGS)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"runtime/debug"
 	"slices"
 	"sort"
 	"strings"
@@ -26,6 +27,7 @@ type memLog struct {
 	mu      sync.Mutex
 	records [][]byte
 	start   int
+	size    int64
 	// fault is asked before and after each append of a node.
 	fault func(node string, before bool) error
 	// limit is the largest record that it takes, 0 for any.
@@ -36,6 +38,7 @@ type memLog struct {
 	// late takes the cuts that are asked for, which then do not land.
 	late   func(before uint64)
 	bounds atomic.Int64 // questions where it begins
+	atOnce atomic.Int64 // appends of a node while another one of it was in flight
 	broken atomic.Int64 // appends of something else while the fate of a batch was not known
 }
 
@@ -51,18 +54,39 @@ type memHandle struct {
 	*memLog
 	node string
 
+	say       func(string, ...any) // what is wrong; nil for nobody
 	appending sync.Mutex
-	doubt     [][]byte // whose fate is not known
-	passed    bool     // something else was sent behind it
+	doubt     [][]byte    // whose fate is not known
+	passed    bool        // something else was sent behind it
+	pending   *time.Timer // a batch that lands later
 }
 
 // Append watches the law of a log: behind a batch of unknown fate the same comes again
 // and nothing else, or a claim, which ends the term that sent it.
 func (l *memHandle) Append(ctx context.Context, batch [][]byte) (first, next uint64, err error) {
-	l.appending.Lock()
+	fault := func(before bool) error {
+		if f := l.faults(); f != nil {
+			return f(l.node, before)
+		}
+		return nil
+	}
+	return l.tried(batch, func() error { return fault(true) }, func() error { return fault(false) }, 0)
+}
+
+// tried is an append with what may go wrong before and after it. When that is errLate
+// before it, the batch lands after a while, unless the same has come again by then.
+func (l *memHandle) tried(batch [][]byte, before, after func() error, late time.Duration) (first, next uint64, err error) {
+	if !l.appending.TryLock() {
+		l.atOnce.Add(1)
+		if l.say != nil {
+			l.say("an append of %s begins while another one is in flight:\n%s", l.node, debug.Stack())
+		}
+		return 0, 0, &runtime.UnknownError{Cause: errors.New("another append is in flight")}
+	}
 	defer l.appending.Unlock()
 	epoch, claim := runtime.ClaimEpoch(batch[0]) // of a void record it is 0
 	again := slices.EqualFunc(l.doubt, batch, bytes.Equal)
+	void := len(batch) == 1 && bytes.Equal(batch[0], runtime.VoidRecord()) // whose fate nobody asks for
 	switch {
 	case again && l.passed:
 		l.broken.Add(1)
@@ -71,18 +95,34 @@ func (l *memHandle) Append(ctx context.Context, batch [][]byte) (first, next uin
 	case !again:
 		l.passed = true
 	}
-	first, next, err = l.append(batch)
+	if t := l.pending; t != nil && again && !t.Stop() {
+		l.pending = nil // it has landed
+	}
+	first, next, err = l.append(batch, before, after)
+	if errors.Is(err, errLate) {
+		own := slices.Clone(batch)
+		l.pending = time.AfterFunc(late, func() { l.land(own) })
+	}
 	var unknown *runtime.UnknownError
 	switch known := !errors.As(err, &unknown); {
 	case known && again:
 		l.doubt = nil
-	case !known && l.doubt == nil && !claim:
+	case !known && l.doubt == nil && !claim && !void:
 		l.doubt, l.passed = slices.Clone(batch), false
 	}
 	return first, next, err
 }
 
-func (l *memHandle) append(batch [][]byte) (first, next uint64, err error) {
+// doubtful tells whether the fate of a batch is not known.
+func (l *memHandle) doubtful() bool {
+	if !l.appending.TryLock() {
+		return true
+	}
+	defer l.appending.Unlock()
+	return l.doubt != nil
+}
+
+func (l *memHandle) append(batch [][]byte, before, after func() error) (first, next uint64, err error) {
 	if err := l.reach(); err != nil {
 		return 0, 0, &runtime.UnknownError{Cause: err}
 	}
@@ -91,23 +131,25 @@ func (l *memHandle) append(batch [][]byte) (first, next uint64, err error) {
 			return 0, 0, runtime.Errorf(runtime.CodeTooLarge, "a record of %d bytes", len(b))
 		}
 	}
-	if f := l.faults(); f != nil {
-		if err := f(l.node, true); err != nil {
-			return 0, 0, err
-		}
+	if err := before(); err != nil {
+		return 0, 0, err
 	}
+	first, next = l.land(batch)
+	if err := after(); err != nil {
+		return 0, 0, err
+	}
+	return first, next, nil
+}
+
+func (l *memLog) land(batch [][]byte) (first, next uint64) {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	first, next = uint64(len(l.records)), uint64(len(l.records)+len(batch))
 	for _, b := range batch {
 		l.records = append(l.records, append([]byte(nil), b...))
+		l.size += int64(len(b))
 	}
-	l.mu.Unlock()
-	if f := l.faults(); f != nil {
-		if err := f(l.node, false); err != nil {
-			return 0, 0, err
-		}
-	}
-	return first, next, nil
+	return first, next
 }
 
 func (l *memHandle) MaxRecord() int { return int(l.limit.Load()) }
@@ -125,7 +167,7 @@ func (l *memLog) Read(_ context.Context, from uint64, visit func(uint64, []byte)
 		return err
 	}
 	l.mu.Lock()
-	records := l.records
+	records := slices.Clone(l.records) // those that are cut meanwhile, too
 	from = max(from, uint64(l.start))
 	l.mu.Unlock()
 	for o := from; o < uint64(len(records)); o++ {
@@ -153,18 +195,17 @@ func (l *memLog) Trim(_ context.Context, before uint64) error {
 		l.late(before)
 		return nil
 	}
-	l.start = max(l.start, int(before))
+	for ; l.start < min(int(before), len(l.records)); l.start++ {
+		l.size -= int64(len(l.records[l.start]))
+		l.records[l.start] = nil
+	}
 	return nil
 }
 
 func (l *memLog) Size() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	n := 0
-	for _, b := range l.records[l.start:] {
-		n += len(b)
-	}
-	return int64(n)
+	return l.size
 }
 
 func (l *memLog) Close() error { return nil }
@@ -462,6 +503,9 @@ func newMeshRig(t *testing.T, parts int) *meshRig {
 		for p, l := range r.logs {
 			if n := l.broken.Load(); n > 0 {
 				t.Errorf("partition %d: %d appends went past a batch of which nobody knew whether it had landed", p, n)
+			}
+			if n := l.atOnce.Load(); n > 0 {
+				t.Errorf("partition %d: %d appends began while another one of their gateway was in flight", p, n)
 			}
 		}
 	})
