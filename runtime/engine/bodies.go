@@ -21,14 +21,12 @@ type places struct {
 
 type place struct{ seq, offset uint64 }
 
+// add notes where the next record stands.
 func (p *places) add(seq, offset uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if n := len(p.runs); n > 0 && p.runs[n-1].offset+seq-p.runs[n-1].seq == offset && seq > p.runs[n-1].seq {
+	if n := len(p.runs); n > 0 && p.runs[n-1].offset+seq-p.runs[n-1].seq == offset {
 		return
-	}
-	for len(p.runs) > 0 && p.runs[len(p.runs)-1].seq >= seq { // the log was trimmed while it was read
-		p.runs = p.runs[:len(p.runs)-1]
 	}
 	p.runs = append(p.runs, place{seq, offset})
 }

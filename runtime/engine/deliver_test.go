@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"errors"
+	"slices"
 	"testing"
 
 	"github.com/karmesh/kar/runtime"
@@ -40,5 +42,63 @@ func TestWhatIsAskedAgainIsQueuedOnce(t *testing.T) {
 	again()
 	if len(p.inputs) != each {
 		t.Errorf("%d are queued after that", len(p.inputs))
+	}
+}
+
+// What a host or another partition reports once outlives a log that cannot be written;
+// who asks is told that nothing was accepted.
+func TestReportsOutliveAStuckLog(t *testing.T) {
+	p := &partition{wake: make(chan struct{}, 1), queued: map[any]bool{}}
+	w := newWaiter()
+	reports := []runtime.Input{
+		&runtime.Answered{Boot: "h", Answer: runtime.Answer{Attempt: runtime.Attempt{ID: runtime.ID{1}}}},
+		&runtime.HostDown{Boot: "h"},
+		&runtime.Acked{Partition: 2, N: 1},
+		&runtime.Tick{},
+	}
+	p.push(reports[0], &runtime.Submit{Request: runtime.Request{ID: runtime.ID{2}}, Waiter: w}, reports[1], &runtime.Deliver{From: 2, N: 1}, reports[2], reports[3])
+	p.refuseWaiting(errors.New("it does not end"))
+	if got := p.take(nil); !slices.Equal(got, reports) {
+		t.Errorf("%v are left", got)
+	}
+	select {
+	case r := <-w.ch:
+		if r.err == nil || r.err.Code != runtime.CodeUnavailable {
+			t.Errorf("who asks is told %v", r.err)
+		}
+	default:
+		t.Error("who asks is told nothing")
+	}
+}
+
+// Whoever waits for an outcome waits for a request that was accepted before: however
+// little of the round is in the log, nobody is told that nothing was accepted.
+func TestRoundThatFailsIsNoRefusalOfAcceptedWork(t *testing.T) {
+	unsure := &runtime.UnknownError{Cause: errors.New("no answer")}
+	for _, x := range []struct {
+		cause error
+		tried bool // an append with an unknown outcome before
+		code  runtime.Code
+	}{
+		{errors.New("the disk is gone"), false, runtime.CodeUnavailable},
+		{errors.New("the disk is gone"), true, runtime.CodeUnknownOutcome},
+		{unsure, false, runtime.CodeUnknownOutcome},
+		{errDeposed, false, runtime.CodeNotOwner},
+		{errDeposed, true, runtime.CodeAskAgain},
+		{&surrenderError{cause: unsure}, false, runtime.CodeAskAgain},
+	} {
+		m := &Mesh{life: t.Context()}
+		p := &partition{m: m, share: share{of: &m.memory}, core: runtime.New(runtime.Config{Partitions: 1}), unsure: x.tried}
+		caller, teller := newWaiter(), newWaiter()
+		p.fail(nil, []runtime.Effect{
+			{Kind: runtime.Reply, Waiter: caller, ID: runtime.ID{1}, Outcome: &runtime.Outcome{Status: 200}},
+			{Kind: runtime.Reply, Waiter: teller, ID: runtime.ID{2}},
+		}, x.cause)
+		if r := <-caller.ch; r.outcome != nil || r.err == nil || r.err.Code != runtime.CodeAskAgain || r.err.ID != (runtime.ID{1}) {
+			t.Errorf("%v, tried %v: a caller is told %+v", x.cause, x.tried, r)
+		}
+		if r := <-teller.ch; r.err == nil || r.err.Code != x.code {
+			t.Errorf("%v, tried %v: whose work is new is told %+v", x.cause, x.tried, r.err)
+		}
 	}
 }

@@ -16,6 +16,15 @@ type byHand struct {
 
 func byHands() []byHand {
 	return []byHand{
+		{"S2 what a term has read stays when its fold begins anew", "runtime/engine/term.go",
+			`if begins {`,
+			`if false {`},
+		{"S3 a waiter of accepted work is told that nothing was accepted", "runtime/engine/partition.go",
+			`if e.Outcome != nil {`,
+			`if false {`},
+		{"S4 a stuck log drops what hosts report", "runtime/engine/appending.go",
+			`rest = append(rest, in)`,
+			``},
 		{"S1 a reader looks at a header's number alone", "runtime/fold.go",
 			`return h.terms != 0 && h.terms != c.terms`,
 			`return false`},
