@@ -23,7 +23,9 @@ type Cluster struct {
 	maxMessage atomic.Int64
 	retention  atomic.Int64 // retention.ms of the log topic, -1 for ever
 	damage     atomic.Pointer[runtime.Error]
+	raising    atomic.Bool // somebody asks whether it was raised
 	warned     atomic.Bool // that one broker holds all
+	widened    atomic.Bool // said that the log topic has partitions that nobody uses
 	topics     *topics
 	refreshes  shared
 	work       sync.WaitGroup // requests in flight that nobody may be waiting for

@@ -139,9 +139,14 @@ func (m *memory) leader(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for _, b := range answer.Brokers {
-		if len(t.Partitions) == 1 && b.ID() == t.Partitions[0].Leader {
-			return b.Addr(), nil
+	for _, p := range t.Partitions {
+		if p.ID != 0 { // somebody has given it more, in which nothing is
+			continue
+		}
+		for _, b := range answer.Brokers {
+			if b.ID() == p.Leader {
+				return b.Addr(), nil
+			}
 		}
 	}
 	return "", sarama.ErrLeaderNotAvailable

@@ -26,7 +26,8 @@ func admin(t *testing.T, k *parts.Kafka) sarama.ClusterAdmin {
 	return a
 }
 
-func logTopic(cfg kafka.Config) string { return "_kar." + cfg.Mesh + ".log" }
+func logTopic(cfg kafka.Config) string    { return "_kar." + cfg.Mesh + ".log" }
+func memoryTopic(cfg kafka.Config) string { return "_kar." + cfg.Mesh + ".topics" }
 
 func refused(t *testing.T, cfg kafka.Config, code runtime.Code, words ...string) {
 	t.Helper()

@@ -69,7 +69,7 @@ func (c *Cluster) ensureLog(ctx context.Context) (sarama.Uuid, error) {
 		}
 	} else if err != nil {
 		return sarama.Uuid{}, c.topicFault(err, "read "+c.topic)
-	} else if len(t.Partitions) != c.cfg.Partitions {
+	} else if len(t.Partitions) < c.cfg.Partitions {
 		return t.Uuid, nil // Check says so
 	}
 	t, err = c.settled(ctx, c.topic, c.cfg.Partitions)
@@ -166,11 +166,12 @@ func (c *Cluster) settled(ctx context.Context, topic string, partitions int) (*s
 	}
 }
 
-// served asks each leader for its partitions of the topic.
+// served asks each leader for its partitions of the topic, of the first so many.
 func (c *Cluster) served(ctx context.Context, t *sarama.TopicMetadata, partitions int) error {
 	asks := map[int32]*sarama.OffsetRequest{}
+	first := partitions
 	for _, p := range t.Partitions {
-		if p.Err == sarama.ErrNoError && p.Leader >= 0 {
+		if int(p.ID) < first && p.Err == sarama.ErrNoError && p.Leader >= 0 {
 			if asks[p.Leader] == nil {
 				asks[p.Leader] = &sarama.OffsetRequest{Version: 5}
 			}
@@ -228,8 +229,8 @@ func (c *Cluster) Check(ctx context.Context) error {
 	if t.Uuid != c.id {
 		return c.damaged("the topic %s was deleted and created again while this gateway ran; its records are gone", c.topic)
 	}
-	if len(t.Partitions) != c.cfg.Partitions {
-		return c.wrong("has %d partitions, and this mesh is set to %d; a log cannot be divided anew: set the number of partitions to %d, or use another mesh name", len(t.Partitions), c.cfg.Partitions, len(t.Partitions))
+	if err := c.divided(len(t.Partitions)); err != nil {
+		return err
 	}
 	has, err := c.settings(ctx, c.topic)
 	if err != nil {
@@ -237,9 +238,11 @@ func (c *Cluster) Check(ctx context.Context) error {
 	}
 	copies := 0
 	for _, p := range t.Partitions {
-		copies = max(copies, len(p.Replicas))
+		if int(p.ID) < c.cfg.Partitions {
+			copies = max(copies, len(p.Replicas))
+		}
 	}
-	c.maxMessage.Store(atoi(has["max.message.bytes"])) // whatever it is: the broker goes by it
+	c.largest(atoi(has["max.message.bytes"])) // whatever it is: the broker goes by it
 	if err := c.judge(has, copies); err != nil {
 		return err
 	}
@@ -262,11 +265,58 @@ func (c *Cluster) shrunk(ctx context.Context, limit int) bool {
 	if err != nil || now <= batchOverhead+recordOverhead || now >= int64(limit) {
 		return false
 	}
-	if c.maxMessage.Swap(now) != now {
-		key, want := "max.message.bytes", fmt.Sprint(c.cfg.maxMessage())
-		c.cfg.Logger.Error("somebody has lowered the largest message of the log; larger requests are refused until it is set right: "+c.fix(key, want), "topic", c.topic, key, now)
-	}
+	c.largest(now)
 	return true
+}
+
+// largest takes what the largest message of the log is now. While it is less than this
+// gateway needs, it is asked for again and again: somebody is about to set it right.
+func (c *Cluster) largest(now int64) {
+	key, want := "max.message.bytes", int64(c.cfg.maxMessage())
+	switch was := c.maxMessage.Swap(now); {
+	case was == now:
+	case now < want && was != 0: // else Open says so
+		c.cfg.Logger.Error("somebody has lowered the largest message of the log; larger requests are refused until it is set right: "+c.fix(key, fmt.Sprint(want)), "topic", c.topic, key, now)
+	case now >= want && was != 0 && was < want:
+		c.cfg.Logger.Info("the log takes large messages again", "topic", c.topic, key, now)
+	}
+	if now >= want || c.raising.Swap(true) {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return
+	}
+	c.work.Go(func() {
+		defer c.raising.Store(false)
+		for c.maxMessage.Load() < want {
+			select {
+			case <-time.After(raisePause):
+			case <-c.life.Done():
+				return
+			}
+			if has, err := c.settings(c.life, c.topic); err == nil {
+				c.largest(atoi(has[key]))
+			}
+		}
+	})
+}
+
+// raisePause is how long a limit that was lowered is believed.
+const raisePause = 2 * time.Second
+
+// divided judges the number of partitions of the log topic. Somebody may have given it
+// more, which Kafka cannot take back: the mesh goes on with those that it has always had.
+// Whether the setting is the one that the log was made with, its records say.
+func (c *Cluster) divided(n int) error {
+	if n < c.cfg.Partitions {
+		return c.wrong("has %d partitions, and this mesh is set to %d; a log cannot be divided anew: set the number of partitions to that with which the mesh was begun, or use another mesh name", n, c.cfg.Partitions)
+	}
+	if n > c.cfg.Partitions && !c.widened.Swap(true) {
+		c.cfg.Logger.Error("the log of the mesh has more partitions than the mesh; it goes on with its own, and nothing is ever in the others. The number of partitions of a mesh cannot be changed", "topic", c.topic, "has", n, "uses", c.cfg.Partitions)
+	}
+	return nil
 }
 
 func (c *Cluster) wrong(format string, args ...any) error {

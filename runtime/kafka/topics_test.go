@@ -12,6 +12,7 @@ import (
 
 	"github.com/IBM/sarama"
 	"github.com/karmesh/kar/runtime"
+	"github.com/karmesh/kar/runtime/kafka"
 	"github.com/karmesh/kar/runtime/runtimetest/parts"
 )
 
@@ -191,6 +192,52 @@ func TestTopicGetsMorePartitions(t *testing.T) {
 		t.Errorf("create = %v, %v", created, err)
 	}
 	publish(ts, 3)
+}
+
+// The log of a mesh, and its memory of topics, get more partitions, which Kafka never
+// takes back: gateways that run and gateways that begin go on with those of the mesh.
+func TestLogGetsMorePartitions(t *testing.T) {
+	k := broker.Need(t)
+	cfg := config(t, k)
+	first := open(t, cfg)
+	if _, _, err := openLog(t, first, 3).Append(t.Context(), [][]byte{{1}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := first.Topics().Create(t.Context(), "before"); err != nil {
+		t.Fatal(err)
+	}
+	a := admin(t, k)
+	for _, topic := range []string{logTopic(cfg), memoryTopic(cfg)} {
+		if err := a.CreatePartitions(topic, 8, nil, false); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the partitions are there", func() bool {
+			got, err := a.DescribeTopics([]string{topic})
+			return err == nil && len(got) == 1 && len(got[0].Partitions) == 8
+		})
+	}
+	var said lines
+	cfg.Logger = slog.New(slog.NewTextHandler(&said, nil))
+	second := open(t, cfg)
+	for _, c := range []*kafka.Cluster{first, second} {
+		if err := c.Check(t.Context()); err != nil {
+			t.Error(err)
+		}
+		for p := range uint16(4) {
+			if _, _, err := openLog(t, c, p).Append(t.Context(), [][]byte{{2}}); err != nil {
+				t.Errorf("partition %d: %v", p, err)
+			}
+		}
+		if _, err := c.Topics().Publish(t.Context(), "before", runtime.Event{}); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := second.Topics().Create(t.Context(), "after"); err != nil {
+		t.Error(err)
+	}
+	if log := said.String(); strings.Count(log, "level=ERROR") != 1 || !strings.Contains(log, "has=8 uses=4") {
+		t.Errorf("the log says: %s", log)
+	}
 }
 
 type lines struct {
