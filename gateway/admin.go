@@ -58,15 +58,15 @@ func (x *exchange) health() error {
 }
 
 // ready serves GET /kar/ready: work can be accepted, and it is not about to
-// stop. Without the store it can: a load balancer that took all gateways away
-// then would stop calls that need no state.
+// stop. Without the store it can, and while a partition has no owner anywhere: a load
+// balancer that took all gateways away then would stop what can go on.
 func (x *exchange) ready() error {
 	if x.stopping.Load() {
 		return runtime.Errorf(runtime.CodeShutdown, "the gateway is stopping")
 	}
 	err := x.healthy(x.r.Context())
 	var e *runtime.Error
-	if errors.As(err, &e) && (e.Code == runtime.CodeStoreAway || e.Code == runtime.CodeStateLost) {
+	if errors.As(err, &e) && (e.Code == runtime.CodeStoreAway || e.Code == runtime.CodeStateLost || e.Code == runtime.CodeNotOwner) {
 		err = nil
 	}
 	if err != nil {

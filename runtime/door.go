@@ -65,3 +65,7 @@ func (p *DoorPeer) reachesAll(owners []DoorOwner) bool {
 	}
 	return true
 }
+
+// Ownerless tells that a partition has had no owner that lives for longer than a take-over
+// takes at most, in gateways' leases: until it is known, and until the heir answers.
+func Ownerless(waited, lease int64) bool { return waited > 3*lease }

@@ -142,7 +142,8 @@ func (m *Mesh) Stats() Stats {
 	return s
 }
 
-// Healthy is nil while every partition of this node can append and the store answers.
+// Healthy is nil while every partition of this node can append, each has an owner
+// somewhere, and the store answers.
 func (m *Mesh) Healthy(ctx context.Context) error {
 	for _, p := range m.parts {
 		if err := p.down.Load(); err != nil {
@@ -158,6 +159,9 @@ func (m *Mesh) Healthy(ctx context.Context) error {
 	if m.owned != nil {
 		if err := m.owned.ready(); err != nil {
 			return err
+		}
+		if a := m.owned.abandoned(); len(a.waited) > 0 {
+			return a.err(runtime.CodeNotOwner)
 		}
 	}
 	select {

@@ -38,7 +38,8 @@ type ownerLoop struct {
 	inRow       int                  // so many more have been, since one answered
 	tried       time.Time            // while none answers: when one was tried for all
 	shuns       map[uint16]shun      // partitions that are left to others
-	vacant      map[uint16]time.Time // since when nobody who lives owns it
+	vacant      map[uint16]time.Time // since when nobody who lives owns it, or is taking it
+	missing     map[uint16]time.Time // since when nobody who lives owns it
 	stuck       map[uint16]time.Time // since when this gateway fails to take them
 	probing     atomic.Bool
 	unfit       error // why this gateway should own nothing now, nil when it may
@@ -80,7 +81,7 @@ func newOwnerLoop(m *Mesh) *ownerLoop {
 	return &ownerLoop{
 		loops: make([]watchedLoop, m.cfg.Partitions),
 		m:     m, wake: make(chan struct{}, 1), relist: make(chan struct{}, 1), up: map[string]bool{}, parted: map[string]time.Time{}, dead: map[string]time.Time{}, told: map[string]bool{},
-		taking: map[uint16]string{}, since: map[string]time.Time{}, busy: map[uint16]bool{}, doubts: map[uint16]doubt{}, apart: map[string]time.Time{}, said: map[string]bool{}, aheads: map[uint16]ahead{}, shuns: map[uint16]shun{}, vacant: map[uint16]time.Time{}, stuck: map[uint16]time.Time{}, ousted: map[uint16]bool{}, losses: map[uint16]loss{}, heard: map[string]acquaintance{}, vouch: map[string][]runtime.Member{}, away: map[uint16]time.Time{}, slots: make(chan struct{}, takeAtOnce),
+		taking: map[uint16]string{}, since: map[string]time.Time{}, busy: map[uint16]bool{}, doubts: map[uint16]doubt{}, apart: map[string]time.Time{}, said: map[string]bool{}, aheads: map[uint16]ahead{}, shuns: map[uint16]shun{}, vacant: map[uint16]time.Time{}, missing: map[uint16]time.Time{}, stuck: map[uint16]time.Time{}, ousted: map[uint16]bool{}, losses: map[uint16]loss{}, heard: map[string]acquaintance{}, vouch: map[string][]runtime.Member{}, away: map[uint16]time.Time{}, slots: make(chan struct{}, takeAtOnce),
 	}
 }
 
@@ -154,6 +155,7 @@ func (o *ownerLoop) noneAnswers() bool { return o.inRow >= min(3, len(o.m.parts)
 func (o *ownerLoop) decide(ctx context.Context) {
 	o.admit()
 	o.mu.Lock()
+	o.missLocked(time.Now())
 	away, soon := o.noneAnswers(), time.Since(o.tried) < awayPause
 	if away && !soon {
 		o.tried = time.Now()

@@ -470,6 +470,7 @@ func (p *partition) repair(ctx context.Context, cause error) {
 			p.surrender(step, err)
 			return
 		case err != nil:
+			p.down.Store(asError(err)) // what is wrong now
 			p.trouble.say(p.logger, "the partition cannot be recovered yet", err)
 			continue
 		}

@@ -2,8 +2,10 @@ package engine_test
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/karmesh/kar/runtime"
 	"github.com/karmesh/kar/runtime/engine"
 )
 
@@ -56,5 +58,54 @@ func TestReadyNeedsAWayToOwners(t *testing.T) {
 		if time.Now().After(end) {
 			t.Fatal("nobody takes over")
 		}
+	}
+}
+
+// While no log takes anything, every gateway has given up what it owned: none is ready or
+// healthy, however well it can reach the others. One log that nobody writes makes none
+// unready.
+func TestNobodyIsReadyWhileNoLogIsWritten(t *testing.T) {
+	for _, stuck := range []int{1, 16} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newMeshRig(t, 16)
+			nodes := []*engine.Mesh{r.open("a"), r.open("b"), r.open("c")}
+			spread(t, nodes...)
+			attach(t, nodes[0], actorHost("h"), echo)
+			fault := func(f func(string, bool) error) {
+				for _, l := range r.logs[:stuck] {
+					l.mu.Lock()
+					l.fault = f
+					l.mu.Unlock()
+				}
+			}
+			fault(func(_ string, first bool) error {
+				if first {
+					return noAnswer()
+				}
+				return nil
+			})
+			time.Sleep(20 * time.Second)
+			for range 200 {
+				for i, m := range nodes {
+					want := runtime.CodeUnavailable
+					if stuck == 1 {
+						want = runtime.CodeNotOwner // which leaves it ready
+					}
+					if err := m.Healthy(within(t)); !is(err, want) {
+						t.Fatalf("%d logs: the health of gateway %d is %v", stuck, i, err)
+					}
+				}
+				time.Sleep(50 * time.Millisecond)
+			}
+			fault(nil)
+			eventually(t, "all are ready and healthy again", func() bool {
+				for _, m := range nodes {
+					if m.Healthy(within(t)) != nil {
+						return false
+					}
+				}
+				return true
+			})
+		})
 	}
 }
