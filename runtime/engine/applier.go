@@ -33,6 +33,7 @@ type applier struct {
 	nextSync time.Time
 	lost     *runtime.Error // state is missing that the log no longer holds
 	lostAt   uint64         // where the store was then
+	bound    uint64         // the store can be no further, see isAhead
 	wake     chan struct{}
 	moved    *signal // applied has grown
 	trouble  trouble
@@ -48,6 +49,7 @@ func (p *partition) startApplier(ctx context.Context, t *term) {
 	a := newApplier(p)
 	a.needs, a.lastChange = t.needs, t.core.LastChange()
 	a.changes, a.applied, a.upTo = t.changes, t.applied, max(t.applied, t.core.Seq())
+	a.bound = t.before
 	a.known = t.stored && t.applied >= a.needs && !t.unread
 	if t.unread {
 		a.unread = t.core.Seq()
@@ -128,11 +130,12 @@ func (a *applier) missing() *runtime.Error {
 }
 
 // saw notes where the store was when somebody read it: when it has fallen back
-// it is healed before anything else is written.
+// it is healed before anything else is written, and when it is ahead of the log, that
+// is found out.
 func (a *applier) saw(applied uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.known && applied < a.applied && a.lost == nil {
+	if a.known && (applied < a.applied || a.isAhead(applied)) && a.lost == nil {
 		a.known = false
 		a.signal()
 	}
@@ -254,6 +257,7 @@ func (a *applier) write(ctx context.Context, changes []runtime.StoreChange, from
 	for _, c := range changes {
 		writes = append(writes, c.Writes...)
 	}
+	a.reaches(to)
 	got, err := a.p.m.cfg.Store.Apply(ctx, a.p.n, from, to, writes)
 	a.p.m.heardStore(ctx, a.p.n, err)
 	a.mu.Lock()
@@ -296,6 +300,13 @@ func (a *applier) locate(ctx context.Context) bool {
 	if lost != nil && got <= lostAt {
 		return true
 	}
+	a.mu.Lock()
+	ahead := a.isAhead(got)
+	a.mu.Unlock()
+	if ahead {
+		a.p.doubt(ctx, a, got)
+		return false
+	}
 	var again []runtime.StoreChange
 	if got < begin {
 		if !unread {
@@ -303,7 +314,7 @@ func (a *applier) locate(ctx context.Context) bool {
 		}
 		t := a.p.newTerm()
 		defer t.drop()
-		if err := t.heal(ctx, got); errors.Is(err, errBehind) {
+		if err := t.heal(ctx, got, a.reaches); errors.Is(err, errBehind) {
 			a.lose(got, t.needs)
 			return true
 		} else if err != nil {
@@ -329,6 +340,36 @@ func (a *applier) locate(ctx context.Context) bool {
 	a.upTo = max(a.upTo, last)
 	a.p.push(&runtime.StoreApplied{Seq: got})
 	return true
+}
+
+// isAhead tells that the store is further than the log was when this gateway claimed the
+// partition, and than it has brought it since. Another one may have claimed it, or the log
+// has lost its end; a.mu is held.
+func (a *applier) isAhead(applied uint64) bool { return a.p.m.cfg.Shared != nil && applied > a.bound }
+
+// reaches notes that the store may be brought so far.
+func (a *applier) reaches(to uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.bound = max(a.bound, to)
+}
+
+// doubt has the loop prove that this gateway still is the owner. If it is, the log has lost
+// what the store holds: the term ends, and who takes the partition next compares the two
+// before anything else is decided.
+func (p *partition) doubt(ctx context.Context, a *applier, got uint64) {
+	p.order(ctx, func(ctx context.Context) {
+		if p.applier.Load() != a || p.core == nil {
+			return
+		}
+		p.turn(ctx, []runtime.Input{&runtime.Prove{}})
+		if p.applier.Load() != a || p.core == nil {
+			return
+		}
+		p.logger.Error("the log has lost records: the store holds what was decided later; the partition stops", "log", a.bound, "store", got)
+		p.end()
+		p.m.gone(p)
+	})
 }
 
 // lose says by name that state is missing; it is refused, never shown as empty.
@@ -358,10 +399,10 @@ var errBehind = errors.New("the log does not reach back to where the store is")
 
 // heal folds the log anew for what it says to the store behind a position, and
 // brings it there in pieces; the last one is left in changes.
-func (t *term) heal(ctx context.Context, behind uint64) error {
+func (t *term) heal(ctx context.Context, behind uint64, reaches func(uint64)) error {
 	t.applied = behind
 	store := t.p.m.cfg.Store
-	reaches := func() error { // what the log begins with may turn out not to count
+	enough := func() error { // what the log begins with may turn out not to count
 		if t.first != 0 && t.applied < t.needs {
 			return errBehind
 		}
@@ -374,7 +415,7 @@ func (t *term) heal(ctx context.Context, behind uint64) error {
 		if t.size <= piece {
 			return nil
 		}
-		if err := reaches(); err != nil {
+		if err := enough(); err != nil {
 			return err
 		}
 		var writes []runtime.Mutation
@@ -382,6 +423,7 @@ func (t *term) heal(ctx context.Context, behind uint64) error {
 		for _, c := range t.changes {
 			writes = append(writes, c.Writes...)
 		}
+		reaches(to)
 		got, err := store.Apply(ctx, t.p.n, t.applied, to, writes)
 		switch {
 		case err != nil:
@@ -395,5 +437,5 @@ func (t *term) heal(ctx context.Context, behind uint64) error {
 	if err != nil {
 		return err
 	}
-	return reaches()
+	return enough()
 }

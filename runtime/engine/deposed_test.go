@@ -84,7 +84,7 @@ func TestTermFromADeposedOne(t *testing.T) {
 			t.Errorf("from %d on record %d is at %d", l.start, mark+1, at)
 		}
 		h := p.newTerm()
-		if err := h.heal(t.Context(), mark-1); err != nil {
+		if err := h.heal(t.Context(), mark-1, func(uint64) {}); err != nil {
 			t.Errorf("from %d on: %v", l.start, err)
 		}
 	}

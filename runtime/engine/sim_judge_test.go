@@ -174,7 +174,7 @@ func (j *judge) cancelled(id runtime.ID, how string) {
 	switch {
 	case how == "cancelled", how == "completed" && len(q.runs) == 0: // or one that was interrupted
 		q.withdrawn = true
-	case how == "running":
+	default:
 		q.unwanted = true
 	}
 }

@@ -20,6 +20,7 @@ type term struct {
 	applied uint64 // of the store, when known
 	stored  bool   // whether the store said so
 	claimed time.Time
+	before  uint64 // the last record in front of the claim
 	share   share
 	places  *places
 
@@ -185,7 +186,11 @@ func (t *term) claim(ctx context.Context) error {
 		}
 	}
 	t.claimed = time.Now()
-	return t.to(ctx, t.next)
+	if err := t.to(ctx, t.next); err != nil {
+		return err
+	}
+	t.before = t.core.Seq() - 1 // without the claim
+	return nil
 }
 
 // A writeError is an append that failed in the taking of a partition, begun then.
