@@ -73,3 +73,71 @@ func TestNotFoundAfterEffects(t *testing.T) {
 		}
 	}
 }
+
+// execApp keeps actors in its memory and puts a program in its own place: a new
+// listener in the same process, or the old one, handed on.
+const execApp = `
+import os, socket, sys, http.server
+known = set()
+class App(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def answer(self, status, body=b""):
+        self.send_response(status)
+        self.send_header("Content-Length", len(body))
+        self.send_header("Content-Type", "application/kar+json")
+        if self.path.split("?")[0].endswith("/exec"):
+            self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(body)
+    def actor(self):
+        return self.path.split("?")[0].split("/")[6]
+    def do_HEAD(self):
+        self.answer(200)
+    def do_GET(self):
+        new = self.actor() not in known
+        known.add(self.actor())
+        self.answer(201 if new else 200)
+    def do_DELETE(self):
+        known.discard(self.actor())
+        self.answer(200)
+    def do_POST(self):
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.actor() not in known:
+            self.answer(404, b"no such actor")
+            return
+        self.answer(200, b'{"value":%d}' % os.getpid())
+        if self.path.split("?")[0].endswith("/exec"):
+            self.wfile.flush()
+            if sys.argv[2] == "inherit":
+                os.set_inheritable(s.fileno(), True)
+                os.environ["LISTENER"] = str(s.fileno())
+            os.environ["AGAIN"] = " again"
+            os.execv(sys.executable, [sys.executable, "-c", sys.argv[1]] + sys.argv[1:])
+    def log_message(self, *args):
+        pass
+s = http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["KAR_APP_PORT"])), App, bind_and_activate="LISTENER" not in os.environ)
+if "LISTENER" in os.environ:
+    s.socket.close()
+    s.socket = socket.socket(fileno=int(os.environ["LISTENER"]))
+print("up" + os.environ.get("AGAIN", ""), flush=True)
+s.serve_forever()
+`
+
+// TestProgramPutsAnotherInItsPlace: the process stays, the actors are gone, and the
+// call that finds it out runs.
+func TestProgramPutsAnotherInItsPlace(t *testing.T) {
+	python := parts.NeedProgram(t, "python3", "python3")
+	for _, how := range []string{"new", "inherit"} {
+		u := newUser(t)
+		p := u.start("run", "-app", "a", "-actors", "T", "-v", "warning", "--", python, "-c", execApp, execApp, how)
+		p.says("up\n")
+		before := u.kar("invoke", "-app", "a", "T", "x", "m")
+		if got := u.kar("invoke", "-app", "a", "T", "x", "exec"); got.code != 0 {
+			t.Fatalf("%s: %+v", how, got)
+		}
+		p.says("up again\n")
+		if got := u.kar("invoke", "-app", "a", "T", "x", "m"); got.code != 0 || got.out != before.out {
+			t.Errorf("%s: got %+v, before %+v", how, got, before)
+		}
+	}
+}

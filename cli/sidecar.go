@@ -306,7 +306,7 @@ func (s *sidecar) foreign() bool {
 	return pid != 0
 }
 
-// Meet, Answers, Restarted and Backlog are what the host asks of a witness.
+// Meet, Answers, Programs and Backlog are what the host asks of a witness.
 func (s *sidecar) Meet() {
 	if c := s.running(); c != nil {
 		c.Meet(s.spec.appPort)
@@ -320,9 +320,8 @@ func (s *sidecar) Answers(port int) (lived func() (yes, known bool)) {
 	return func() (yes, known bool) { return false, false }
 }
 
-func (s *sidecar) Restarted(since time.Duration) (yes, known bool) {
-	began, known := s.running().YoungestListener(s.spec.appPort)
-	return known && began > since, known
+func (s *sidecar) Programs() (replaced func() (yes, known bool)) {
+	return s.running().Programs(s.spec.appPort)
 }
 
 func (s *sidecar) Backlog() (waiting, most int, known bool) { return guard.Backlog(s.spec.appPort) }

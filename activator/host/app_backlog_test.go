@@ -19,7 +19,9 @@ func (f *fullBacklog) Meet() {}
 func (f *fullBacklog) Answers(int) func() (bool, bool) {
 	return func() (bool, bool) { return false, false }
 }
-func (f *fullBacklog) Restarted(time.Duration) (yes, known bool) { return false, false }
+func (f *fullBacklog) Programs() func() (bool, bool) {
+	return func() (bool, bool) { return false, false }
+}
 func (f *fullBacklog) Backlog() (waiting, most int, known bool) {
 	return int(f.waiting.Load()), 5, true
 }

@@ -23,9 +23,10 @@ type Witness interface {
 	// local port. Lived tells, once that connection has ended, whether it was ended
 	// by who lives; known is false when that cannot be seen.
 	Answers(port int) (lived func() (yes, known bool))
-	// Restarted tells whether a process that listens has begun after a point of
-	// [tunnel.BootTime]; known is false when none can be seen.
-	Restarted(since time.Duration) (yes, known bool)
+	// Programs notes which programs listen. Replaced tells later whether one that
+	// listens then has begun since, in a new process or in place of another in the
+	// same one; known is false when none can be seen.
+	Programs() (replaced func() (yes, known bool))
 	// Backlog is how many connections to the app wait to be accepted, and how many may.
 	Backlog() (waiting, most int, known bool)
 }

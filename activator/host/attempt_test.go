@@ -264,8 +264,10 @@ func (s sees) Meet() {}
 func (s sees) Answers(int) func() (bool, bool) {
 	return func() (bool, bool) { return false, false }
 }
-func (s sees) Backlog() (waiting, most int, known bool)  { return 0, 0, false }
-func (s sees) Restarted(time.Duration) (yes, known bool) { return s.restarted, s.known }
+func (s sees) Backlog() (waiting, most int, known bool) { return 0, 0, false }
+func (s sees) Programs() func() (bool, bool) {
+	return func() (bool, bool) { return s.restarted, s.known }
+}
 
 // TestMethodThatForgetsItsActor: its 404 comes after effects. Only a restart of the
 // app would be a reason to run it again, and none is one to do so without end.

@@ -5,9 +5,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
-	"time"
 
-	"github.com/karmesh/kar/activator/tunnel"
 	"github.com/karmesh/kar/runtime"
 )
 
@@ -23,7 +21,9 @@ type instance struct {
 	err       error            // activating ended without an answer
 	finding   sync.Mutex       // held while it is found out what a 404 means
 	made      atomic.Uint32    // how often the app was found to have made it anew
-	since     time.Duration    // a point of [tunnel.BootTime] before it became active; finding guards it
+	// replaced tells whether the app may be another program than before the actor became
+	// active; nil without a witness. Finding guards it.
+	replaced func() (yes, known bool)
 }
 
 type instanceState uint8
@@ -67,7 +67,7 @@ func (h *Host) enter(actor runtime.Actor, m *runtime.Invoke) (*instance, *runtim
 }
 
 func (h *Host) activate(inst *instance, session string) (*instance, *runtime.Outcome, error) {
-	inst.since = tunnel.BootTime() // nobody else has it before it is settled
+	inst.replaced = h.programs() // nobody else has it before it is settled
 	o, err := h.request(&appRequest{method: http.MethodGet, path: actorPath(inst.actor) + withSession("", session)}, inst)
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -137,8 +137,8 @@ func (h *Host) actorCall(m *runtime.Invoke) (o *runtime.Outcome, failed bool, er
 // unknown decides what a 404 for an active actor means. Either it is an answer, or
 // the app has restarted and knows no such actor: then activating answers "created",
 // nothing has run, and the call is to be sent again. "Created" alone does not prove
-// that: a method that ends its actor has run and may answer 404, too. So whoever
-// listens must have begun after the actor was activated. Where that cannot be seen
+// that: a method that ends its actor has run and may answer 404, too. So a program
+// that listens must have begun after the actor was activated. Where that cannot be seen
 // the app is asked once more: one that answers "created" again says so always, which
 // means nothing. Made is inst.made from before the call: another call may have found
 // out meanwhile.
@@ -155,7 +155,7 @@ func (h *Host) unknown(inst *instance, made uint32, session string) (again bool,
 		return false, nil, nil
 	}
 	for asked := range 2 {
-		now := tunnel.BootTime()
+		now := h.programs()
 		o, err := h.request(&appRequest{method: http.MethodGet, path: actorPath(inst.actor) + withSession("", session)}, inst)
 		switch {
 		case err != nil:
@@ -167,8 +167,8 @@ func (h *Host) unknown(inst *instance, made uint32, session string) (again bool,
 			inst.made.Add(uint32(asked))
 			return asked == 1, nil, nil
 		case asked == 0:
-			restarted := h.restarted(inst.since)
-			inst.since = now
+			restarted := inst.restarted()
+			inst.replaced = now
 			if !restarted {
 				return false, nil, nil
 			}
@@ -180,12 +180,21 @@ func (h *Host) unknown(inst *instance, made uint32, session string) (again bool,
 	return false, nil, nil
 }
 
-// restarted tells whether the app may be another process than at a time.
-func (h *Host) restarted(since time.Duration) bool {
+// programs notes which programs the app consists of; nil without a witness.
+func (h *Host) programs() (replaced func() (yes, known bool)) {
 	if h.cfg.Witness == nil {
+		return nil
+	}
+	return h.cfg.Witness.Programs()
+}
+
+// restarted tells whether the app may be another program than before the actor
+// became active; finding is held.
+func (inst *instance) restarted() bool {
+	if inst.replaced == nil {
 		return true
 	}
-	yes, known := h.cfg.Witness.Restarted(since)
+	yes, known := inst.replaced()
 	return yes || !known
 }
 

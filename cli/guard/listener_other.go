@@ -2,8 +2,6 @@
 
 package guard
 
-import "time"
-
 // ForeignListener is not known here.
 func (c *Child) ForeignListener(int) (pid int) { return 0 }
 
@@ -18,8 +16,10 @@ func (c *Child) Answers(int, int) (lived func() (yes, known bool)) {
 	return func() (yes, known bool) { return false, false }
 }
 
-// YoungestListener is not known here.
-func (c *Child) YoungestListener(int) (began time.Duration, known bool) { return 0, false }
+// Programs is not known here.
+func (c *Child) Programs(int) (replaced func() (yes, known bool)) {
+	return func() (yes, known bool) { return false, false }
+}
 
 // Backlog is not known here.
 func Backlog(int) (waiting, most int, known bool) { return 0, 0, false }

@@ -18,6 +18,7 @@ type witness struct {
 	// roots hold the listening socket and have not got it from their parent;
 	// workers have.
 	roots, workers []listener
+	programs       programs
 }
 
 // A listener is one process, not just its number.
@@ -83,10 +84,10 @@ func (c *Child) Answers(port, from int) (lived func() (yes, known bool)) {
 	}
 }
 
-// YoungestListener is the point of [BootTime] at which the youngest process that
+// youngestListener is the point of [BootTime] at which the youngest process that
 // listens on the port has begun, at the latest; of any tree when c is nil or nothing
 // of the command's listens.
-func (c *Child) YoungestListener(port int) (began time.Duration, known bool) {
+func (c *Child) youngestListener(port int) (began time.Duration, known bool) {
 	sockets := listeners(port)
 	var pids []int
 	if c != nil {
@@ -164,6 +165,7 @@ type status struct {
 	exiting bool
 	start   uint64 // ticks since the machine began
 	code    int
+	image   image
 }
 
 // pfExiting is the kernel's mark of a thread that has begun to exit.
@@ -185,6 +187,7 @@ func readStatus(path string) (s status, ok bool) {
 	start, err3 := strconv.ParseUint(string(f[19]), 10, 64)
 	code, err4 := strconv.Atoi(string(f[49]))
 	s = status{state: f[0][0], parent: parent, start: start, code: code}
+	s.image = imageIn(f)
 	s.exiting = s.state == 'Z' || s.state == 'X' || flags&pfExiting != 0
 	return s, err1 == nil && err2 == nil && err3 == nil && err4 == nil
 }
