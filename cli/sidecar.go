@@ -34,15 +34,16 @@ type sidecar struct {
 	gateway string
 	access  host.Access
 
-	listener  net.Listener
-	server    *http.Server
-	signals   *signals
-	prefix    *prefixer
-	waiting   *waitingLog
-	portLock  io.Closer     // keeps the component's port from other `kar run`; nil without
-	portTaken sync.Once     // it was said
-	told      bool          // a signal asked for the end
-	shutdown  chan struct{} // closed when the component asked for the end
+	listener   net.Listener
+	server     *http.Server
+	signals    *signals
+	prefix     *prefixer
+	waiting    *waitingLog
+	portLock   io.Closer // keeps the component's port from other `kar run`; nil without
+	portTaken  sync.Once // it was said
+	deniedOnce sync.Once
+	told       bool          // a signal asked for the end
+	shutdown   chan struct{} // closed when the component asked for the end
 
 	mu    sync.Mutex
 	child *guard.Child // nil before the start, and without a command
@@ -267,10 +268,16 @@ func (s *sidecar) feedGuard(child leased) {
 	}
 }
 
+// deniedHint is for commands that become another user.
+const deniedHint = "run kar as that user: `sudo -u USER kar run … -- COMMAND`, not `kar run … -- sudo COMMAND`"
+
 // Freeze, Thaw and Kill are what the host asks of the guard.
 func (s *sidecar) Freeze() {
 	if c := s.running(); c != nil {
-		c.Freeze()
+		if err := c.Freeze(); err != nil {
+			s.log.Error("the lease has run out for work in the component, and the component could not be stopped: that work may be done twice at once", "cause", err, "hint", deniedHint)
+			return
+		}
 		s.log.Warn("the lease has run out for work in the component; it is stopped until the owners of that work answer")
 	}
 }
@@ -295,6 +302,12 @@ func (s *sidecar) foreign() bool {
 	c := s.running()
 	if c == nil {
 		return false
+	}
+	if pid := c.Denied(); pid != 0 {
+		s.deniedOnce.Do(func() {
+			s.log.Error("a process of the component runs as another user and can be neither stopped nor killed, so nothing could prove that work in it has ended; the component gets no calls", "pid", pid, "hint", deniedHint)
+		})
+		return true
 	}
 	pid := c.ForeignListener(s.spec.appPort)
 	if pid != 0 {

@@ -40,7 +40,7 @@ type Child struct {
 	pipe   *pipe
 	guard  *exec.Cmd
 	foregr int
-	frozen chan struct{} // one token for each evFrozen
+	frozen chan string // the detail of each evFrozen
 	done   chan struct{}
 	seen   witness
 	mu     sync.Mutex
@@ -96,7 +96,7 @@ func Start(spec Spec) (*Child, int, error) {
 	}
 	c := &Child{
 		pipe: newPipe(ours), guard: cmd,
-		frozen: make(chan struct{}, 1), done: make(chan struct{}),
+		frozen: make(chan string, 1), done: make(chan struct{}),
 	}
 	if spec.Stdin == nil {
 		c.foregr = foregroundGroup()
@@ -132,7 +132,7 @@ func (c *Child) watch(conn net.Conn) {
 		switch e.Event {
 		case evFrozen:
 			select {
-			case c.frozen <- struct{}{}:
+			case c.frozen <- e.Detail:
 			default:
 			}
 		case evStopped:
@@ -181,8 +181,9 @@ func reclaimTerminal(group int) {
 }
 
 // Freeze stops the whole tree and returns when it has stopped. Should the
-// guard not answer, this process does it.
-func (c *Child) Freeze() {
+// guard not answer, this process does it. An error says that a process of the
+// tree runs on.
+func (c *Child) Freeze() error {
 	select {
 	case <-c.frozen:
 	default:
@@ -191,11 +192,26 @@ func (c *Child) Freeze() {
 	patience := time.NewTimer(500 * time.Millisecond)
 	defer patience.Stop()
 	select {
-	case <-c.frozen:
+	case detail := <-c.frozen:
+		if detail != "" {
+			return errors.New(detail)
+		}
 	case <-c.done:
 	case <-patience.C:
-		freezeTree(c.guard.Process.Pid, c.PID)
+		return freezeTree(c.guard.Process.Pid, c.PID)
 	}
+	return nil
+}
+
+// Denied is a process of the tree that this user may not signal, as those below sudo
+// or of a set-uid program are not: it can be neither frozen nor killed. 0 for none.
+func (c *Child) Denied() (pid int) {
+	for _, p := range signalTree(c.guard.Process.Pid, 0, 0) {
+		if p.denied {
+			return p.pid
+		}
+	}
+	return 0
 }
 
 // Thaw lets a frozen tree go on.

@@ -123,8 +123,11 @@ func (g *guard) obey(o order) (end bool, code int) {
 		_ = syscall.Kill(-g.pid, syscall.Signal(o.Signal))
 	case opFreeze:
 		g.frozen = true
-		freezeTree(os.Getpid(), g.pid)
-		g.pipe.send(event{Event: evFrozen})
+		e := event{Event: evFrozen}
+		if err := freezeTree(os.Getpid(), g.pid); err != nil {
+			e.Detail = err.Error()
+		}
+		g.pipe.send(e)
 	case opThaw:
 		g.frozen, g.late = false, false
 		signalTree(os.Getpid(), g.pid, syscall.SIGCONT)
@@ -269,7 +272,7 @@ func (g *guard) checkLease() {
 	case over && !g.late:
 		g.late = true
 		if !g.frozen {
-			freezeTree(os.Getpid(), g.pid)
+			_ = freezeTree(os.Getpid(), g.pid) // the sidecar, when it goes on, asks and says so
 		}
 	case !over && g.late:
 		g.late = false

@@ -26,6 +26,10 @@ func TestMain(m *testing.M) {
 			os.Exit(Main(reportToFile))
 		case "sidecar":
 			os.Exit(playSidecar(os.Args[2], os.Args[3:]))
+		case "freeze":
+			os.Exit(playFreeze(os.Args[2]))
+		case "become-root":
+			os.Exit(becomeRoot())
 		}
 	}
 	os.Exit(m.Run())

@@ -69,7 +69,7 @@ type event struct {
 const (
 	evStarted = "started" // PID is the command and its process group
 	evFailed  = "failed"  // the command could not be started: Code is the exit code, Detail says why
-	evFrozen  = "frozen"  // the whole tree is stopped
+	evFrozen  = "frozen"  // the whole tree is stopped, or Detail says what runs on
 	evStopped = "stopped" // the command was stopped from the terminal
 	evExited  = "exited"  // the command has ended and nothing of its tree is left
 )

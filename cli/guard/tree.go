@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"fmt"
 	"syscall"
 	"time"
 )
@@ -9,6 +10,7 @@ import (
 type proc struct {
 	pid     int
 	stopped bool // by SIGSTOP and the like
+	denied  bool // the last signal was refused: it runs as another user
 }
 
 // signalTree sends sig to the process group and to everything that descends
@@ -19,24 +21,37 @@ func signalTree(root, group int, sig syscall.Signal) []proc {
 		_ = syscall.Kill(-group, sig)
 	}
 	procs := descendants(root)
-	for _, p := range procs {
-		_ = syscall.Kill(p.pid, sig)
+	for i, p := range procs {
+		procs[i].denied = syscall.Kill(p.pid, sig) == syscall.EPERM
 	}
 	return procs
 }
 
 // freezeTree stops the tree and returns when all of it is seen to have
 // stopped. A process that hangs in the kernel stops when it comes out of it;
-// after two seconds such a one is not waited for.
-func freezeTree(root, group int) {
+// after two seconds such a one is not waited for. The error names a process that
+// runs on.
+func freezeTree(root, group int) error {
 	deadline := time.Now().Add(2 * time.Second)
 	for pause := time.Millisecond; ; pause = min(2*pause, 20*time.Millisecond) {
-		running := false
+		var running, denied int
 		for _, p := range signalTree(root, group, syscall.SIGSTOP) {
-			running = running || !p.stopped
+			switch {
+			case p.stopped:
+			case p.denied:
+				denied = p.pid
+			default:
+				running = p.pid
+			}
 		}
-		if !running || time.Now().After(deadline) {
-			return
+		switch {
+		case running != 0 && !time.Now().After(deadline):
+		case denied != 0:
+			return fmt.Errorf("the process %d runs as another user and cannot be stopped", denied)
+		case running != 0:
+			return fmt.Errorf("the process %d has not stopped", running)
+		default:
+			return nil
 		}
 		time.Sleep(pause)
 	}

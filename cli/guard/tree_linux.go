@@ -58,7 +58,7 @@ func descendants(root int) []proc {
 		if !ok {
 			continue
 		}
-		e := entry{proc{pid, state == 'T' || state == 't'}, parent, state == 'Z' || state == 'X'}
+		e := entry{proc{pid: pid, stopped: state == 'T' || state == 't'}, parent, state == 'Z' || state == 'X'}
 		children[parent] = append(children[parent], e)
 	}
 	var found []proc

@@ -1,0 +1,83 @@
+package guard
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// becomeRoot does what sudo does, in a set-uid copy of this binary.
+func becomeRoot() int {
+	if err := syscall.Setuid(0); err != nil {
+		fmt.Println("0")
+		return 1
+	}
+	fmt.Println(os.Getpid())
+	time.Sleep(time.Minute)
+	return 0
+}
+
+// playFreeze runs a program that becomes another user, and says what the guard makes of it.
+func playFreeze(program string) int {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return 1
+	}
+	c, _, err := Start(Spec{Command: []string{program, "become-root"}, Env: os.Environ(), Stdout: w})
+	if err != nil {
+		fmt.Println("start", err)
+		return 1
+	}
+	line, _ := bufio.NewReader(r).ReadString('\n')
+	fmt.Printf("%s %d %v\n", strings.TrimSpace(line), c.Denied(), c.Freeze())
+	return 0
+}
+
+// A process of another user can be neither frozen nor killed, and the guard says so.
+func TestProcessOfAnotherUserIsNotFrozen(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can make a set-uid program of another user")
+	}
+	dir := t.TempDir()
+	for _, d := range []string{dir, filepath.Dir(dir)} {
+		if err := os.Chmod(d, 0o755); err != nil { //nolint:gosec // nobody has to read it
+			t.Fatal(err)
+		}
+	}
+	binary, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, raised := filepath.Join(dir, "plain"), filepath.Join(dir, "raised")
+	for path, mode := range map[string]os.FileMode{plain: 0o755, raised: 0o755 | os.ModeSetuid} {
+		if err := os.WriteFile(path, binary, 0o755); err != nil { //nolint:gosec // a program
+			t.Fatal(err)
+		}
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.CommandContext(t.Context(), plain, "freeze", raised)
+	cmd.Dir, cmd.Stderr = dir, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err, string(out))
+	}
+	said, rest, _ := strings.Cut(strings.TrimSpace(string(out)), " ")
+	pid, _ := strconv.Atoi(said)
+	if pid == 0 {
+		t.Skip("set-uid programs do not work here")
+	}
+	defer func() { _ = syscall.Kill(pid, syscall.SIGKILL) }()
+	if !strings.HasPrefix(rest, said+" ") || !strings.Contains(rest, "another user") {
+		t.Fatalf("the process %d of another user: %q", pid, rest)
+	}
+}
