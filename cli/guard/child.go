@@ -71,6 +71,9 @@ func Start(spec Spec) (*Child, int, error) {
 	if err != nil {
 		return nil, code, err
 	}
+	if err := checkProc("/proc"); err != nil {
+		return nil, 1, err
+	}
 	// When the guard is killed, what it left behind comes to us.
 	if err := becomeReaper(); err != nil {
 		return nil, 1, runtime.Errorf(runtime.CodeInternal, "cannot become sub-reaper: %v", err)

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/karmesh/kar/runtime"
 )
 
 // canReap says that orphans of the tree come back to this process, so that
@@ -21,6 +23,17 @@ func becomeReaper() error { return unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0,
 // it when the guard's thread dies; the caller must stay locked to its thread.
 func childAttr() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+}
+
+// checkProc makes sure that root, /proc, is of this process's own pid namespace: the
+// tree is read there, and numbers of another namespace would name strangers.
+func checkProc(root string) error {
+	self, err := os.Readlink(root + "/self")
+	if err != nil || self != strconv.Itoa(os.Getpid()) {
+		return runtime.Errorf(runtime.CodeBadConfig,
+			"%s does not show the processes of this pid namespace, so a command could be neither frozen nor killed: mount it (mount -t proc proc /proc, unshare --mount-proc, bwrap --proc /proc)", root)
+	}
+	return nil
 }
 
 // BootTime is the clock of leases: it goes on while the machine sleeps.
