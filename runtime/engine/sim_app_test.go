@@ -114,7 +114,7 @@ func (h *simHost) serve(m *runtime.Invoke, r *simRun) *runtime.Outcome {
 	if !sleepFor(h.over, wait/2) || !h.step() {
 		return nil
 	}
-	if m.Target.IsActor() && d.oneIn(3) && !h.remember(m, r) {
+	if m.Target.IsActor() && m.Target.App == "app" && m.Path != "/rem" && m.Path != "/ev" && d.oneIn(3) && !h.remember(m, r) {
 		return nil
 	}
 	if level > 0 {
@@ -219,6 +219,7 @@ type simClient struct {
 	w    *world
 	name string
 	told int
+	mine map[string]string
 }
 
 func newSimClient(w *world, n int) *simClient { return &simClient{w: w, name: fmt.Sprint("c", n)} }
@@ -227,7 +228,13 @@ func (c *simClient) run() {
 	w, d := c.w, c.w.dice
 	for i := 0; !w.isCalm() && w.over.Err() == nil; i++ {
 		sleepFor(w.over, d.between(0, 800*time.Millisecond))
-		switch what := d.n(13); {
+		switch what := d.n(18); {
+		case what == 13, what == 14:
+			c.remind()
+		case what == 15, what == 16:
+			c.fields()
+		case what == 17:
+			c.events()
 		case what < 5:
 			c.call(w.newRequest(d.n(4)))
 		case what == 10:

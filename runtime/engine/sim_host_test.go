@@ -16,6 +16,7 @@ import (
 type simHost struct {
 	w    *world
 	boot string
+	app  string
 	over context.Context // dead
 	die  context.CancelFunc
 
@@ -60,11 +61,13 @@ type simInstance struct {
 	settled chan struct{} // closed when it is active, or gone
 }
 
-func (w *world) openHost() {
+func (w *world) openHost() { w.openHostOf("app") }
+
+func (w *world) openHostOf(app string) {
 	w.mu.Lock()
 	w.made++
 	h := &simHost{
-		w: w, boot: fmt.Sprint("h", w.made), changed: make(chan struct{}), parts: make([]simPart, w.parts), attempts: map[runtime.Attempt]*simAttempt{},
+		w: w, app: app, boot: fmt.Sprint("h", w.made), changed: make(chan struct{}), parts: make([]simPart, w.parts), attempts: map[runtime.Attempt]*simAttempt{},
 		instances: map[runtime.Actor]*simInstance{}, calls: map[runtime.Actor]int{}, ending: map[runtime.Actor]*runtime.Deactivate{}, asks: map[uint64]*simAsk{},
 	}
 	w.hosts = append(w.hosts, h)
@@ -77,7 +80,7 @@ func (w *world) openHost() {
 
 func (h *simHost) info() runtime.HostInfo {
 	return runtime.HostInfo{
-		Boot: h.boot, App: "app", Name: h.boot, Actors: []string{"A"}, Service: "s", Idle: 3000, Grace: simLease.Milliseconds(),
+		Boot: h.boot, App: h.app, Name: h.boot, Actors: []string{"A"}, Service: "s", Idle: 3000, Grace: simLease.Milliseconds(),
 		Draining: h.draining, Frozen: h.frozen, Attachment: h.attachment,
 	}
 }
@@ -564,7 +567,7 @@ func (h *simHost) kill(why string, reported bool) {
 			}
 		}
 		if !h.draining && sleepFor(w.over, w.dice.between(0, 4*time.Second)) {
-			w.openHost()
+			w.openHostOf(h.app)
 		}
 	})
 }
@@ -595,7 +598,7 @@ func (h *simHost) drain() {
 	h.w.trace.say("host %s drains", h.boot)
 	h.draining = true
 	h.tellCondition()
-	h.w.openHost() // which takes its place
+	h.w.openHostOf(h.app) // which takes its place
 	h.w.spawn(func() {
 		if sleepFor(h.over, h.w.dice.between(10*time.Second, 40*time.Second)) {
 			h.kill("it took too long", true)

@@ -49,7 +49,8 @@ type simRequest struct {
 	key       string
 	limited   bool // its caller may be told that it was too late
 	withdrawn bool
-	unwanted  bool // it runs, and is not repeated when that does not complete
+	since     time.Time // what was started before may begin until then
+	unwanted  bool      // it runs, and is not repeated when that does not complete
 }
 
 // A simRun is one attempt that an app has begun.
@@ -191,7 +192,7 @@ func (j *judge) begin(h *simHost, m *runtime.Invoke) *simRun {
 	if q.told != nil {
 		j.fault("%s begins, and the caller has its outcome", r)
 	}
-	if q.withdrawn {
+	if q.withdrawn && time.Now().After(q.since) {
 		j.fault("%s begins, and it was cancelled", r)
 	}
 	if q.key != "" {
@@ -257,6 +258,7 @@ func (j *judge) begin(h *simHost, m *runtime.Invoke) *simRun {
 	}
 	j.runsOf[h][r] = true
 	q.runs = append(q.runs, r)
+	j.w.duties.begins(j, r)
 	return r
 }
 
@@ -264,6 +266,7 @@ func (j *judge) completed(r *simRun, o *runtime.Outcome) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	r.completed, r.outcome = true, o
+	j.w.duties.completes(r)
 	j.w.trace.say("%s completes", r)
 	delete(j.busy[r.m.Target.Actor()], r)
 }

@@ -98,11 +98,12 @@ type world struct {
 	stop context.CancelFunc
 	calm chan struct{} // closed when there are no faults any more
 
-	mu    sync.Mutex
-	nodes []*simNode // alive, in order of their coming
-	hosts []*simHost
-	made  int // nodes and hosts, for their names
-	away  map[string]bool
+	mu     sync.Mutex
+	nodes  []*simNode // alive, in order of their coming
+	hosts  []*simHost
+	made   int // nodes and hosts, for their names
+	duties *simDuties
+	away   map[string]bool
 }
 
 // simKind is what differs from run to run.
@@ -163,6 +164,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 	}
 	w.net = newSimNet(w)
 	w.judge = newJudge(w)
+	w.duties = newSimDuties()
 	return w
 }
 
@@ -238,6 +240,7 @@ func (w *world) openNode() *simNode {
 		w.t.Fatal(err)
 	}
 	n.mesh = m
+	w.spawn(func() { w.pump(n) })
 	w.mu.Lock()
 	w.nodes = append(w.nodes, n)
 	w.mu.Unlock()
@@ -327,6 +330,11 @@ func (w *world) play() {
 	for range w.kind.hosts {
 		w.openHost()
 	}
+	two := w.dice.oneIn(2)
+	if two {
+		w.openHostOf("two")
+		w.judge.clients.Go(func() { newSimClient(w, 99).two() })
+	}
 	for c := range w.kind.clients {
 		w.judge.clients.Go(func() { newSimClient(w, c).run() })
 	}
@@ -347,6 +355,7 @@ func (w *world) play() {
 			w.t.Log(n.name, n.mesh.Owners(), st.Pending, st.Parked, st.Running)
 		}
 	}
+	w.duties.end(w.judge)
 	if n := w.open(); n > 0 {
 		w.t.Errorf("%d requests wait or run when all has ended", n)
 	}
@@ -460,7 +469,10 @@ func (w *world) heal() {
 	close(w.calm)
 	w.mu.Lock()
 	w.away = map[string]bool{}
-	none := len(w.hosts) == 0
+	none, noTwo := true, true
+	for _, h := range w.hosts {
+		none, noTwo = none && h.app != "app", noTwo && h.app != "two"
+	}
 	w.mu.Unlock()
 	for _, n := range w.alive() {
 		n.mu.Lock()
@@ -471,6 +483,9 @@ func (w *world) heal() {
 	w.openNode()
 	if none {
 		w.openHost()
+	}
+	if noTwo {
+		w.openHostOf("two")
 	}
 }
 
