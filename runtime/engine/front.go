@@ -37,7 +37,7 @@ func (p *partition) watchFront(ctx context.Context) bool {
 	if err != nil || start <= p.front.Load() {
 		return err == nil
 	}
-	p.order(ctx, func(context.Context) {
+	p.order(ask, func(context.Context) { // a loop that is at an append hears it later
 		if p.core != nil && start > p.front.Load() {
 			p.trim.tear(start)
 		}
