@@ -13,6 +13,8 @@ import (
 
 // Host is the host's end of the attach tunnel. Make one with [New].
 type Host struct {
+	saidNoGateway time.Time // mu guards it
+
 	cfg  Config
 	base *url.URL // of the app
 	app  app

@@ -37,7 +37,7 @@ func (h *Host) spread() time.Duration {
 func (h *Host) stream(gateway string, limit time.Duration) (joined bool, err error) {
 	if h.cfg.Ensure != nil {
 		if gateway, err = h.cfg.Ensure(h.ctx); err != nil {
-			h.cfg.Logger.Warn("no gateway", "error", err)
+			h.sayNoGateway(err)
 			return false, err
 		}
 	}
@@ -81,6 +81,17 @@ func (h *Host) stream(gateway string, limit time.Duration) (joined bool, err err
 	h.conn = nil
 	h.mu.Unlock()
 	return true, err
+}
+
+// sayNoGateway says once a minute that no gateway can be started: the app may stand
+// still until one is.
+func (h *Host) sayNoGateway(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ctx.Err() == nil && (h.saidNoGateway.IsZero() || time.Since(h.saidNoGateway) >= time.Minute) {
+		h.saidNoGateway = time.Now()
+		h.cfg.Logger.Error("no gateway can be started", "error", err)
+	}
 }
 
 // join answers the gateway's question: what has finished, what runs, what is

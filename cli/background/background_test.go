@@ -176,6 +176,18 @@ func TestProgramThatIsNoGateway(t *testing.T) {
 	}
 }
 
+// TestProgramWhoseFileIsGone: the running program can still start a gateway.
+func TestProgramWhoseFileIsGone(t *testing.T) {
+	if _, err := os.Stat("/proc/self/exe"); err != nil {
+		t.Skip("no /proc")
+	}
+	e := newEnsurer(t, "v1.0.0")
+	e.Program = programAt(filepath.Join(t.TempDir(), "gone"))
+	if _, err := e.Ensure(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestFolderThatCannotBeWritten(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {

@@ -110,6 +110,22 @@ func BuiltAt() int64 {
 	return info.ModTime().Unix()
 }
 
+// programAt is the file at self, or what replaced it there. When that is gone, as after
+// an upgrade into another folder, it is the running program, which the kernel keeps.
+func programAt(self string) string {
+	if _, err := os.Stat(self); err == nil {
+		return self
+	}
+	const running = "/proc/self/exe"
+	if _, err := os.Stat(running); err == nil {
+		return running
+	}
+	if found, err := exec.LookPath(os.Args[0]); err == nil {
+		return found
+	}
+	return self
+}
+
 // start runs a detached gateway and waits until it says that it is ready.
 func (e Ensurer) start(ctx context.Context) error {
 	program := e.Program
@@ -118,7 +134,7 @@ func (e Ensurer) start(ctx context.Context) error {
 		if err != nil {
 			return runtime.Errorf(runtime.CodeNoGateway, "cannot find the kar program: %v", err)
 		}
-		program = self
+		program = programAt(self)
 	}
 	log, err := OpenLog(e.Log())
 	if err != nil {
