@@ -34,16 +34,17 @@ type sidecar struct {
 	gateway string
 	access  host.Access
 
-	listener   net.Listener
-	server     *http.Server
-	signals    *signals
-	prefix     *prefixer
-	waiting    *waitingLog
-	portLock   io.Closer // keeps the component's port from other `kar run`; nil without
-	portTaken  sync.Once // it was said
-	deniedOnce sync.Once
-	told       bool          // a signal asked for the end
-	shutdown   chan struct{} // closed when the component asked for the end
+	listener    net.Listener
+	server      *http.Server
+	signals     *signals
+	prefix      *prefixer
+	waiting     *waitingLog
+	portLock    io.Closer // keeps the component's port from other `kar run`; nil without
+	portTaken   sync.Once // it was said
+	outsideOnce sync.Once
+	deniedOnce  sync.Once
+	told        bool          // a signal asked for the end
+	shutdown    chan struct{} // closed when the component asked for the end
 
 	mu    sync.Mutex
 	child *guard.Child // nil before the start, and without a command
@@ -323,6 +324,12 @@ func (s *sidecar) foreign() bool {
 func (s *sidecar) Meet() {
 	if c := s.running(); c != nil {
 		c.Meet(s.spec.appPort)
+		s.outsideOnce.Do(func() {
+			if c.ListensOutside(s.spec.appPort) {
+				s.log.Warn("no process of the command listens on the component's port, another does: stopping the command does not stop it, so work may be tried again beside its first attempt",
+					"app_port", s.spec.appPort, "hint", "run `kar run` inside the container, not around its client")
+			}
+		})
 	}
 }
 

@@ -34,6 +34,13 @@ func (c *Child) ForeignListener(port int) (pid int) {
 	return pid
 }
 
+// ListensOutside tells that somebody listens on the port and no process of the tree is
+// seen to, as with a container engine or another daemon that the command is a client of.
+func (c *Child) ListensOutside(port int) bool {
+	sockets := listeners(port)
+	return len(sockets) > 0 && len(c.holding(sockets)) == 0
+}
+
 // listeners are the sockets that take a connection to 127.0.0.1, as /proc/net names
 // them: one that is bound to that address goes before those that are bound to any.
 func listeners(port int) []string {

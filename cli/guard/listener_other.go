@@ -5,6 +5,9 @@ package guard
 // ForeignListener is not known here.
 func (c *Child) ForeignListener(int) (pid int) { return 0 }
 
+// ListensOutside is not known here.
+func (c *Child) ListensOutside(int) bool { return false }
+
 // witness sees nothing here.
 type witness struct{}
 
