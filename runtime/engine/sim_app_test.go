@@ -228,7 +228,9 @@ func (c *simClient) run() {
 	w, d := c.w, c.w.dice
 	for i := 0; !w.isCalm() && w.over.Err() == nil; i++ {
 		sleepFor(w.over, d.between(0, 800*time.Millisecond))
-		switch what := d.n(18); {
+		switch what := d.n(20); {
+		case what >= 18:
+			c.once()
 		case what == 13, what == 14:
 			c.remind()
 		case what == 15, what == 16:
@@ -344,6 +346,27 @@ func (c *simClient) cancelled() {
 		}
 		return err
 	})
+}
+
+// once sends a tell and gives it up when it is refused: then it was not accepted.
+func (c *simClient) once() {
+	r := c.w.newRequest(0)
+	r.Kind = runtime.Tell
+	n := c.w.anyNode()
+	if n == nil || n.pass() != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(n.ended, time.Minute)
+	defer cancel()
+	_, err := n.mesh.Accept(ctx, r)
+	switch {
+	case n.dead() || ctx.Err() != nil || is(err, runtime.CodeUnknownOutcome) || is(err, runtime.CodeAskAgain):
+	case err == nil:
+		c.w.judge.accepted(r.ID)
+	default:
+		c.w.trace.say("%s is refused: %v", r.ID, err)
+		c.w.judge.refused(r.ID)
+	}
 }
 
 // inOrder sends some tells to one actor, each when the one before is accepted.

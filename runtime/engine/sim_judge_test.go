@@ -48,6 +48,7 @@ type simRequest struct {
 	number    int // of those of one client to one actor
 	key       string
 	limited   bool // its caller may be told that it was too late
+	refused   bool // certainly not accepted, says the answer
 	withdrawn bool
 	since     time.Time // what was started before may begin until then
 	unwanted  bool      // it runs, and is not repeated when that does not complete
@@ -147,6 +148,15 @@ func (j *judge) limited(id runtime.ID) {
 	j.of(id).limited = true
 }
 
+func (j *judge) refused(id runtime.ID) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	q := j.of(id)
+	if q.refused = true; len(q.runs) > 0 {
+		j.fault("%s is refused, and %s has begun", id, q.runs[0])
+	}
+}
+
 func (j *judge) keyed(id runtime.ID, key string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -191,6 +201,9 @@ func (j *judge) begin(h *simHost, m *runtime.Invoke) *simRun {
 	q := j.of(m.Attempt.ID)
 	if q.told != nil {
 		j.fault("%s begins, and the caller has its outcome", r)
+	}
+	if q.refused {
+		j.fault("%s begins, and was refused", r)
 	}
 	if q.withdrawn && time.Now().After(q.since) {
 		j.fault("%s begins, and it was cancelled", r)
