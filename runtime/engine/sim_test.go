@@ -30,7 +30,7 @@ import (
 // folder for what happened in those. A seed decides what is done when, but not the order
 // of goroutines, so that a run can differ.
 func TestDriver(t *testing.T) {
-	seed, runs, until := uint64(time.Now().UnixNano()), 12, time.Time{}
+	seed, runs, until := uint64(time.Now().UnixNano()), 6, time.Time{}
 	if s := os.Getenv("KAR_SEED"); s != "" {
 		n, err := strconv.ParseUint(s, 10, 64)
 		if err != nil {
