@@ -32,7 +32,6 @@ type simHost struct {
 	heard      time.Time
 	answered   time.Time
 	beaten     time.Time
-	sent       []time.Time // beats that were not answered, of this link
 	attempts   map[runtime.Attempt]*simAttempt
 	instances  map[runtime.Actor]*simInstance
 	calls      map[runtime.Actor]int

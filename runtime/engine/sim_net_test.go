@@ -57,12 +57,6 @@ func (x *simNet) get(name string) *simPeers {
 	return x.peers[name]
 }
 
-func (x *simNet) isCut(a, b string) bool {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return time.Now().Before(x.cut[pairOf(a, b)])
-}
-
 // sever cuts what is between two gateways for a while.
 func (x *simNet) sever(a, b *simNode, d time.Duration) {
 	if b == nil || a.name == b.name {
