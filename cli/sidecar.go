@@ -326,7 +326,9 @@ func (s *sidecar) Meet() {
 		c.Meet(s.spec.appPort)
 		s.outsideOnce.Do(func() {
 			if c.ListensOutside(s.spec.appPort) {
-				s.log.Warn("no process of the command listens on the component's port, another does: stopping the command does not stop it, so work may be tried again beside its first attempt",
+				c.Outside()
+				s.host.Unguarded()
+				s.log.Warn("no process of the command listens on the component's port, another does: stopping the command does not stop it, so its end proves nothing, and work is tried again when the lease is over, perhaps beside its first attempt",
 					"app_port", s.spec.appPort, "hint", "run `kar run` inside the container, not around its client")
 			}
 		})

@@ -489,6 +489,32 @@ func TestExitReports(t *testing.T) {
 	}
 }
 
+// Of an app that listens outside of the tree the end of the tree is no proof: while
+// something runs in it, nothing is reported and the owners wait for the lease.
+func TestExitOfATreeWithoutTheApp(t *testing.T) {
+	entered, release := make(chan struct{}, 1), make(chan struct{})
+	r := start(t, newScriptApp(func(w http.ResponseWriter, r *http.Request) {
+		entered <- struct{}{}
+		<-release
+		ok(w, r)
+	}))
+	t.Cleanup(func() { close(release) })
+	wait(t, "join", r.owners.ups)
+	r.host.Unguarded()
+	r.owners.send(actorCall(1, "x", "/slow", "[]"))
+	wait(t, "the start", entered)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	var e *runtime.Error
+	if err := r.host.Exit(ctx, "exit code 0"); !errors.As(err, &e) || e.Code != runtime.CodeHostLost {
+		t.Errorf("the exit is taken: %v", err)
+	}
+	wait(t, "the broken stream", r.owners.linkDown)
+	if len(r.owners.downs) != 0 {
+		t.Errorf("it was reported: %s", <-r.owners.downs)
+	}
+}
+
 func TestLostBootEnds(t *testing.T) {
 	r := start(t, newScriptApp(ok), func(r *rig, _ *activator.Config, _ *host.Config) {
 		r.owners.upErr = runtime.Errorf(runtime.CodeHostLost, "late")

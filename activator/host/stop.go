@@ -54,8 +54,9 @@ func (h *Host) drain(ctx context.Context, done func() bool) error {
 
 // Exit reports that the app's processes have ended: over the stream, or without
 // one in a request of its own. Nothing may follow; Run returns. A host without a
-// guard cannot know that the app has ended, so while anything runs or is active in
-// it the report is an error instead, and the owners wait for the lease.
+// guard, or whose guard does not hold the app, cannot know that the app has ended: while
+// anything runs or is active in it the report is an error instead, and the owners wait
+// for the lease.
 func (h *Host) Exit(ctx context.Context, reason string) error {
 	h.mu.Lock()
 	conn := h.conn
@@ -85,9 +86,17 @@ func (h *Host) Exit(ctx context.Context, reason string) error {
 	return ReportExit(ctx, all, h.cfg.Access, h.cfg.Info.Boot, reason)
 }
 
+// Unguarded says that the guard does not hold the app: it listens outside of the tree of
+// processes that the guard knows, so the end of those is no proof that the app has ended.
+func (h *Host) Unguarded() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.unguarded = true
+}
+
 // left is what speaks against an exit report; h.mu is held.
 func (h *Host) left() *runtime.Error {
-	if h.cfg.Guard != nil {
+	if h.cfg.Guard != nil && !h.unguarded {
 		return nil
 	}
 	running := 0

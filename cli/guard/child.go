@@ -220,6 +220,10 @@ func (c *Child) Denied() (pid int) {
 // Thaw lets a frozen tree go on.
 func (c *Child) Thaw() { c.pipe.send(order{Op: opThaw}) }
 
+// Outside tells the guard that the app is outside of the tree: that the tree has ended
+// proves nothing about it, and is not reported when this process is gone.
+func (c *Child) Outside() { c.pipe.send(order{Op: opOutside}) }
+
 // Lease lets the tree run up to a point of [BootTime] without another word;
 // the guard freezes it then, even when this process is stopped. 0 takes the
 // limit away.

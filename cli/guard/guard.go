@@ -59,6 +59,7 @@ type guard struct {
 	reaped chan reaped
 	// frozen by the sidecar, or here because the lease ran out.
 	frozen, late bool
+	outside      bool          // see opOutside
 	until        time.Duration // end of the lease on the boot-time clock, 0 for none
 }
 
@@ -136,6 +137,8 @@ func (g *guard) obey(o order) (end bool, code int) {
 	case opLease:
 		g.until = time.Duration(o.Until)
 		g.checkLease()
+	case opOutside:
+		g.outside = true
 	case opContinue:
 		giveTerminal(g.pid)
 		_ = syscall.Kill(-g.pid, syscall.SIGCONT)
@@ -208,7 +211,9 @@ func (g *guard) finish(reason string, report bool) int {
 	}
 	status := g.killAll(false)
 	if report {
-		reportExit(g.report, g.start.Gateway, g.start.Boot, reason)
+		if !g.outside {
+			reportExit(g.report, g.start.Gateway, g.start.Boot, reason)
+		}
 		return exitCode(status)
 	}
 	if g.start.Foreground != 0 {

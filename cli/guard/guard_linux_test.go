@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -44,6 +45,10 @@ func playSidecar(gateway string, command []string) int {
 	c, code, err := Start(Spec{Command: command, Env: os.Environ(), Gateway: Gateway{Address: gateway, Token: "the-token", CA: "the-ca"}, Boot: "boot-1"})
 	if err != nil {
 		return code
+	}
+	if os.Getenv("KAR_TEST_OUTSIDE") != "" {
+		c.Outside()
+		fmt.Println(os.Getpid()) // the guard has it
 	}
 	exit, _ := c.Wait(context.Background())
 	return exit.Code
@@ -221,6 +226,39 @@ func TestKill9Sidecar(t *testing.T) {
 	})
 	_ = cmd.Wait()
 	t.Logf("no survivor after %v", took)
+}
+
+// The app is outside of the tree, as that of a container engine's client is: that the
+// tree has ended is no proof, and nobody is told.
+func TestKill9SidecarOfAnAppOutside(t *testing.T) {
+	report := filepath.Join(t.TempDir(), "report")
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self, "sidecar", report, "sh", "-c", tree)
+	cmd.Env = append(os.Environ(), "KAR_TEST_OUTSIDE=1")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pids := readPIDs(t, out, 4)
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, out); err != nil { // to the end of the guard
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	if !allGone(pids)() {
+		t.Error("something of the tree is left")
+	}
+	if b, err := os.ReadFile(report); err == nil {
+		t.Errorf("it is reported that %q", b)
+	}
 }
 
 func TestFreezeStopsTheWholeTree(t *testing.T) {

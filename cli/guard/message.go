@@ -25,6 +25,7 @@ const (
 	opKill     = "kill"     // kill the whole tree; evExited follows
 	opLease    = "lease"    // the tree may run up to Until without another word
 	opContinue = "continue" // the job was put in the foreground again
+	opOutside  = "outside"  // the app is outside of the tree: its end is not to be reported
 )
 
 // startSpec is what the guard needs to know to start the command and to report its
