@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -209,6 +210,35 @@ func TestResetByALivingAppIsKilled(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The line about a connection that a living app has broken says which request that was,
+// but not in which session.
+func TestBrokenConnectionIsNamed(t *testing.T) {
+	url := raw(t, func(_ int64, c net.Conn, _ *http.Request) { _ = c.Close() })
+	said := make(chan string, 100)
+	r := start(t, http.HandlerFunc(ok), func(_ *rig, _ *activator.Config, c *host.Config) {
+		c.AppURL, c.Info.Actors = url, nil
+		c.Logger = slog.New(slog.NewTextHandler(writes(said), nil))
+	})
+	wait(t, "join", r.owners.ups)
+	m := serviceCall(1, "POST", "/pay?session=secret", nil)
+	m.Header = runtime.Header{"Kar-Request-Id": {"the-id"}, "Kar-Attempt": {"3"}}
+	r.owners.send(m)
+	for line := ""; !strings.Contains(line, "broke a connection"); {
+		line = wait(t, "the line", said)
+		if strings.Contains(line, "broke a connection") && (!strings.Contains(line, "request=the-id attempt=3 method=POST path=/pay open=") || strings.Contains(line, "secret")) {
+			t.Error(line)
+		}
+	}
+}
+
+// writes hands on what is written.
+type writes chan string
+
+func (w writes) Write(b []byte) (int, error) {
+	w <- string(b)
+	return len(b), nil
 }
 
 func TestResetWithoutGuardCountsAsRestart(t *testing.T) {

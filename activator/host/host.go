@@ -13,8 +13,6 @@ import (
 
 // Host is the host's end of the attach tunnel. Make one with [New].
 type Host struct {
-	saidNoGateway time.Time // mu guards it
-
 	cfg  Config
 	base *url.URL // of the app
 	app  app
@@ -62,6 +60,9 @@ type Host struct {
 	restarts  restarts
 	leaseInfo leaseState
 	api       pendingCalls
+
+	saidNoGateway time.Time // that none can be started
+	unguarded     bool      // see Unguarded
 }
 
 // New checks the configuration. Nothing runs before Run.

@@ -210,6 +210,7 @@ func (h *Host) request(r *appRequest, inst *instance) (*runtime.Outcome, error) 
 	h.mu.Unlock()
 	var refused refusals
 	for {
+		began := time.Now()
 		o, err := follow(h.ctx, h.app, h.base, r)
 		if err == nil {
 			return o, nil
@@ -224,7 +225,7 @@ func (h *Host) request(r *appRequest, inst *instance) (*runtime.Outcome, error) 
 			}
 			continue
 		}
-		return nil, h.appGone(err, seen, inst)
+		return nil, h.appGone(err, r, began, seen, inst)
 	}
 }
 

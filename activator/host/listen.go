@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/karmesh/kar/runtime"
@@ -130,15 +131,18 @@ type restarts struct {
 	pending chan struct{} // closed when the look-out in progress has ended
 }
 
-// appGone decides what a request without a complete answer means; seen is
-// restarts.count when it was sent. errLeft: an exit will tell, or was made to
+// appGone decides what a request without a complete answer means; it was sent at began,
+// and seen is restarts.count from then. errLeft: an exit will tell, or was made to
 // happen. errStopped: the app was found anew, what ran in it has stopped.
-func (h *Host) appGone(cause error, seen int, inst *instance) error {
+func (h *Host) appGone(cause error, r *appRequest, began time.Time, seen int, inst *instance) error {
 	if h.cfg.Guard != nil {
 		// A dead app is reported by whoever saw its exit. A living one may
 		// still run the method: an exit is the only proof that it does not.
 		if sleep(h.ctx, exitGrace) {
-			h.cfg.Logger.Error("the app broke a connection in the middle of a request; it is stopped, since nothing else proves that the request ended", "cause", cause)
+			path, _, _ := strings.Cut(r.path, "?") // behind it is a session
+			h.cfg.Logger.Error("the app broke a connection in the middle of a request; it is stopped, since nothing else proves that the request ended",
+				"cause", cause, "request", r.header.Get("Kar-Request-Id"), "attempt", r.header.Get("Kar-Attempt"), "method", r.method, "path", path, "open", time.Since(began).Round(time.Millisecond),
+				"hint", "a time limit of the app's server that is shorter than the method?")
 			h.cfg.Guard.Kill(describe(cause))
 		}
 		return errLeft
