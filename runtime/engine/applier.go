@@ -34,6 +34,7 @@ type applier struct {
 	lost     *runtime.Error // state is missing that the log no longer holds
 	lostAt   uint64         // where the store was then
 	bound    uint64         // the store can be no further, see isAhead
+	from     uint64         // offset at which the log begins to count
 	wake     chan struct{}
 	moved    *signal // applied has grown
 	trouble  trouble
@@ -49,7 +50,7 @@ func (p *partition) startApplier(ctx context.Context, t *term) {
 	a := newApplier(p)
 	a.needs, a.lastChange = t.needs, t.core.LastChange()
 	a.changes, a.applied, a.upTo = t.changes, t.applied, max(t.applied, t.core.Seq())
-	a.bound = t.before
+	a.bound, a.from = t.before, t.begins
 	a.known = t.stored && t.applied >= a.needs && !t.unread
 	if t.unread {
 		a.unread = t.core.Seq()
@@ -314,7 +315,7 @@ func (a *applier) locate(ctx context.Context) bool {
 		}
 		t := a.p.newTerm()
 		defer t.drop()
-		if err := t.heal(ctx, got, a.reaches); errors.Is(err, errBehind) {
+		if err := t.heal(ctx, a.from, got, a.reaches); errors.Is(err, errBehind) {
 			a.lose(got, t.needs)
 			return true
 		} else if err != nil {
@@ -366,7 +367,10 @@ func (p *partition) doubt(ctx context.Context, a *applier, got uint64) {
 		if p.applier.Load() != a || p.core == nil {
 			return
 		}
-		p.logger.Error("the log has lost records: the store holds what was decided later; the partition stops", "log", a.bound, "store", got)
+		a.mu.Lock()
+		bound := a.bound
+		a.mu.Unlock()
+		p.logger.Error("the log has lost records: the store holds what was decided later; the partition stops", "log", bound, "store", got)
 		p.end()
 		p.m.gone(p)
 	})
@@ -397,9 +401,9 @@ func changeSize(c *runtime.StoreChange) (bytes int64) {
 // errBehind: the log begins behind a change that the store lacks.
 var errBehind = errors.New("the log does not reach back to where the store is")
 
-// heal folds the log anew for what it says to the store behind a position, and
-// brings it there in pieces; the last one is left in changes.
-func (t *term) heal(ctx context.Context, behind uint64, reaches func(uint64)) error {
+// heal folds the log anew, from where it counts, for what it says to the store behind a
+// position, and brings it there in pieces; the last one is left in changes.
+func (t *term) heal(ctx context.Context, from, behind uint64, reaches func(uint64)) error {
 	t.applied = behind
 	store := t.p.m.cfg.Store
 	enough := func() error { // what the log begins with may turn out not to count
@@ -408,7 +412,7 @@ func (t *term) heal(ctx context.Context, behind uint64, reaches func(uint64)) er
 		}
 		return nil
 	}
-	err := t.visit(ctx, 0, func() error {
+	err := t.visit(ctx, from, func() error {
 		if t.core.Ahead() > piece {
 			t.core.StoreHas() // this core is never asked
 		}

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"strings"
 	"testing"
 
 	"github.com/karmesh/kar/runtime"
@@ -56,7 +57,11 @@ func TestTermFromADeposedOne(t *testing.T) {
 	step(old, write("true"))
 	own("g2")
 	from := len(l.records)
-	step(old, &runtime.Mark{}, write("void"), write("void"), write("void"), &runtime.Mark{})
+	step(old, &runtime.Mark{}, write("void"), write("void"), write("void"))
+	for range 6 { // more than a piece, behind where the store is
+		step(old, write(strings.Repeat("void", piece/16)))
+	}
+	step(old, &runtime.Mark{})
 	last := own("g3")
 	step(last, &runtime.Prove{})
 	begin := len(l.records)
@@ -84,8 +89,14 @@ func TestTermFromADeposedOne(t *testing.T) {
 			t.Errorf("from %d on record %d is at %d", l.start, mark+1, at)
 		}
 		h := p.newTerm()
-		if err := h.heal(t.Context(), mark-1, func(uint64) {}); err != nil {
+		none := func(to uint64) {
+			t.Errorf("from %d on the store is brought to record %d, of a piece that does not count", l.start, to)
+		}
+		if err := h.heal(t.Context(), r.begins, mark-1, none); err != nil {
 			t.Errorf("from %d on: %v", l.start, err)
+		}
+		if len(h.changes) != 1 {
+			t.Errorf("from %d on the store is healed with %d changes", l.start, len(h.changes))
 		}
 	}
 }

@@ -29,6 +29,7 @@ type term struct {
 	first   uint64 // seq of the first valid record
 	needs   uint64 // up to where the store has to be complete, as the log begins behind it
 	start   uint64 // offset at which the log begins
+	begins  uint64 // offset at which the fold began anew: nothing in front of it counts
 	marks   []mark
 	changes []runtime.StoreChange
 	size    int64 // bytes of changes
@@ -138,6 +139,7 @@ func (t *term) visit(ctx context.Context, from uint64, each func() error) error 
 		begins := t.core.Anew() != anew
 		if begins {
 			t.forget()
+			t.begins = offset
 		}
 		if valid {
 			t.places.add(t.core.Seq(), offset)
