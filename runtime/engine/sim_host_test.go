@@ -130,7 +130,7 @@ func (h *simHost) step() bool {
 func (h *simHost) runs() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return !h.dead() && !h.frozen && !time.Now().Before(h.stands) && h.overdue() < 0
+	return !h.dead() && !h.frozen && !time.Now().Before(h.stands) && (h.overdue() < 0 || h.w.bug == bugNoFreeze)
 }
 
 // answers tells whether the owner of a partition has to reckon with this host.
@@ -171,6 +171,9 @@ func (h *simHost) checkLease() {
 		}
 	}
 	over := h.overdue()
+	if h.w.bug == bugNoFreeze {
+		over = -1
+	}
 	if frozen := over >= 0; frozen != h.frozen {
 		h.frozen = frozen
 		h.w.trace.say("host %s frozen %v (partition %d)", h.boot, frozen, over)
@@ -295,7 +298,7 @@ func (h *simHost) answer(list []runtime.PartitionEpoch) runtime.JoinAnswer {
 	}
 	for a, x := range h.attempts {
 		switch {
-		case !asked[a.Partition]:
+		case !asked[a.Partition], x.done && h.w.bug == bugForgets:
 		default:
 			j.Running = append(j.Running, a) // see [runtime.JoinAnswer]
 			if x.done {

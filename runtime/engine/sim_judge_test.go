@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/karmesh/kar/runtime"
@@ -24,16 +25,16 @@ type judge struct {
 	states   map[runtime.Actor]*simState
 	lastTold map[string]int
 	keys     map[string]runtime.ID // whose request has begun
+	seen     atomic.Int32          // faults of a world with a planted bug
 	counts   simCounts
 }
 
-type simCounts struct{ requests, runs, retries, nodes, hosts int }
+type simCounts struct{ requests, runs, retries, hosts int }
 
 func (c *simCounts) add(x simCounts) {
 	c.requests += x.requests
 	c.runs += x.runs
 	c.retries += x.retries
-	c.nodes += x.nodes
 	c.hosts += x.hosts
 }
 
@@ -91,9 +92,13 @@ func newJudge(w *world) *judge {
 	}
 }
 
-// fault is a promise that was broken.
+// fault is a promise that was broken. Of a world with a planted bug it is what was wanted.
 func (j *judge) fault(format string, args ...any) {
 	j.w.trace.say("FAULT "+format, args...)
+	if j.w.bug != "" {
+		j.seen.Add(1)
+		return
+	}
 	j.w.t.Errorf("%s "+format, append([]any{time.Since(j.w.trace.began).Round(time.Millisecond)}, args...)...)
 }
 

@@ -75,6 +75,32 @@ func TestDriver(t *testing.T) {
 	t.Logf("%d runs from seed %d: %+v", played, seed, total)
 }
 
+// What hosts of a world do that no host may do.
+const (
+	bugNoFreeze = "a host goes on behind its lease"
+	bugForgets  = "a host forgets what it has finished"
+)
+
+// TestDriverSeesBugs: the judge sees hosts that do what no host may do. That it sees bugs
+// of the engine, mutants show (docs/proof.md).
+func TestDriverSeesBugs(t *testing.T) {
+	for _, bug := range []string{bugNoFreeze, bugForgets} {
+		seen, runs := int32(0), 0
+		for ; seen == 0 && runs < 60; runs++ {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, uint64(runs))
+				w.bug = bug
+				w.kind.bursts, w.kind.calmNodes, w.kind.calmHosts, w.kind.pace = false, false, false, time.Second
+				w.play()
+				seen = w.judge.seen.Load()
+			})
+		}
+		if t.Logf("%s: seen in run %d", bug, runs); seen == 0 {
+			t.Errorf("nobody sees that %s", bug)
+		}
+	}
+}
+
 // Times of a world. Gateways and hosts have the leases of a mesh in use.
 const (
 	simLease    = 6 * time.Second
@@ -93,6 +119,7 @@ type world struct {
 	net     *simNet
 	judge   *judge
 	trace   *trace
+	bug     string // planted, see TestDriverSeesBugs; "" for none
 
 	over context.Context // ends when everybody has to stop
 	stop context.CancelFunc
@@ -349,7 +376,7 @@ func (w *world) play() {
 	}
 	w.heal()
 	if !w.judge.settle() {
-		w.t.Errorf("what was accepted has not ended: %s", w.judge.open())
+		w.judge.fault("what was accepted has not ended: %s", w.judge.open())
 		for _, n := range w.alive() {
 			st := n.mesh.Stats()
 			w.t.Log(n.name, n.mesh.Owners(), st.Pending, st.Parked, st.Running)
@@ -357,7 +384,7 @@ func (w *world) play() {
 	}
 	w.duties.end(w.judge)
 	if n := w.open(); n > 0 {
-		w.t.Errorf("%d requests wait or run when all has ended", n)
+		w.judge.fault("%d requests wait or run when all has ended", n)
 	}
 	w.end()
 }
@@ -514,10 +541,10 @@ func (w *world) end() {
 	}
 	for p, l := range w.logs {
 		if n := l.broken.Load(); n > 0 {
-			w.t.Errorf("partition %d: %d appends went past a batch of which nobody knew whether it had landed", p, n)
+			w.judge.fault("partition %d: %d appends went past a batch of which nobody knew whether it had landed", p, n)
 		}
 		if n := l.atOnce.Load(); n > 0 {
-			w.t.Errorf("partition %d: %d appends began while another one of their gateway was in flight", p, n)
+			w.judge.fault("partition %d: %d appends began while another one of their gateway was in flight", p, n)
 		}
 	}
 	w.trace.tell(w.t)
