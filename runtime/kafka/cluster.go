@@ -23,7 +23,6 @@ type Cluster struct {
 	maxMessage atomic.Int64
 	retention  atomic.Int64 // retention.ms of the log topic, -1 for ever
 	damage     atomic.Pointer[runtime.Error]
-	raising    atomic.Bool // somebody asks whether it was raised
 	warned     atomic.Bool // that one broker holds all
 	widened    atomic.Bool // said that the log topic has partitions that nobody uses
 	topics     *topics
@@ -34,6 +33,7 @@ type Cluster struct {
 
 	mu      sync.Mutex
 	closed  bool
+	raising bool                 // somebody asks whether maxMessage was raised
 	brokers map[int32]string     // addresses by id
 	leaders []int32              // broker ids by partition of the log, -1 when unknown
 	failed  map[string]time.Time // when a broker did not answer

@@ -280,17 +280,14 @@ func (c *Cluster) largest(now int64) {
 	case now >= want && was != 0 && was < want:
 		c.cfg.Logger.Info("the log takes large messages again", "topic", c.topic, key, now)
 	}
-	if now >= want || c.raising.Swap(true) {
-		return
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed {
+	if c.maxMessage.Load() >= want || c.raising || c.closed {
 		return
 	}
+	c.raising = true
 	c.work.Go(func() {
-		defer c.raising.Store(false)
-		for c.maxMessage.Load() < want {
+		for c.lowered() {
 			select {
 			case <-time.After(raisePause):
 			case <-c.life.Done():
@@ -301,6 +298,14 @@ func (c *Cluster) largest(now int64) {
 			}
 		}
 	})
+}
+
+// lowered tells whether the limit is still to be asked for; who is told no does not ask.
+func (c *Cluster) lowered() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.raising = c.maxMessage.Load() < int64(c.cfg.maxMessage())
+	return c.raising
 }
 
 // raisePause is how long a limit that was lowered is believed.

@@ -70,6 +70,10 @@ func TestReadCommitted(t *testing.T) {
 		}
 		return got, err
 	}
+	// Kafka answers a commit before it has written the mark: the last one is waited for.
+	if got, err := fetch(6, 20*time.Second); err != nil || got != "c6 " {
+		t.Fatalf("from 6: %q, %v", got, err)
+	}
 	for from, want := range map[int64]string{0: "a0 b1 c6 ", 2: "c6 ", 4: "c6 "} {
 		if got, err := fetch(from, 20*time.Second); err != nil || got != want {
 			t.Errorf("from %d: %q, %v; want %q", from, got, err, want)
