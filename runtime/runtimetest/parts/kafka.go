@@ -2,8 +2,10 @@ package parts
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"os"
@@ -338,8 +340,10 @@ func (k *Kafka) launch(ctx context.Context, i int) error {
 	return err
 }
 
-// await returns when the broker accepts connections: its other listeners are
-// open by then, and it is no longer fenced.
+// await returns when the broker answers on its inner listener, and accepts connections on
+// the others: it has bound all of them by then, and is no longer fenced. That somebody
+// accepts alone proves nothing: the ports were free until the broker took them, and
+// others on this machine take what is free, too.
 func (k *Kafka) await(ctx context.Context, i int) error {
 	n := k.nodes[i]
 	n.mu.Lock()
@@ -347,11 +351,16 @@ func (k *Kafka) await(ctx context.Context, i int) error {
 	n.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	for _, name := range k.listeners {
+	for _, name := range append([]string{"INNER"}, k.listeners...) {
 		for {
 			conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", n.ports[name]))
 			if err == nil {
+				if name == "INNER" {
+					err = speaksKafka(conn)
+				}
 				conn.Close()
+			}
+			if err == nil {
 				break
 			}
 			select {
@@ -362,6 +371,28 @@ func (k *Kafka) await(ctx context.Context, i int) error {
 				return fmt.Errorf("parts: Kafka does not answer: %w", ctx.Err())
 			}
 		}
+	}
+	return nil
+}
+
+// speaksKafka asks which requests the other end knows; ApiVersions is number 18.
+func speaksKafka(conn net.Conn) error {
+	const correlation = 0x4b41525f
+	ask := []byte{0, 0, 0, 10, 0, 18, 0, 0}
+	ask = binary.BigEndian.AppendUint32(ask, correlation)
+	ask = append(ask, 0xff, 0xff) // no client id
+	if err := conn.SetDeadline(time.Now().Add(time.Second)); err != nil {
+		return err
+	}
+	if _, err := conn.Write(ask); err != nil {
+		return err
+	}
+	var head [8]byte
+	if _, err := io.ReadFull(conn, head[:]); err != nil {
+		return err
+	}
+	if binary.BigEndian.Uint32(head[4:]) != correlation {
+		return errors.New("the other end is no Kafka")
 	}
 	return nil
 }
