@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,8 +17,27 @@ import (
 // files is the content of a folder by path below it.
 type files map[string][]byte
 
+// readFiles holds the files of a folder whose database may be open: it reads
+// until nothing has come, gone or changed between two readings.
 func readFiles(t *testing.T, dir string) files {
 	t.Helper()
+	var last files
+	for {
+		all, err := readOnce(dir)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			last = nil // a file went while the folder was read
+		case err != nil:
+			t.Fatal(err)
+		case last != nil && maps.EqualFunc(last, all, bytes.Equal):
+			return all
+		default:
+			last = all
+		}
+	}
+}
+
+func readOnce(dir string) (files, error) {
 	all := files{}
 	err := filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
@@ -27,10 +48,7 @@ func readFiles(t *testing.T, dir string) files {
 		all[name] = b
 		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return all
+	return all, err
 }
 
 func (f files) write(t *testing.T, dir string) {
