@@ -148,7 +148,7 @@ func (a *Activator) detached(l *link) {
 	l.cancel()
 	l.conn.Close()
 	l.unchanging()
-	if !l.exited {
+	if !l.exited.Load() {
 		a.cfg.Owners.LinkDown(l.info.Boot, l)
 	}
 	l.requests.Wait()

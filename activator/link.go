@@ -22,7 +22,6 @@ type link struct {
 	info    runtime.HostInfo
 	ctx     context.Context
 	cancel  context.CancelFunc
-	exited  bool     // the reader's: an exit was reported, nothing follows
 	joining joining  // the reader's
 	told    []string // gateways that the host was told of; of who beats
 
@@ -33,6 +32,7 @@ type link struct {
 	changing *time.Timer
 	changed  time.Time
 
+	exited   atomic.Bool // an exit was reported, nothing follows
 	requests sync.WaitGroup
 	beating  atomic.Bool
 	mu       sync.Mutex
@@ -69,7 +69,7 @@ func (l *link) Break(reason string) {
 // handle takes one message of the host; the reader calls it, one at a time.
 func (l *link) handle(m tunnel.Message) {
 	owners, boot := l.a.cfg.Owners, l.info.Boot
-	if l.exited {
+	if l.exited.Load() {
 		return
 	}
 	switch m := m.(type) {
@@ -107,7 +107,7 @@ func (l *link) handle(m tunnel.Message) {
 	case *tunnel.Changed:
 		l.change(m.Draining, m.Frozen)
 	case *tunnel.Exit:
-		l.exited = true
+		l.exited.Store(true)
 		owners.HostDown(boot, m.Reason)
 		l.conn.Send(&tunnel.Up{})
 	}
@@ -165,6 +165,9 @@ func (l *link) beat(seq uint64) {
 	l.requests.Go(func() {
 		defer l.beating.Store(false)
 		silent, lost := l.a.cfg.Owners.Beat(l.info.Boot)
+		if lost && l.exited.Load() {
+			return // its end was reported meanwhile, and that is what the owners know
+		}
 		if lost {
 			l.conn.Send(&runtime.Verdict{Reason: "it was not heard of for longer than its lease"})
 			return

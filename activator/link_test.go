@@ -140,3 +140,39 @@ func TestHostReachesNoOtherApp(t *testing.T) {
 	default:
 	}
 }
+
+// slowBeats answers a beat only when it is told to, with a loss.
+type slowBeats struct {
+	*owners
+	begun, answer chan struct{}
+}
+
+func (o *slowBeats) Beat(string) (silent []uint16, lost bool) {
+	close(o.begun)
+	<-o.answer
+	return nil, true
+}
+
+// A host that has reported its end is not counted lost by a beat that was under way.
+func TestNoVerdictAfterAnExit(t *testing.T) {
+	o := &slowBeats{newOwners(), make(chan struct{}), make(chan struct{})}
+	h := dialBad(t, newBadRig(t, o))
+	h.say(hello(), &tunnel.Joined{})
+	wait(t, "host", o.ups)
+	h.read() // up
+	h.say(&tunnel.Beat{Seq: 1})
+	wait(t, "beat", o.begun)
+	h.say(&tunnel.Exit{Reason: "the process exited"})
+	wait(t, "exit", o.downs)
+	h.read() // it is taken
+	close(o.answer)
+	o.mu.Lock()
+	l := o.links["b"].(*link)
+	o.mu.Unlock()
+	l.requests.Wait()
+	l.Send(&runtime.Taken{})
+	m := h.read()
+	if _, ok := m.(*runtime.Taken); !ok {
+		t.Errorf("after its end the host was told %T %v", m, m)
+	}
+}

@@ -588,3 +588,28 @@ func TestDeactivateWaitsForAttempts(t *testing.T) {
 		t.Fatalf("%d more deactivations, %d activations", len(r.owners.inactive), app.gets.Load())
 	}
 }
+
+// What counts a host lost that has reported its end comes too late to mean anything.
+func TestVerdictAfterTheEnd(t *testing.T) {
+	r := start(t, http.NotFoundHandler())
+	wait(t, "host", r.owners.ups)
+	wait(t, "ready", r.host.Ready())
+	r.owners.mu.Lock()
+	r.owners.onDown = func() { r.owners.send(&runtime.Verdict{Reason: "it was not heard of"}) }
+	r.owners.mu.Unlock()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := r.host.Exit(ctx, "the process exited"); err != nil {
+		t.Error(err)
+	}
+	err := wait(t, "end", r.ran)
+	r.ran <- err // for the rig
+	if err != nil {
+		t.Errorf("the host ended with %v", err)
+	}
+	select {
+	case did := <-r.guard.did:
+		t.Errorf("the guard was told to %s", did)
+	default:
+	}
+}

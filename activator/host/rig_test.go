@@ -36,6 +36,7 @@ type owners struct {
 	// onAnswer takes answers away from the channel (benchmarks).
 	onAnswer func(runtime.Answer)
 	onUp     func(runtime.Link)
+	onDown   func()
 
 	listing  sync.Mutex
 	asked    atomic.Int32 // for the list of gateways
@@ -90,8 +91,17 @@ func (o *owners) HostUp(h runtime.HostInfo, j runtime.JoinAnswer, l runtime.Link
 
 func (o *owners) HostChanged(h runtime.HostInfo)             { o.changes <- h }
 func (o *owners) LinkDown(boot string, _ runtime.Link)       { o.linkDown <- boot }
-func (o *owners) HostDown(boot, reason string)               { o.downs <- boot + ": " + reason }
 func (o *owners) Deactivated(_ string, m runtime.Deactivate) { o.inactive <- m }
+
+func (o *owners) HostDown(boot, reason string) {
+	o.mu.Lock()
+	then := o.onDown
+	o.mu.Unlock()
+	if then != nil {
+		then()
+	}
+	o.downs <- boot + ": " + reason
+}
 
 func (o *owners) Beat(string) (silent []uint16, lost bool) {
 	o.mu.Lock()

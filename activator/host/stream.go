@@ -214,9 +214,18 @@ func (h *Host) handle(m tunnel.Message) {
 	case *tunnel.Up:
 		h.answered()
 	case *runtime.Verdict, *tunnel.Refused:
-		err := h.refused(m)
-		h.cfg.Logger.Error("the gateway refused this host", "error", err)
+		over := h.over()
+		if err := h.refused(m); !over {
+			h.cfg.Logger.Error("the gateway refused this host", "error", err)
+		}
 	}
+}
+
+// over tells whether the end of the app was seen: nothing counts after it.
+func (h *Host) over() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.exited
 }
 
 // refused acts on a first or later message that ends the stream.
@@ -224,6 +233,9 @@ func (h *Host) refused(m tunnel.Message) error {
 	switch m := m.(type) {
 	case *runtime.Verdict:
 		err := runtime.Errorf(runtime.CodeHostLost, "this host was counted lost: %s", m.Reason)
+		if h.over() { // this side has said so itself
+			return err
+		}
 		h.mu.Lock()
 		h.lost = err
 		h.mu.Unlock()
