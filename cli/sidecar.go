@@ -174,7 +174,7 @@ func (s *sidecar) start() error {
 
 // launch starts the command under its guard.
 func (s *sidecar) launch() error {
-	spec := guard.Spec{Command: s.spec.command, Env: s.environment(), Boot: s.boot,
+	spec := guard.Spec{Command: s.spec.command, Env: s.environment(), Boot: s.boot, Beyond: s.beyond,
 		Gateway: guard.Gateway{Address: s.gateway, Token: s.access.Token, CA: s.access.CA}}
 	if s.spec.verbose >= verboseInfo {
 		s.prefix = &prefixer{out: s.p.out, now: time.Now}
@@ -196,6 +196,11 @@ func (s *sidecar) launch() error {
 	s.child = child
 	s.mu.Unlock()
 	s.wait.Go(func() { s.feedGuard(child) })
+	s.wait.Go(func() {
+		look := time.NewTicker(heldEvery)
+		defer look.Stop()
+		s.watchHeld(child, look.C)
+	})
 	return nil
 }
 
@@ -269,9 +274,6 @@ func (s *sidecar) feedGuard(child leased) {
 	}
 }
 
-// deniedHint is for commands that become another user.
-const deniedHint = "run kar as that user: `sudo -u USER kar run … -- COMMAND`, not `kar run … -- sudo COMMAND`"
-
 // Freeze, Thaw and Kill are what the host asks of the guard.
 func (s *sidecar) Freeze() {
 	if c := s.running(); c != nil {
@@ -304,9 +306,9 @@ func (s *sidecar) foreign() bool {
 	if c == nil {
 		return false
 	}
-	if pid := c.Denied(); pid != 0 {
+	if _, err := c.Unheld(); err != nil {
 		s.deniedOnce.Do(func() {
-			s.log.Error("a process of the component runs as another user and can be neither stopped nor killed, so nothing could prove that work in it has ended; the component gets no calls", "pid", pid, "hint", deniedHint)
+			s.log.Error("not all of the component can be stopped, so nothing could prove that work in it has ended; it gets no calls", "cause", err, "hint", deniedHint)
 		})
 		return true
 	}

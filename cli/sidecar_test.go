@@ -1,7 +1,11 @@
 package cli
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -51,5 +55,46 @@ func TestGuardIsFedByTheLoop(t *testing.T) {
 		case <-ended:
 			return
 		}
+	}
+}
+
+type unheldTree struct {
+	answers chan error
+	pid     int
+}
+
+func (u *unheldTree) Unheld() (int, error)  { return u.pid, <-u.answers }
+func (u *unheldTree) Done() <-chan struct{} { return nil }
+
+// A process that becomes another user after the component listens is named, one that
+// was so for a moment is not.
+func TestProcessOutOfOurHands(t *testing.T) {
+	var log bytes.Buffer
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &sidecar{ctx: ctx, log: newLogger(&log, slog.LevelError)}
+	tree, look, ended := &unheldTree{make(chan error), 17}, make(chan time.Time), make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.watchHeld(tree, look)
+	}()
+	see := func(err error) {
+		look <- time.Time{}
+		tree.answers <- err
+	}
+	runs := errors.New("the process 17 runs as another user, root (0)")
+	for _, err := range []error{runs, nil, runs, nil} {
+		see(err)
+	}
+	look <- time.Time{} // what was seen before is worked off
+	if log.Len() > 0 {
+		t.Errorf("said %q", log.String())
+	}
+	tree.answers <- runs
+	see(runs)
+	see(runs)
+	cancel()
+	<-ended
+	if strings.Count(log.String(), "the process 17 runs as another user, root (0)") != 1 {
+		t.Errorf("said %q", log.String())
 	}
 }

@@ -78,6 +78,9 @@ func (s *sidecar) serve(ctx context.Context) (int, error) {
 	if werr != nil {
 		return exitFailed, werr
 	}
+	if exit.Left != "" {
+		s.leaves(exit.Left)
+	}
 	s.report(exit.Reason)
 	return exit.Code, err
 }

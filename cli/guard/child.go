@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -24,6 +25,10 @@ type Spec struct {
 	// Gateway and Boot are for the guard's report when this process dies.
 	Gateway Gateway
 	Boot    string
+	// Beyond, when set, is told of what cannot be killed and how long its end is waited for.
+	Beyond func(what string, limit time.Duration)
+
+	deniedFor time.Duration // 0 means the constant
 }
 
 // Exit is the end of a command.
@@ -31,6 +36,9 @@ type Exit struct {
 	Code   int    // of the command; 128+n when signal n ended it
 	Signal int    // that signal, or 0
 	Reason string // for people
+	// Left says what of the tree could not be killed, "" when nothing is left: without
+	// that the end is no proof.
+	Left string
 }
 
 // A Child is a running command, seen from the sidecar.
@@ -41,6 +49,9 @@ type Child struct {
 	guard  *exec.Cmd
 	foregr int
 	frozen chan string // the detail of each evFrozen
+	beyond chan struct{}
+	told   func(what string, limit time.Duration)
+	limit  time.Duration // of what cannot be killed
 	done   chan struct{}
 	seen   witness
 	mu     sync.Mutex
@@ -100,13 +111,14 @@ func Start(spec Spec) (*Child, int, error) {
 	c := &Child{
 		pipe: newPipe(ours), guard: cmd,
 		frozen: make(chan string, 1), done: make(chan struct{}),
+		beyond: make(chan struct{}), told: spec.Beyond, limit: cmp.Or(spec.deniedFor, deniedFor),
 	}
 	if spec.Stdin == nil {
 		c.foregr = foregroundGroup()
 	}
 	c.pipe.send(order{Op: opStart, Start: &startSpec{
 		Path: []byte(path), Args: bytesOf(spec.Command), Env: bytesOf(spec.Env),
-		Foreground: c.foregr, Gateway: spec.Gateway, Boot: spec.Boot,
+		Foreground: c.foregr, DeniedFor: c.limit, Gateway: spec.Gateway, Boot: spec.Boot,
 	}})
 	var first event
 	if err := c.pipe.dec.Decode(&first); err != nil {
@@ -140,8 +152,11 @@ func (c *Child) watch(conn net.Conn) {
 			}
 		case evStopped:
 			c.stopWithChild()
+		case evBeyond:
+			close(c.beyond) // the guard says it once
+			c.announce(e.Detail)
 		case evExited:
-			c.exit = Exit{Code: e.Code, Signal: e.Signal, Reason: e.Detail}
+			c.exit = Exit{Code: e.Code, Signal: e.Signal, Reason: e.Detail, Left: e.Left}
 			_ = c.guard.Wait()
 			return
 		}
@@ -152,17 +167,24 @@ func (c *Child) watch(conn net.Conn) {
 func (c *Child) guardLost() Exit {
 	_ = c.guard.Wait() // after this the kernel has handed them over
 	_ = syscall.Kill(-c.PID, syscall.SIGKILL)
-	killTree(os.Getpid(), c.PID, func() bool {
+	announce := func(err error) { c.announce(err.Error()) }
+	left := killTree(os.Getpid(), c.PID, c.limit, announce, func(readable bool) bool {
 		for _, pid := range zombies(os.Getpid()) {
 			var ws syscall.WaitStatus
 			_, _ = syscall.Wait4(pid, &ws, syscall.WNOHANG, nil)
 		}
-		return syscall.Kill(-c.PID, 0) == syscall.ESRCH
+		return readable && syscall.Kill(-c.PID, 0) == syscall.ESRCH
 	})
 	if c.foregr != 0 {
 		reclaimTerminal(c.foregr)
 	}
-	return Exit{Code: 128 + int(syscall.SIGKILL), Signal: int(syscall.SIGKILL), Reason: "the guard ended"}
+	return Exit{Code: 128 + int(syscall.SIGKILL), Signal: int(syscall.SIGKILL), Reason: "the guard ended", Left: textOf(left)}
+}
+
+func (c *Child) announce(what string) {
+	if c.told != nil {
+		c.told(what, c.limit)
+	}
 }
 
 // stopWithChild: Ctrl-Z stopped the command, so the job as a whole stops. The
@@ -206,16 +228,10 @@ func (c *Child) Freeze() error {
 	return nil
 }
 
-// Denied is a process of the tree that this user may not signal, as those below sudo
-// or of a set-uid program are not: it can be neither frozen nor killed. 0 for none.
-func (c *Child) Denied() (pid int) {
-	for _, p := range signalTree(c.guard.Process.Pid, 0, 0) {
-		if p.denied {
-			return p.pid
-		}
-	}
-	return 0
-}
+// Unheld names a process of the tree that this user may not signal, as those below sudo
+// or of a set-uid program are not: it can be neither frozen nor killed. An error without a
+// process says that the processes cannot be seen.
+func (c *Child) Unheld() (pid int, err error) { return unheld(c.guard.Process.Pid) }
 
 // Thaw lets a frozen tree go on.
 func (c *Child) Thaw() { c.pipe.send(order{Op: opThaw}) }
@@ -232,7 +248,8 @@ func (c *Child) Lease(until time.Duration) { c.pipe.send(order{Op: opLease, Unti
 // Signal forwards a signal to the command's process group.
 func (c *Child) Signal(sig syscall.Signal) { c.pipe.send(order{Op: opSignal, Signal: int(sig)}) }
 
-// Kill kills the whole tree and returns when nothing is left of it.
+// Kill kills the whole tree and returns when nothing is left of it, or nothing else than
+// [Exit.Left].
 func (c *Child) Kill(reason string) {
 	c.mu.Lock()
 	c.why = reason
@@ -243,6 +260,12 @@ func (c *Child) Kill(reason string) {
 	select {
 	case <-c.done:
 		return
+	case <-c.beyond:
+		select {
+		case <-c.done:
+			return
+		case <-time.After(c.limit + time.Second):
+		}
 	case <-patience.C:
 	}
 	// A guard that does not answer is stopped or starved; without it we are the reaper.

@@ -2,6 +2,7 @@ package guard
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -24,24 +25,43 @@ func becomeRoot() int {
 	return 0
 }
 
-// playFreeze runs a program that becomes another user, and says what the guard makes of it.
+// playFreeze runs a program that becomes another user, and says what the guard makes of
+// it. Guard and sidecar end when they cannot kill it.
 func playFreeze(program string) int {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return 1
 	}
-	c, _, err := Start(Spec{Command: []string{program, "become-root"}, Env: os.Environ(), Stdout: w})
+	var said string
+	c, _, err := Start(Spec{
+		Command: []string{program, "become-root"}, Env: os.Environ(), Stdout: w,
+		Beyond: func(what string, _ time.Duration) { said = what }, deniedFor: 200 * time.Millisecond,
+	})
 	if err != nil {
 		fmt.Println("start", err)
 		return 1
 	}
 	line, _ := bufio.NewReader(r).ReadString('\n')
-	fmt.Printf("%s %d %v\n", strings.TrimSpace(line), c.Denied(), c.Freeze())
+	pid, _ := c.Unheld()
+	fmt.Printf("%s %d %v\n", strings.TrimSpace(line), pid, c.Freeze())
+	if os.Getenv("KAR_TEST_LOSE_GUARD") != "" {
+		_ = c.guard.Process.Kill()
+	}
+	c.Kill("the test ends")
+	exit, _ := c.Wait(context.Background())
+	fmt.Printf("said %s\nleft %s\n", said, exit.Left)
 	return 0
 }
 
-// A process of another user can be neither frozen nor killed, and the guard says so.
+// A process of another user can be neither frozen nor killed, and the guard says so. It
+// does not wait for its end for ever, and calls nothing ended that runs.
 func TestProcessOfAnotherUserIsNotFrozen(t *testing.T) {
+	for _, guardLives := range []bool{true, false} {
+		t.Run(fmt.Sprint("guard lives ", guardLives), func(t *testing.T) { anotherUser(t, guardLives) })
+	}
+}
+
+func anotherUser(t *testing.T, guardLives bool) {
 	if os.Getuid() != 0 {
 		t.Skip("only root can make a set-uid program of another user")
 	}
@@ -67,6 +87,9 @@ func TestProcessOfAnotherUserIsNotFrozen(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), plain, "freeze", raised)
 	cmd.Dir, cmd.Stderr = dir, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	if !guardLives {
+		cmd.Env = append(os.Environ(), "KAR_TEST_LOSE_GUARD=1")
+	}
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatal(err, string(out))
@@ -77,7 +100,12 @@ func TestProcessOfAnotherUserIsNotFrozen(t *testing.T) {
 		t.Skip("set-uid programs do not work here")
 	}
 	defer func() { _ = syscall.Kill(pid, syscall.SIGKILL) }()
-	if !strings.HasPrefix(rest, said+" ") || !strings.Contains(rest, "another user") {
-		t.Fatalf("the process %d of another user: %q", pid, rest)
+	line, end, _ := strings.Cut(rest, "\n")
+	if !strings.HasPrefix(line, said+" ") || !strings.Contains(line, "another user") {
+		t.Fatalf("the process %d of another user: %q", pid, line)
+	}
+	names := "the process " + said + " runs as another user, root (0)"
+	if !strings.Contains(end, "said "+names) || !strings.Contains(end, "left "+names) {
+		t.Errorf("at the end: %q", end)
 	}
 }

@@ -2,6 +2,7 @@ package guard
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/signal"
@@ -60,6 +61,7 @@ type guard struct {
 	// frozen by the sidecar, or here because the lease ran out.
 	frozen, late bool
 	outside      bool          // see opOutside
+	left         error         // what of the tree could not be killed
 	until        time.Duration // end of the lease on the boot-time clock, 0 for none
 }
 
@@ -131,7 +133,7 @@ func (g *guard) obey(o order) (end bool, code int) {
 		g.pipe.send(e)
 	case opThaw:
 		g.frozen, g.late = false, false
-		signalTree(os.Getpid(), g.pid, syscall.SIGCONT)
+		_, _ = signalTree(os.Getpid(), g.pid, syscall.SIGCONT)
 	case opKill:
 		return true, g.finish(o.Reason, false)
 	case opLease:
@@ -200,6 +202,7 @@ func (g *guard) ended(ws syscall.WaitStatus) int {
 	if ws.Signaled() {
 		e.Signal = int(ws.Signal())
 	}
+	e.Left = textOf(g.left)
 	g.pipe.send(e)
 	return e.Code
 }
@@ -211,7 +214,10 @@ func (g *guard) finish(reason string, report bool) int {
 	}
 	status := g.killAll(false)
 	if report {
-		if !g.outside {
+		switch {
+		case g.left != nil:
+			_, _ = fmt.Fprintf(os.Stderr, "kar: ERROR %v; the end of the component is not reported, and its work is tried again when its lease is over, perhaps beside what runs there\n", g.left)
+		case !g.outside:
 			reportExit(g.report, g.start.Gateway, g.start.Boot, reason)
 		}
 		return exitCode(status)
@@ -219,12 +225,12 @@ func (g *guard) finish(reason string, report bool) int {
 	if g.start.Foreground != 0 {
 		giveTerminal(g.start.Foreground)
 	}
-	g.pipe.send(event{Event: evExited, Code: exitCode(status), Signal: int(syscall.SIGKILL), Detail: reason})
+	g.pipe.send(event{Event: evExited, Code: exitCode(status), Signal: int(syscall.SIGKILL), Detail: reason, Left: textOf(g.left)})
 	return exitCode(status)
 }
 
-// killAll returns when nothing of the tree is left, with the end of the command
-// itself unless that was seen before: SIGKILL when nobody can tell.
+// killAll returns when nothing of the tree is left that could be killed, with the end
+// of the command itself unless that was seen before: SIGKILL when nobody can tell.
 func (g *guard) killAll(seen bool) (last syscall.WaitStatus) {
 	last = syscall.WaitStatus(syscall.SIGKILL)
 	gone := false
@@ -234,17 +240,22 @@ func (g *guard) killAll(seen bool) (last syscall.WaitStatus) {
 			last, seen = r.status, true
 		}
 	}
-	killTree(os.Getpid(), g.pid, func() bool {
+	announce := func(err error) { g.pipe.send(event{Event: evBeyond, Detail: err.Error()}) }
+	g.left = killTree(os.Getpid(), g.pid, g.start.DeniedFor, announce, func(readable bool) bool {
 		for {
 			select {
 			case r := <-g.reaped:
 				note(r)
 			default:
 				// Adopted gateways are children that stay, so the scan decides as well.
-				return gone || len(descendants(os.Getpid())) == 0
+				tree, err := descendants(os.Getpid())
+				return gone || readable && err == nil && len(tree) == 0
 			}
 		}
 	})
+	if g.left != nil {
+		seen = true // what is left may be the command, whose end nobody will see
+	}
 	// The process table may be empty before the reaper has said what it has seen.
 	for patience := time.After(time.Second); !seen && !gone; {
 		select {
@@ -282,9 +293,16 @@ func (g *guard) checkLease() {
 	case !over && g.late:
 		g.late = false
 		if !g.frozen {
-			signalTree(os.Getpid(), g.pid, syscall.SIGCONT)
+			_, _ = signalTree(os.Getpid(), g.pid, syscall.SIGCONT)
 		}
 	}
+}
+
+func textOf(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
 }
 
 func exitCode(ws syscall.WaitStatus) int {

@@ -16,7 +16,7 @@ func TestEndThatIsSeenLate(t *testing.T) {
 		t.Fatal(err)
 	}
 	ends := make(chan reaped, 16)
-	g := &guard{pid: c.Process.Pid, reaped: ends}
+	g := &guard{start: &startSpec{}, pid: c.Process.Pid, reaped: ends}
 	go func() {
 		_ = c.Wait()
 		time.Sleep(300 * time.Millisecond) // a reaper that has no processor
@@ -26,7 +26,7 @@ func TestEndThatIsSeenLate(t *testing.T) {
 	if got := exitCode(g.killAll(false)); got != 137 {
 		t.Errorf("code %d", got)
 	}
-	g = &guard{pid: c.Process.Pid, reaped: make(chan reaped)}
+	g = &guard{start: &startSpec{}, pid: c.Process.Pid, reaped: make(chan reaped)}
 	if got := exitCode(g.killAll(false)); got != 137 {
 		t.Errorf("code %d of an end that nobody has seen", got)
 	}

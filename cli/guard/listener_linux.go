@@ -17,7 +17,11 @@ func (c *Child) ForeignListener(port int) (pid int) {
 	}
 	root := c.guard.Process.Pid
 	ours := map[int]bool{root: true}
-	for _, p := range descendants(root) {
+	tree, err := descendants(root)
+	if err != nil {
+		return 0
+	}
+	for _, p := range tree {
 		ours[p.pid] = true
 	}
 	began, ok := startOf(root)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"io"
 	"sync"
+	"time"
 )
 
 // orders go from the sidecar to the guard, one JSON object each.
@@ -37,6 +38,8 @@ type startSpec struct {
 	// Foreground is the process group that owns the terminal on stdin and gives
 	// it to the command; 0 when there is no terminal to hand over.
 	Foreground int `json:"foreground,omitempty"`
+	// DeniedFor is how long the end of what cannot be killed is waited for.
+	DeniedFor time.Duration `json:"deniedFor"`
 	// Gateway and Boot are for the report when the sidecar is dead.
 	Gateway Gateway `json:"gateway"`
 	Boot    string  `json:"boot,omitempty"`
@@ -65,6 +68,8 @@ type event struct {
 	Code   int    `json:"code,omitempty"`
 	Signal int    `json:"signal,omitempty"`
 	Detail string `json:"detail,omitempty"`
+	// Left says what of the tree is left, "" when nothing is.
+	Left string `json:"left,omitempty"`
 }
 
 const (
@@ -72,7 +77,8 @@ const (
 	evFailed  = "failed"  // the command could not be started: Code is the exit code, Detail says why
 	evFrozen  = "frozen"  // the whole tree is stopped, or Detail says what runs on
 	evStopped = "stopped" // the command was stopped from the terminal
-	evExited  = "exited"  // the command has ended and nothing of its tree is left
+	evBeyond  = "beyond"  // Detail says what is left and cannot be killed; its end is waited for
+	evExited  = "exited"  // the command has ended and nothing of its tree but Left is left
 )
 
 // a pipe writes messages of one kind and reads those of the other.

@@ -2,7 +2,12 @@ package guard
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
+	"os/user"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -47,14 +52,20 @@ func BootTime() time.Duration {
 
 // descendants lists the live processes below root by the parents that /proc
 // names; zombies are left out, and so is a background gateway that some command
-// in the tree happened to start: it belongs to the user, not to the tree.
-func descendants(root int) []proc {
-	dir, err := os.Open("/proc")
+// in the tree happened to start: it belongs to the user, not to the tree. An error says
+// that there may be others.
+func descendants(root int) ([]proc, error) { return descendantsIn("/proc", root) }
+
+func descendantsIn(table string, root int) ([]proc, error) {
+	dir, err := os.Open(table)
 	if err != nil {
-		return nil
+		return nil, errUnseen(err)
 	}
 	defer dir.Close()
-	names, _ := dir.Readdirnames(-1)
+	names, err := dir.Readdirnames(-1)
+	if err == nil && !slices.Contains(names, strconv.Itoa(os.Getpid())) {
+		err = errNoSelf // nothing is mounted there any more
+	}
 
 	type entry struct {
 		proc
@@ -63,16 +74,20 @@ func descendants(root int) []proc {
 	}
 	children := map[int][]entry{}
 	for _, name := range names {
-		pid, err := strconv.Atoi(name)
-		if err != nil {
+		pid, aerr := strconv.Atoi(name)
+		if aerr != nil {
 			continue
 		}
-		state, parent, ok := readStat(pid)
-		if !ok {
+		s, serr := statusIn(table + "/" + name + "/stat")
+		if serr != nil {
+			// Who has ended meanwhile is no error; anything else may hide what descends from it.
+			if err == nil && !errors.Is(serr, fs.ErrNotExist) && !errors.Is(serr, syscall.ESRCH) {
+				err = serr
+			}
 			continue
 		}
-		e := entry{proc{pid: pid, stopped: state == 'T' || state == 't'}, parent, state == 'Z' || state == 'X'}
-		children[parent] = append(children[parent], e)
+		e := entry{proc{pid: pid, stopped: s.state == 'T' || s.state == 't'}, s.parent, s.state == 'Z' || s.state == 'X'}
+		children[s.parent] = append(children[s.parent], e)
 	}
 	var found []proc
 	queue := []int{root}
@@ -89,8 +104,32 @@ func descendants(root int) []proc {
 			queue = append(queue, e.pid)
 		}
 	}
-	return found
+	if err != nil {
+		return found, errUnseen(err)
+	}
+	return found, nil
 }
+
+// ownerOf names the user of a process, for people.
+func ownerOf(pid int) string {
+	info, err := os.Stat("/proc/" + strconv.Itoa(pid))
+	if err != nil {
+		return "another user"
+	}
+	id := strconv.FormatUint(uint64(info.Sys().(*syscall.Stat_t).Uid), 10)
+	if u, err := user.LookupId(id); err == nil {
+		return "another user, " + u.Username + " (" + id + ")"
+	}
+	return "another user, " + id
+}
+
+// errUnseen is the error of a process table that cannot be read.
+func errUnseen(cause error) error {
+	return fmt.Errorf("the processes of the component cannot be seen: %w", cause)
+}
+
+// errNoSelf says that /proc does not show this process.
+var errNoSelf = errors.New("/proc does not show the process that reads it")
 
 // readStat reads state and parent from /proc/PID/stat.
 func readStat(pid int) (state byte, parent int, ok bool) {

@@ -2,6 +2,7 @@ package guard
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"slices"
 	"strconv"
@@ -116,7 +117,8 @@ func (c *Child) holding(sockets []string) (out []listener) {
 	for _, s := range sockets {
 		wanted[s] = true
 	}
-	for _, p := range descendants(c.guard.Process.Pid) {
+	tree, _ := descendants(c.guard.Process.Pid) // whoever is not seen counts as outside
+	for _, p := range tree {
 		if start, ok := startOf(p.pid); ok && holds(p.pid, wanted) {
 			out = append(out, listener{p.pid, start})
 		}
@@ -174,13 +176,19 @@ const pfExiting = 0x4
 // readStatus reads a stat file of /proc. The name of the program is in parentheses and
 // may contain anything; what comes after it are the fields from the third of proc(5) on.
 func readStatus(path string) (s status, ok bool) {
+	s, err := statusIn(path)
+	return s, err == nil
+}
+
+// statusIn is the same with the reason.
+func statusIn(path string) (s status, err error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return s, false
+		return s, err
 	}
 	f := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
 	if len(f) < 50 {
-		return s, false
+		return s, errors.New(path + " is not as proc(5) says")
 	}
 	parent, err1 := strconv.Atoi(string(f[1]))
 	flags, err2 := strconv.ParseUint(string(f[6]), 10, 64)
@@ -189,5 +197,5 @@ func readStatus(path string) (s status, ok bool) {
 	s = status{state: f[0][0], parent: parent, start: start, code: code}
 	s.image = imageIn(f)
 	s.exiting = s.state == 'Z' || s.state == 'X' || flags&pfExiting != 0
-	return s, err1 == nil && err2 == nil && err3 == nil && err4 == nil
+	return s, errors.Join(err1, err2, err3, err4)
 }
