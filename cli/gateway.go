@@ -39,6 +39,9 @@ only be an address of this machine, unless --insecure is given.`,
 			if len(args) > 0 {
 				return needsSubcommand(cmd, args)
 			}
+			if inBackground {
+				background.Detach()
+			}
 			p.carriesWork()
 			c, err := p.loadConfig(cmd, commonSettings(), gatewaySettings(), backendSettings(), withoutEffect())
 			if err == nil {

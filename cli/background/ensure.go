@@ -189,7 +189,7 @@ type readiness struct {
 // TellReady is called once by a background gateway: err nil says that its
 // socket answers, any other that it gives up.
 func TellReady(err error) {
-	f := os.NewFile(3, "ready")
+	f := os.NewFile(readyFD, "ready")
 	if f == nil {
 		return
 	}
