@@ -34,6 +34,8 @@ type client struct {
 	// gateway elsewhere.
 	ensure ensurer
 	at     string // the address of http
+
+	askEvery time.Duration // 0 means the constant
 }
 
 type ensurer func(context.Context) (address string, err error)
@@ -143,7 +145,11 @@ func (c *client) path(parts ...string) string {
 func (c *client) do(ctx context.Context, method, path string, header http.Header, body []byte) (*answer, error) {
 	var giveUp time.Time
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, 500*time.Millisecond) {
-		a, err := c.once(ctx, method, path, header, body)
+		send := c.once
+		if header.Get("Idempotency-Key") != "" || method == http.MethodGet {
+			send = c.ask
+		}
+		a, err := send(ctx, method, path, header, body)
 		var closed *runtime.Error
 		switch {
 		case errors.As(err, &closed): // the door is, and stays so

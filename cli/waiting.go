@@ -49,6 +49,8 @@ func shellWord(s string) string {
 // missingNow asks the gateway what the app waits for.
 func (c *client) missingNow(ctx context.Context) ([]missing, error) {
 	var got struct{ Missing []missing }
+	ctx, cancel := context.WithTimeout(ctx, askEvery)
+	defer cancel()
 	a, err := c.once(ctx, http.MethodGet, c.path("missing"), http.Header{"Accept": {"application/json"}}, nil)
 	if err != nil {
 		return nil, err
