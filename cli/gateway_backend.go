@@ -32,6 +32,7 @@ type backend struct {
 	retention time.Duration
 	shared    *engine.Shared // nil for a folder
 	peers     *peer.Peers    // nil for a folder
+	strained  func() error   // why it works badly, nil for a folder
 	check     func() error   // whether it is still what it was; called now and then
 	close     func() error
 }
@@ -76,6 +77,7 @@ const topicCheck = time.Hour
 func openShared(ctx context.Context, cfg nodeConfig, boot, address string) (_ *backend, err error) {
 	s, log := cfg.Shared, cfg.Logger
 	s.Kafka.Mesh, s.Kafka.Partitions, s.Kafka.BodyLimit, s.Kafka.Logger = s.Mesh, cfg.Partitions, cfg.BodyLimit, log
+	s.Kafka.ThrottleLimit = s.Lease / 2 // appends are patient for several leases
 	s.Redis.Mesh, s.Redis.Partitions, s.Redis.Logger = s.Mesh, cfg.Partitions, log
 	store, err := redis.Open(s.Redis)
 	if err != nil {
@@ -124,6 +126,7 @@ func openShared(ctx context.Context, cfg nodeConfig, boot, address string) (_ *b
 			},
 			Members: store, Address: address, Version: cfg.Version, Log: cluster.Identity(), Lease: s.Lease,
 		},
+		strained: cluster.Throttled,
 		check: func() error {
 			if err := cluster.Err(); err != nil {
 				return err

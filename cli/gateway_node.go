@@ -95,7 +95,7 @@ func (p *program) runNode(ctx context.Context, cfg nodeConfig) (err error) {
 	clients := &clientCount{}
 	api, err := gateway.New(gateway.Config{
 		Mesh: mesh, Topics: back.topics, Version: cfg.Version, Node: boot,
-		BodyLimit: int64(cfg.BodyLimit), Partitions: cfg.Partitions, Peers: back.peerStats, Logger: log,
+		BodyLimit: int64(cfg.BodyLimit), Partitions: cfg.Partitions, Peers: back.peerStats, Strained: back.strained, Logger: log,
 	})
 	if err != nil {
 		return err

@@ -32,6 +32,9 @@ type Config struct {
 	Status func() any
 	// Peers counts the streams to other gateways; nil in local mode.
 	Peers func() PeerStats
+	// Strained is why the gateway works badly though it works, which /kar/health says; may
+	// be nil.
+	Strained func() error
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }

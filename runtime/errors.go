@@ -74,6 +74,7 @@ const (
 	CodeKafkaTooOld      Code = "kafka_too_old"
 	CodeKafkaTopic       Code = "kafka_topic"
 	CodeKafkaPermission  Code = "kafka_permission"
+	CodeKafkaQuota       Code = "kafka_quota"
 	CodeNoSecret         Code = "no_secret"
 	CodeTLSMismatch      Code = "tls_mismatch"
 	CodeTLSUntrusted     Code = "tls_untrusted"
@@ -202,6 +203,8 @@ func (c Code) facts() codeFacts {
 		return codeFacts{500, "Set the topic right as the message says; nothing was written."}
 	case CodeKafkaPermission:
 		return codeFacts{500, "Let the Kafka user create, describe, read, write and delete the mesh's topics (names that begin with _kar.) and those for events."}
+	case CodeKafkaQuota:
+		return codeFacts{503, "Raise the quota for this client id or user in Kafka, or take it away."}
 	case CodeRedisUnreachable:
 		return codeFacts{503, "Check REDIS_HOST and REDIS_PORT (or the addresses of the sentinels or the cluster), and that Redis runs and this machine may connect to it."}
 	case CodeRedisAuth:

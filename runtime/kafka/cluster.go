@@ -26,6 +26,7 @@ type Cluster struct {
 	warned     atomic.Bool // that one broker holds all
 	widened    atomic.Bool // said that the log topic has partitions that nobody uses
 	topics     *topics
+	quota      quota
 	refreshes  shared
 	work       sync.WaitGroup // requests in flight that nobody may be waiting for
 	life       context.Context
@@ -57,7 +58,7 @@ func Open(ctx context.Context, cfg Config) (*Cluster, error) {
 		brokers: map[int32]string{}, failed: map[string]time.Time{}, idle: map[string][]*conn{}, lanes: map[laneKey]*lane{}, senders: map[string]*sender{},
 	}
 	c.life, c.end = context.WithCancel(context.WithoutCancel(ctx))
-	c.topics = newTopics(c)
+	c.topics, c.quota.c = newTopics(c), c
 	if err := c.open(ctx); err != nil {
 		c.Close()
 		return nil, err

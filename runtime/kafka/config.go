@@ -52,8 +52,11 @@ type Config struct {
 	// broker at a time; each takes along all that waits. 0 is 2. (Late ones do
 	// not count.)
 	Connections int
-	ClientID    string // "" is kar
-	Logger      *slog.Logger
+	// ThrottleLimit is the longest time that anything waits because Kafka throttles
+	// this client by a quota; 0 is a tenth of Timeout.
+	ThrottleLimit time.Duration
+	ClientID      string // "" is kar
+	Logger        *slog.Logger
 }
 
 // SASL is how to log in; without a mechanism nobody does.
@@ -106,8 +109,8 @@ func (c *Config) complete() error {
 			return bad("the Kafka version is %.40q; write it like 2.8.1", c.Version)
 		}
 	}
-	if c.Replication < 0 || c.RetentionCap < 0 || c.BodyLimit < 0 || c.Timeout < 0 || c.Connections < 0 {
-		return bad("replication, retention cap, body limit, timeout and connections must not be negative")
+	if c.Replication < 0 || c.RetentionCap < 0 || c.BodyLimit < 0 || c.Timeout < 0 || c.Connections < 0 || c.ThrottleLimit < 0 {
+		return bad("replication, retention cap, body limit, timeout, connections and throttle limit must not be negative")
 	}
 	for _, k := range slices.Sorted(maps.Keys(c.TopicConfig)) {
 		if _, ours := c.wanted(0)[k]; ours {
@@ -119,6 +122,9 @@ func (c *Config) complete() error {
 	}
 	if c.Timeout == 0 {
 		c.Timeout = 10 * time.Second
+	}
+	if c.ThrottleLimit == 0 {
+		c.ThrottleLimit = c.Timeout / 10
 	}
 	if c.Connections == 0 {
 		c.Connections = 2
@@ -147,7 +153,7 @@ func (c *Config) client() (*sarama.Config, error) {
 	s := sarama.NewConfig()
 	s.ClientID = c.ClientID
 	s.Version = sarama.MaxVersion
-	s.MetricRegistry = noMetrics{}
+	s.MetricRegistry = noMetrics{} // dial gives each connection its own
 	s.Net.MaxOpenRequests = 1 << 10
 	s.Net.DialTimeout, s.Net.ReadTimeout, s.Net.WriteTimeout = c.Timeout, c.Timeout, c.Timeout
 	if c.TLS.Enable {

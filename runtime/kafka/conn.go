@@ -14,8 +14,16 @@ import (
 
 // A conn is one connection to a broker, logged in.
 type conn struct {
-	broker *sarama.Broker
-	wire   *wire
+	broker   *sarama.Broker
+	wire     *wire
+	throttle *throttle
+}
+
+// newBroker is one that counts: sarama has no metrics of those that NewBroker makes.
+func newBroker(addr string) *sarama.Broker {
+	var known sarama.MetadataResponse
+	known.AddBroker(addr, 0)
+	return known.Brokers[0]
 }
 
 // A wire dials for sarama and keeps what it dialled, so that a request that
@@ -61,7 +69,9 @@ func (c *Cluster) dial(ctx context.Context, addr string) (*conn, error) {
 	w := &wire{ctx: limited, dialer: net.Dialer{KeepAlive: c.sarama.Net.KeepAlive}}
 	s := *c.sarama
 	s.Net.Proxy.Enable, s.Net.Proxy.Dialer = true, w
-	b := sarama.NewBroker(addr)
+	throttle := &throttle{tell: func(wait time.Duration) { c.quota.asked(addr, wait) }}
+	s.MetricRegistry = throttle
+	b := newBroker(addr)
 	stop := context.AfterFunc(limited, w.abort)
 	err := b.Open(&s)
 	if err == nil {
@@ -71,7 +81,7 @@ func (c *Cluster) dial(ctx context.Context, addr string) (*conn, error) {
 		}
 	}
 	if stop() && err == nil {
-		return &conn{b, w}, nil
+		return &conn{b, w, throttle}, nil
 	}
 	w.abort()
 	b.Close()
@@ -90,7 +100,8 @@ func (c *conn) close() {
 }
 
 // do runs one request on a connection of its own for the time, so that no
-// other request waits behind it. What the broker answers as an error comes back
+// other request waits behind it. One that Kafka throttles takes longer, and is
+// repeated when the answer has nothing but that. What the broker answers as an error comes back
 // as a sarama.KError, everything else as a *runtime.Error or the end of ctx. A kept connection may have died in its sleep:
 // then the request, which must bear that, is repeated on a new one.
 func (c *Cluster) do(ctx context.Context, addr string, request func(*sarama.Broker) error) error {
@@ -104,7 +115,19 @@ func (c *Cluster) do(ctx context.Context, addr string, request func(*sarama.Brok
 		running := stop()
 		var code sarama.KError
 		if running && (err == nil || errors.As(err, &code)) {
-			c.giveBack(addr, conn)
+			wait, keep := c.throttled(conn)
+			if !keep {
+				conn.close()
+			}
+			if wait > 0 {
+				c.rest(ctx, wait)
+			}
+			if keep {
+				c.giveBack(addr, conn)
+			}
+			if code == sarama.ErrThrottlingQuotaExceeded && ctx.Err() == nil {
+				continue
+			}
 			return err
 		}
 		conn.close()

@@ -111,10 +111,13 @@ func (w *writer) check(t *testing.T, c *kafka.Cluster, partition uint16) {
 }
 
 // underLoad runs writers on all partitions while something is done to Kafka.
-func underLoad(t *testing.T, k *parts.Kafka, partitions int, do func(progress func(what string))) {
+func underLoad(t *testing.T, k *parts.Kafka, partitions int, do func(progress func(what string)), with ...func(*kafka.Config)) {
 	t.Helper()
 	cfg := config(t, k)
 	cfg.Partitions, cfg.Timeout = partitions, time.Second
+	for _, f := range with {
+		f(&cfg)
+	}
 	c := open(t, cfg)
 	writers := make([]*writer, partitions)
 	stop := make(chan struct{})

@@ -268,6 +268,9 @@ func fetchBlock(b *sarama.Broker, topic string, partition int32, from int64, siz
 		return nil, err
 	}
 	block := answer.GetBlock(topic, partition)
+	if block == nil && answer.ThrottleTime > 0 {
+		return nil, sarama.ErrThrottlingQuotaExceeded
+	}
 	if block == nil {
 		return nil, errors.New("the answer does not name the partition")
 	}

@@ -334,10 +334,6 @@ func (s *sender) end(f *flight, answer *sarama.ProduceResponse, err error, sent 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f.ended = true
-	s.flight--
-	if f.gather && !f.late {
-		s.lanes--
-	}
 	if f.timer != nil {
 		f.timer.Stop()
 	}
@@ -358,10 +354,12 @@ func (s *sender) end(f *flight, answer *sarama.ProduceResponse, err error, sent 
 		o.slow = sent && time.Since(p.sent) > 2*patience
 		s.settle(p, o)
 	}
-	switch {
-	case sound && !s.closed:
-		s.idle = append(s.idle, idleConn{f.conn, time.Now()})
-	case f.conn != nil:
+	if sound {
+		s.rest(f)
+		return
+	}
+	s.leaves(f)
+	if f.conn != nil {
 		s.discard(f.conn)
 		for _, i := range s.idle { // whatever ended this one may have ended them
 			s.discard(i.conn)
@@ -369,6 +367,39 @@ func (s *sender) end(f *flight, answer *sarama.ProduceResponse, err error, sent 
 		s.idle = nil
 	}
 	s.sendNext()
+}
+
+// rest keeps the place of a request that is answered for as long as Kafka throttles its
+// connection, within bounds. mu is held.
+func (s *sender) rest(f *flight) {
+	wait, keep := s.c.throttled(f.conn)
+	if !keep {
+		s.discard(f.conn)
+	}
+	rested := func() {
+		s.leaves(f)
+		if keep && !s.closed {
+			s.idle = append(s.idle, idleConn{f.conn, time.Now()})
+		}
+		s.sendNext()
+	}
+	if wait == 0 || s.closed {
+		rested()
+		return
+	}
+	time.AfterFunc(wait, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		rested()
+	})
+}
+
+// leaves makes way for another request. mu is held.
+func (s *sender) leaves(f *flight) {
+	s.flight--
+	if f.gather && !f.late {
+		s.lanes--
+	}
 }
 
 // settle: to be in the log by one of two requests is to be in it; not to be is

@@ -545,6 +545,12 @@ func (c *Cluster) produce(ctx context.Context, addr, topic string, partition int
 		}
 		return 0, runtime.Errorf(runtime.CodeUnknownOutcome, "the broker at %s did not confirm what was sent for %s: %v", addr, topic, plain(err))
 	}
+	if wait, keep := c.throttled(conn); wait > 0 {
+		if !keep {
+			lane.drop(conn)
+		}
+		c.rest(ctx, wait)
+	}
 	block := answer.GetBlock(topic, partition)
 	if block == nil {
 		return 0, runtime.Errorf(runtime.CodeUnknownOutcome, "the broker at %s answered without naming the topic", addr)
