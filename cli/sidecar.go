@@ -174,7 +174,7 @@ func (s *sidecar) start() error {
 
 // launch starts the command under its guard.
 func (s *sidecar) launch() error {
-	spec := guard.Spec{Command: s.spec.command, Env: s.environment(), Boot: s.boot, Beyond: s.beyond,
+	spec := guard.Spec{Command: s.spec.command, Env: s.environment(), Boot: s.boot, Beyond: s.beyond, Stopped: s.stopped,
 		Gateway: guard.Gateway{Address: s.gateway, Token: s.access.Token, CA: s.access.CA}}
 	if s.spec.verbose >= verboseInfo {
 		s.prefix = &prefixer{out: s.p.out, now: time.Now}

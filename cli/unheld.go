@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"syscall"
 	"time"
 )
 
@@ -54,4 +55,13 @@ func (s *sidecar) beyond(what string, limit time.Duration) {
 func (s *sidecar) leaves(what string) {
 	s.log.Error("this process ends and leaves behind what it cannot kill: work that runs there is tried again when the lease is over, perhaps beside its first attempt", "cause", what)
 	s.host.Unguarded()
+}
+
+// stopped says that the component stands still, which nobody else would see: calls to it wait.
+func (s *sidecar) stopped(sig syscall.Signal) {
+	hint := "continue it: kill -CONT, sent to this process"
+	if sig == syscall.SIGTTIN || sig == syscall.SIGTTOU {
+		hint = "it uses the terminal and does not have it: bring `kar run` to the foreground (fg), or start it with </dev/null"
+	}
+	s.log.Error("the component was stopped and stands still", "signal", sig, "hint", hint)
 }

@@ -27,6 +27,9 @@ type Spec struct {
 	Boot    string
 	// Beyond, when set, is told of what cannot be killed and how long its end is waited for.
 	Beyond func(what string, limit time.Duration)
+	// Stopped, when set, is told when the command was stopped by somebody else, and no
+	// terminal is ours that it could have.
+	Stopped func(syscall.Signal)
 
 	deniedFor time.Duration // 0 means the constant
 }
@@ -47,14 +50,15 @@ type Child struct {
 
 	pipe   *pipe
 	guard  *exec.Cmd
-	foregr int
 	frozen chan string // the detail of each evFrozen
 	beyond chan struct{}
-	told   func(what string, limit time.Duration)
+	stops  chan syscall.Signal // see attendStops
+	spec   Spec
 	limit  time.Duration // of what cannot be killed
 	done   chan struct{}
 	seen   witness
 	mu     sync.Mutex
+	foregr int    // our process group while the command has its terminal
 	why    string // reason given to Kill
 	exit   Exit
 }
@@ -111,7 +115,7 @@ func Start(spec Spec) (*Child, int, error) {
 	c := &Child{
 		pipe: newPipe(ours), guard: cmd,
 		frozen: make(chan string, 1), done: make(chan struct{}),
-		beyond: make(chan struct{}), told: spec.Beyond, limit: cmp.Or(spec.deniedFor, deniedFor),
+		beyond: make(chan struct{}), stops: make(chan syscall.Signal, 1), spec: spec, limit: cmp.Or(spec.deniedFor, deniedFor),
 	}
 	if spec.Stdin == nil {
 		c.foregr = foregroundGroup()
@@ -130,7 +134,8 @@ func Start(spec Spec) (*Child, int, error) {
 		return nil, first.Code, runtime.Errorf(runtime.CodeNoCommand, "%q cannot be executed: %s", spec.Command[0], first.Detail)
 	}
 	c.PID = first.PID
-	go c.watch(ours) // ends with the command: Done
+	go c.watch(ours)   // ends with the command: Done
+	go c.attendStops() // the same
 	return c, 0, nil
 }
 
@@ -151,7 +156,14 @@ func (c *Child) watch(conn net.Conn) {
 			default:
 			}
 		case evStopped:
-			c.stopWithChild()
+			if c.foreground() != 0 {
+				c.stopWithChild()
+				continue
+			}
+			select {
+			case c.stops <- syscall.Signal(e.Signal):
+			default: // the one before has not been looked at
+			}
 		case evBeyond:
 			close(c.beyond) // the guard says it once
 			c.announce(e.Detail)
@@ -175,28 +187,95 @@ func (c *Child) guardLost() Exit {
 		}
 		return readable && syscall.Kill(-c.PID, 0) == syscall.ESRCH
 	})
-	if c.foregr != 0 {
-		reclaimTerminal(c.foregr)
+	if own := c.foreground(); own != 0 {
+		reclaimTerminal(own)
 	}
 	return Exit{Code: 128 + int(syscall.SIGKILL), Signal: int(syscall.SIGKILL), Reason: "the guard ended", Left: textOf(left)}
 }
 
 func (c *Child) announce(what string) {
-	if c.told != nil {
-		c.told(what, c.limit)
+	if c.spec.Beyond != nil {
+		c.spec.Beyond(what, c.limit)
 	}
 }
 
 // stopWithChild: Ctrl-Z stopped the command, so the job as a whole stops. The
 // next line runs when the shell continues it.
 func (c *Child) stopWithChild() {
-	reclaimTerminal(c.foregr)
+	reclaimTerminal(c.foreground())
 	cont := make(chan os.Signal, 1)
 	signal.Notify(cont, syscall.SIGCONT)
 	defer signal.Stop(cont)
 	_ = syscall.Kill(0, syscall.SIGTSTP)
 	<-cont
-	c.pipe.send(order{Op: opContinue})
+	c.goOn()
+}
+
+// goOn continues the command, in the foreground when that is ours now: a shell's bg has
+// kept the terminal.
+func (c *Child) goOn() {
+	own := foregroundGroup()
+	c.mu.Lock()
+	c.foregr = own
+	c.mu.Unlock()
+	c.pipe.send(order{Op: opContinue, Foreground: own})
+}
+
+func (c *Child) foreground() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.foregr
+}
+
+// terminalEvery is how often a stopped command's terminal is looked at: no signal tells
+// that a shell has given it to a job that runs.
+const terminalEvery = 200 * time.Millisecond
+
+// attendStops looks after a command that was stopped while it has no terminal, as one is
+// that reads from it: it goes on as soon as the terminal is ours, or when this process is
+// told to.
+func (c *Child) attendStops() {
+	cont := make(chan os.Signal, 1)
+	signal.Notify(cont, syscall.SIGCONT)
+	defer signal.Stop(cont)
+	var said time.Time
+	say := func(sig syscall.Signal) {
+		// A lease that is kept again continues it as well, and it stops once more at once.
+		if c.spec.Stopped != nil && time.Since(said) > time.Second {
+			said = time.Now()
+			c.spec.Stopped(sig)
+		}
+	}
+	for {
+		select {
+		case <-c.done:
+			return
+		case <-cont: // nothing stands still
+			continue
+		case sig := <-c.stops:
+			if foregroundGroup() == 0 {
+				say(sig)
+			}
+		}
+		look := time.NewTicker(terminalEvery)
+		for waits := true; waits; {
+			select {
+			case <-c.done:
+				waits = false
+			case sig := <-c.stops: // somebody else has continued it
+				say(sig)
+			case <-cont:
+				c.goOn()
+				waits = false
+			case <-look.C:
+				if foregroundGroup() != 0 {
+					c.goOn()
+					waits = false
+				}
+			}
+		}
+		look.Stop()
+	}
 }
 
 // reclaimTerminal makes group, ours, the foreground group.

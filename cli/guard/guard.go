@@ -100,8 +100,8 @@ func (g *guard) run() int {
 		case r := <-g.reaped:
 			switch {
 			case r.pid == g.pid && r.status.Stopped():
-				if !g.frozen && !g.late && g.start.Foreground != 0 {
-					g.pipe.send(event{Event: evStopped})
+				if !g.frozen && !g.late && standsStill(g.pid) {
+					g.pipe.send(event{Event: evStopped, Signal: int(r.status.StopSignal())})
 				}
 			case r.pid == g.pid:
 				return g.ended(r.status)
@@ -142,8 +142,13 @@ func (g *guard) obey(o order) (end bool, code int) {
 	case opOutside:
 		g.outside = true
 	case opContinue:
-		giveTerminal(g.pid)
-		_ = syscall.Kill(-g.pid, syscall.SIGCONT)
+		if g.start.Foreground = o.Foreground; o.Foreground != 0 {
+			signal.Ignore(syscall.SIGTTOU)
+			giveTerminal(g.pid)
+		}
+		if !g.frozen && !g.late { // else it goes on with the lease
+			_ = syscall.Kill(-g.pid, syscall.SIGCONT)
+		}
 	}
 	return false, 0
 }

@@ -42,7 +42,8 @@ func reportToFile(_ context.Context, g Gateway, boot, reason string) error {
 }
 
 func playSidecar(gateway string, command []string) int {
-	c, code, err := Start(Spec{Command: command, Env: os.Environ(), Gateway: Gateway{Address: gateway, Token: "the-token", CA: "the-ca"}, Boot: "boot-1"})
+	c, code, err := Start(Spec{Command: command, Env: os.Environ(), Gateway: Gateway{Address: gateway, Token: "the-token", CA: "the-ca"}, Boot: "boot-1",
+		Stopped: func(sig syscall.Signal) { fmt.Println("stopped:", sig) }})
 	if err != nil {
 		return code
 	}

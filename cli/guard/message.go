@@ -16,6 +16,8 @@ type order struct {
 	// means that no lease is in force.
 	Until int64      `json:"until,omitempty"`
 	Start *startSpec `json:"start,omitempty"`
+	// Foreground, with opContinue, replaces that of the start.
+	Foreground int `json:"foreground,omitempty"`
 }
 
 const (
@@ -25,7 +27,7 @@ const (
 	opThaw     = "thaw"     // let the tree go on
 	opKill     = "kill"     // kill the whole tree; evExited follows
 	opLease    = "lease"    // the tree may run up to Until without another word
-	opContinue = "continue" // the job was put in the foreground again
+	opContinue = "continue" // the job was continued, in the foreground when Foreground is given
 	opOutside  = "outside"  // the app is outside of the tree: its end is not to be reported
 )
 
@@ -76,7 +78,7 @@ const (
 	evStarted = "started" // PID is the command and its process group
 	evFailed  = "failed"  // the command could not be started: Code is the exit code, Detail says why
 	evFrozen  = "frozen"  // the whole tree is stopped, or Detail says what runs on
-	evStopped = "stopped" // the command was stopped from the terminal
+	evStopped = "stopped" // the command was stopped, and not by the guard: Signal says by what
 	evBeyond  = "beyond"  // Detail says what is left and cannot be killed; its end is waited for
 	evExited  = "exited"  // the command has ended and nothing of its tree but Left is left
 )

@@ -100,3 +100,38 @@ func TestCommandOwnsTheTerminal(t *testing.T) {
 		t.Errorf("got %v, want the command's exit code: the sidecar itself was not interrupted", err)
 	}
 }
+
+// TestStoppedInTheBackground: a command that reads from the terminal without having it is
+// stopped by the kernel. That is said, and it goes on when its job comes to the foreground.
+func TestStoppedInTheBackground(t *testing.T) {
+	master, slave := openTerminal(t)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("sh", "-m", "-c", `"$KAR_TEST_SELF" sidecar "" sh -c 'read line; echo "got $line"; exit 6' & read go; fg`)
+	cmd.Env = append(os.Environ(), "KAR_TEST_SELF="+self)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = slave.Close()
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	s := &screen{}
+	go s.follow(master) // ends with the terminal
+
+	until(t, 10*time.Second, "the stop is said", s.shows("stopped: "+syscall.SIGTTIN.String()))
+	if _, err := master.WriteString("go\n"); err != nil { // the shell's
+		t.Fatal(err)
+	}
+	until(t, 10*time.Second, "the job comes to the foreground", s.shows("go"))
+	if _, err := master.WriteString("hello\n"); err != nil {
+		t.Fatal(err)
+	}
+	until(t, 10*time.Second, "the command reads from the terminal", s.shows("got hello"))
+	_ = cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != 6 {
+		t.Errorf("the job ends with %d", code)
+	}
+}

@@ -131,6 +131,12 @@ func errUnseen(cause error) error {
 // errNoSelf says that /proc does not show this process.
 var errNoSelf = errors.New("/proc does not show the process that reads it")
 
+// standsStill tells whether a process that was seen to stop is stopped now.
+func standsStill(pid int) bool {
+	state, _, ok := readStat(pid)
+	return ok && (state == 'T' || state == 't')
+}
+
 // readStat reads state and parent from /proc/PID/stat.
 func readStat(pid int) (state byte, parent int, ok bool) {
 	s, ok := readStatus("/proc/" + strconv.Itoa(pid) + "/stat")

@@ -25,4 +25,6 @@ func descendants(int) ([]proc, error) { return nil, nil }
 
 func ownerOf(int) string { return "another user" }
 
+func standsStill(int) bool { return true }
+
 func zombies(int) []int { return nil }
