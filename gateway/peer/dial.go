@@ -32,8 +32,13 @@ type member struct {
 	done    chan struct{}
 }
 
-// errGone says that the process at the other end has ended.
-var errGone = errors.New("the gateway has ended")
+var (
+	// errGone says that the process at the other end has ended.
+	errGone = errors.New("the gateway has ended")
+	// errElsewhere says that its address leads to another gateway: it has ended, and that
+	// one has got its address, or it lives and advertises a wrong one.
+	errElsewhere = errors.New("the address that it advertises leads to the gateway")
+)
 
 // keep dials until ctx ends.
 func (p *Peers) keep(ctx context.Context, m *member) {
@@ -52,11 +57,14 @@ func (p *Peers) keep(ctx context.Context, m *member) {
 			return
 		}
 		if err != nil {
+			if told && errors.Is(err, errElsewhere) && p.lives(m.node) {
+				err = fmt.Errorf("%w, though it lives: give each gateway an address that leads to it alone (--advertise)", err)
+			}
 			if text := err.Error(); text != said {
 				said = text
-				p.cfg.Logger.Warn("another gateway cannot be reached", "node", m.node, "error", err)
+				p.cfg.Logger.Warn("another gateway cannot be reached", "node", m.node, "address", p.addressOf(m), "error", err)
 			}
-			if errors.Is(err, errGone) && !told {
+			if (errors.Is(err, errGone) || errors.Is(err, errElsewhere)) && !told {
 				told = true
 				p.gone(m.node)
 			}
@@ -137,6 +145,19 @@ func (p *Peers) stand(out, in *stream) {
 	}
 }
 
+func (p *Peers) addressOf(m *member) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return m.address
+}
+
+// lives tells whether a gateway has dialled this one, after it was taken for gone.
+func (p *Peers) lives(node string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.in[node] != nil
+}
+
 // gone tells that the process has ended, after the last that came from it.
 func (p *Peers) gone(node string) {
 	p.mu.Lock()
@@ -153,9 +174,7 @@ func (p *Peers) gone(node string) {
 
 // dial connects and makes the upgrade within Silence.
 func (p *Peers) dial(ctx context.Context, m *member) (*stream, error) {
-	p.mu.Lock()
-	address := m.address
-	p.mu.Unlock()
+	address := p.addressOf(m)
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.Silence)
 	defer cancel()
 	u, err := url.Parse(address)
@@ -267,7 +286,7 @@ func (p *Peers) understood(node string, proof Handshake, resp *http.Response) (a
 		body, _ := io.ReadAll(io.LimitReader(resp.Body, 4096)) // only to use the connection again, or to tell
 		_ = resp.Body.Close()
 		if said := resp.Header.Get(nodeHeader); said != "" && said != node && proved(proof, resp) {
-			return false, fmt.Errorf("%w: its address is that of the gateway %s now", errGone, said)
+			return false, fmt.Errorf("%w %.100s", errElsewhere, said)
 		}
 		if again, err = proof.Answered(resp); !again && resp.Header.Get(meshHeader) != "" {
 			err = fmt.Errorf("it answered %s: %.200s", strconv.Itoa(resp.StatusCode), body)
@@ -278,7 +297,7 @@ func (p *Peers) understood(node string, proof Handshake, resp *http.Response) (a
 		return false, err
 	}
 	if said := proof.Node(); said != node {
-		return false, fmt.Errorf("%w: its address is that of the gateway %.100s now", errGone, said)
+		return false, fmt.Errorf("%w %.100s", errElsewhere, said)
 	}
 	return false, nil
 }
