@@ -512,6 +512,9 @@ func newMeshRig(t *testing.T, parts int) *meshRig {
 	return r
 }
 
+// gatewayLease is that of the nodes of a rig.
+const gatewayLease = 400 * time.Millisecond
+
 // open starts a node and waits until it knows all owners.
 func (r *meshRig) open(name string, tune ...func(*engine.Config)) *engine.Mesh {
 	r.t.Helper()
@@ -530,7 +533,7 @@ func (r *meshRig) start(name string, tune ...func(*engine.Config)) *engine.Mesh 
 		Logs: func(p uint16) (runtime.Log, error) { return &memHandle{memLog: r.logs[p], node: name}, nil },
 		Shared: &engine.Shared{
 			Connect: func(h engine.PeerHandler) (engine.Peers, error) { return r.net.connect(name, h), nil },
-			Members: r.members, Address: "http://" + name, Lease: 400 * time.Millisecond,
+			Members: r.members, Address: "http://" + name, Lease: gatewayLease,
 		},
 	}
 	for _, f := range tune {
@@ -547,7 +550,12 @@ func (r *meshRig) start(name string, tune ...func(*engine.Config)) *engine.Mesh 
 // eventually polls until ok, or fails.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+	eventuallyIn(t, 10*time.Second, what, ok)
+}
+
+func eventuallyIn(t *testing.T, patience time.Duration, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("never: " + what)
 		}
