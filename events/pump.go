@@ -107,7 +107,7 @@ func (p *Pump) match(ctx context.Context, active map[string]*follower, ended cha
 
 func (p *Pump) start(ctx context.Context, g engine.Group, ended chan<- *follower) *follower {
 	ctx, cancel := context.WithCancel(ctx)
-	f := &follower{pump: p, group: g, cancel: cancel, next: g.Next}
+	f := &follower{pump: p, group: g, cancel: cancel, looked: g.Next, next: g.Next}
 	go func() {
 		f.follow(ctx)
 		cancel()
@@ -121,6 +121,11 @@ type follower struct {
 	pump   *Pump
 	group  engine.Group
 	cancel context.CancelFunc
+
+	// Of the follower's goroutine: how far it has looked, events or not, and what was
+	// gone and is not said yet.
+	looked  int64
+	missing []runtime.Gap
 
 	mu   sync.Mutex
 	next int64 // offset of the next event to hand over
@@ -173,32 +178,43 @@ func (f *follower) follow(ctx context.Context) {
 	}
 }
 
-// step waits for events and hands one batch over.
+// step waits for events and hands one batch over. What is missing is said with the
+// first event behind it.
 func (f *follower) step(ctx context.Context) error {
-	events, err := f.pump.cfg.Topics.Fetch(ctx, f.group.Topic, f.next, batch)
-	if err != nil || len(events) == 0 {
+	got, err := f.pump.cfg.Topics.Fetch(ctx, f.group.Topic, f.looked, batch)
+	missing := f.missing
+	if got.Missing != nil {
+		missing = append(missing, *got.Missing)
+	}
+	if err != nil || len(got.Events) == 0 {
+		f.looked, f.missing = max(f.looked, got.Next), missing
 		return err
 	}
-	if at := events[0].Offset; at > f.next {
-		f.gap(ctx, at)
+	next, err := f.pump.cfg.Mesh.Deliver(ctx, f.group.Key, f.next, got.Events)
+	if err != nil {
+		return err
 	}
-	next, err := f.pump.cfg.Mesh.Deliver(ctx, f.group.Key, f.next, events)
-	if err == nil {
-		f.reach(next)
+	f.say(missing)
+	f.missing = nil
+	f.looked = next
+	if next > got.Events[len(got.Events)-1].Offset {
+		f.looked = max(next, got.Next)
 	}
-	return err
+	f.reach(next)
+	return nil
 }
 
-// gap reports events that are lost: those in front of where the topic begins.
-// Other offsets without an event were none: marks and aborted records of
-// transactions, and what compaction has replaced.
-func (f *follower) gap(ctx context.Context, found int64) {
-	start, _, err := f.pump.cfg.Topics.Bounds(ctx, f.group.Topic)
-	if err != nil || start <= f.next {
-		return
+// say reports events that the topic no longer held when they were to be fetched. Other
+// offsets without an event were none: marks and aborted records of transactions, and
+// what compaction has replaced. So may be the one at which this follower began.
+func (f *follower) say(missing []runtime.Gap) {
+	for _, gap := range missing {
+		text := "events are missing: the topic no longer holds them"
+		if gap.From == f.group.Next {
+			text = "events may be missing: the topic no longer holds what came next"
+		}
+		f.pump.cfg.Logger.Warn(text, "topic", f.group.Topic, "from", gap.From, "to", gap.To-1)
 	}
-	f.pump.cfg.Logger.Warn("events are missing: the topic no longer holds them",
-		"topic", f.group.Topic, "from", f.next, "to", min(start, found)-1)
 }
 
 // sleep is false when ctx ended first.

@@ -108,7 +108,8 @@ func TestTopicsAndSubscriptions(t *testing.T) {
 	if text := readAll(t, resp); resp.StatusCode != 200 || text != "OK" {
 		t.Errorf("publish: %d %s", resp.StatusCode, text)
 	}
-	events, err := w.disk.Topics().Fetch(t.Context(), "t.1", 0, 10)
+	got, err := w.disk.Topics().Fetch(t.Context(), "t.1", 0, 10)
+	events := got.Events
 	if err != nil || len(events) != 1 || string(events[0].Body) != string(everyByte()) ||
 		events[0].Header.Get("Content-Type") != "a/b" || events[0].Header.Get("Ce-Id") != "1" || len(events[0].Header) != 2 {
 		t.Errorf("%v %v", events, err)

@@ -97,10 +97,24 @@ type Topics interface {
 	// Bounds are the first kept offset and the next one. A topic that is
 	// deleted and created again goes on counting from where it was.
 	Bounds(ctx context.Context, topic string) (start, end int64, err error)
-	// Fetch returns up to max events from offset on; it waits for one until ctx ends.
-	Fetch(ctx context.Context, topic string, offset int64, max int) ([]Event, error)
+	// Fetch returns up to max events from offset on. It waits until ctx ends for an
+	// event, or for a gap.
+	Fetch(ctx context.Context, topic string, offset int64, max int) (Fetched, error)
 	Close() error
 }
+
+// Fetched is what a Fetch has found.
+type Fetched struct {
+	Events []Event
+	// Next is where to go on: behind the events, and behind what was looked at and is
+	// none. It is right also beside an error, and when there are no events.
+	Next int64
+	// Missing is what the topic no longer holds in front of the events; nil for nothing.
+	Missing *Gap
+}
+
+// A Gap is a range of offsets, From included and To not.
+type Gap struct{ From, To int64 }
 
 // An Event is one record of a topic.
 type Event struct {

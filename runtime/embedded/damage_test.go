@@ -114,9 +114,9 @@ func reading(t *testing.T, dir string) (string, error) {
 	}))
 	names, _ := d.Topics().List(t.Context())
 	for _, name := range names {
-		events, ferr := d.Topics().Fetch(t.Context(), name, 0, 1000)
+		got, ferr := d.Topics().Fetch(t.Context(), name, 0, 1000)
 		err = errors.Join(err, ferr)
-		for _, e := range events {
+		for _, e := range got.Events {
 			fmt.Fprintf(&b, "event %s %d %s\n", name, e.Offset, e.Body)
 		}
 	}

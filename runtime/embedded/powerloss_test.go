@@ -182,11 +182,11 @@ func (c crash) check(t *testing.T, o Options) (*Disk, ledger) {
 		t.Fatalf("topic ends at %d, %v; ledger %+v", next, err, c.ledger)
 	}
 	for at := int64(0); at < next; {
-		events, err := d.Topics().Fetch(t.Context(), "t", at, 100)
+		got, err := d.Topics().Fetch(t.Context(), "t", at, 100)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, e := range events {
+		for _, e := range got.Events {
 			if e.Offset != at || string(e.Body) != string(record(int(at))) {
 				t.Fatalf("event %d at %d is not what was published", e.Offset, at)
 			}

@@ -96,26 +96,40 @@ func (t *topics) Bounds(_ context.Context, name string) (start, end int64, err e
 	return topic.start, topic.next, nil
 }
 
-func (t *topics) Fetch(ctx context.Context, name string, offset int64, limit int) ([]runtime.Event, error) {
+func (t *topics) Fetch(ctx context.Context, name string, offset int64, limit int) (runtime.Fetched, error) {
+	got := runtime.Fetched{Next: offset}
 	for {
 		t.mu.Lock()
 		if t.shut {
 			t.mu.Unlock()
-			return nil, closed()
+			return got, closed()
 		}
 		topic := t.byName[name]
 		if topic == nil || !topic.exists {
 			t.mu.Unlock()
-			return nil, missing(name)
+			return got, missing(name)
 		}
-		if from := max(offset, topic.start); from < topic.next {
+		from := max(offset, topic.start)
+		if from > offset {
+			got.Missing = &runtime.Gap{From: offset, To: from}
+		}
+		if from < topic.next {
 			id, next := topic.id, topic.next
 			t.mu.Unlock()
 			events, err := t.events(id, from, next, limit)
-			if err != nil || len(events) > 0 {
-				return events, err
+			if err != nil {
+				return runtime.Fetched{Next: offset}, err
+			}
+			if n := len(events); n > 0 {
+				got.Events, got.Next = events, events[n-1].Offset+1
+				return got, nil
 			}
 			continue // deleted in this instant
+		}
+		if got.Missing != nil {
+			t.mu.Unlock()
+			got.Next = from
+			return got, nil
 		}
 		if topic.changed == nil {
 			topic.changed = make(chan struct{})
@@ -126,7 +140,7 @@ func (t *topics) Fetch(ctx context.Context, name string, offset int64, limit int
 		case <-changed:
 		case <-t.gone:
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return got, ctx.Err()
 		}
 	}
 }

@@ -275,8 +275,8 @@ func TestFaults(t *testing.T) {
 		got := make(chan []runtime.Event, 1)
 		go func() {
 			for {
-				if events, err := ts.Fetch(ctx, "t", 0, 1); err == nil || ctx.Err() != nil {
-					got <- events
+				if found, err := ts.Fetch(ctx, "t", 0, 1); err == nil || ctx.Err() != nil {
+					got <- found.Events
 					return
 				}
 			}

@@ -303,63 +303,81 @@ func (t *topics) offset(ctx context.Context, at *eventTopic, which int64) (offse
 }
 
 // Fetch looks, and waits where there is nothing yet.
-func (t *topics) Fetch(ctx context.Context, topic string, offset int64, limit int) ([]runtime.Event, error) {
+func (t *topics) Fetch(ctx context.Context, topic string, offset int64, limit int) (runtime.Fetched, error) {
+	next := offset // as far as the topic that is meant was looked at
 	for fresh := false; ; {
+		nothing := runtime.Fetched{Next: next}
 		at, err := t.at(ctx, topic, fresh)
 		if err != nil {
-			return nil, err
+			return nothing, err
 		}
-		got, err := t.look(ctx, at, offset, limit)
+		got, err := t.look(ctx, at, next, limit)
 		var code sarama.KError
 		if errors.As(err, &code) && !misplaced(code) {
-			return nil, t.c.topicFault(err, "read the topic "+at.name)
+			return nothing, t.c.topicFault(err, "read the topic "+at.name)
 		}
 		if err != nil && code == 0 {
-			return nil, err
+			return nothing, err
 		}
 		t.saw(at, got.end)
 		switch {
 		case err != nil: // it has another leader now, or is gone
 			select {
 			case <-ctx.Done():
-				return nil, ctx.Err()
+				return nothing, ctx.Err()
 			case <-time.After(20 * time.Millisecond):
 			}
 			fresh = true
 			continue
-		case len(got.events) == 0 && !fresh: // perhaps because the topic is another one by now
+		case got.Next == next && !fresh: // perhaps because the topic is another one by now
 			fresh = true
 			continue
-		case len(got.events) == 0:
+		case got.Next == next:
 			if err := t.tails.wait(ctx, at.addr, at.name, got.end); err != nil {
-				return nil, err
+				return nothing, err
 			}
 			continue
 		}
-		// The events belong to the topic that is meant only if it is still that one.
+		// What was found belongs to the topic that is meant only if it is still that one.
 		again, err := t.at(ctx, topic, true)
-		if err != nil {
-			return nil, err
+		switch {
+		case err != nil:
+			return nothing, err
+		case again.id != at.id:
+			fresh = false
+		case len(got.Events) > 0 || got.Missing != nil:
+			return got.Fetched, nil
+		default:
+			next, fresh = got.Next, true
 		}
-		if again.id == at.id {
-			return got.events, nil
-		}
-		fresh = false
 	}
 }
 
-// A look is the outcome of one: events, or how far the topic goes.
+// A look is the outcome of one.
 type look struct {
-	events []runtime.Event
-	end    int64 // Kafka's
+	runtime.Fetched
+	end int64 // Kafka's offset from which more is to be waited for
+}
+
+// missing notes that what lies between from and where the look is now is gone.
+func (l *look) missing(from int64) {
+	if l.Next <= from {
+		return
+	}
+	if l.Missing == nil {
+		l.Missing = &runtime.Gap{From: from}
+	}
+	l.Missing.To = l.Next
 }
 
 // eventBytes bounds the memory of one Fetch; one event is returned whatever its size.
 const eventBytes = 4 << 20
 
 func (t *topics) look(ctx context.Context, at *eventTopic, offset int64, limit int) (got look, err error) {
-	from := max(0, offset-at.base)
+	got.Next = max(offset, at.base)
+	got.missing(offset)
 	for {
+		from := got.Next - at.base
 		var block *sarama.FetchResponseBlock
 		err := t.c.do(ctx, at.addr, func(b *sarama.Broker) (err error) {
 			block, err = fetchBlock(b, at.name, 0, from, eventBytes, sarama.ReadCommitted)
@@ -370,40 +388,45 @@ func (t *topics) look(ctx context.Context, at *eventTopic, offset int64, limit i
 			if err != nil {
 				return got, err
 			}
-			end, err := t.offset(ctx, at, sarama.OffsetNewest)
-			if err != nil {
+			if got.end, err = t.offset(ctx, at, sarama.OffsetNewest); err != nil || from >= start {
 				return got, err
 			}
-			if from < start {
-				from = start
-				continue
-			}
-			return look{end: end}, nil
+			got.Next = at.base + start
+			got.missing(at.base + from)
+			continue
 		}
 		if err != nil {
 			return got, err
 		}
-		next := from
-		for _, b := range committedOf(block) {
-			for _, r := range b.Records {
-				if at := b.FirstOffset + r.OffsetDelta; at >= from && len(got.events) < max(limit, 1) {
-					got.events = append(got.events, eventOf(r, at))
-				}
-			}
-			next = max(next, b.LastOffset()+1)
-		}
-		for i := range got.events {
-			got.events[i].Offset += at.base
-		}
-		if len(got.events) > 0 || next >= block.LastStableOffset {
-			got.end = next
+		next := got.take(block, at.base, from, max(limit, 1))
+		got.Next, got.end = at.base+next, next
+		if len(got.Events) > 0 || next >= block.LastStableOffset {
 			return got, nil
 		}
 		if next == from {
 			return got, runtime.Errorf(runtime.CodeUnsupported, "record %d of the topic %s is in a format that KAR does not read", from, at.name)
-		}
-		from = next // nothing but marks of transactions, and what was aborted
+		} // else nothing but marks of transactions, and what was aborted
 	}
+}
+
+// take takes up to limit events of a block that are not in front of from, and returns
+// what comes next.
+func (l *look) take(block *sarama.FetchResponseBlock, base, from int64, limit int) (next int64) {
+	next = from
+	for _, b := range committedOf(block) {
+		for _, r := range b.Records {
+			at := b.FirstOffset + r.OffsetDelta
+			if at < from {
+				continue
+			}
+			if len(l.Events) == limit {
+				return at
+			}
+			l.Events = append(l.Events, eventOf(r, base+at))
+		}
+		next = max(next, b.LastOffset()+1)
+	}
+	return next
 }
 
 // at is the state of a topic; fresh asks Kafka whether it is still so.

@@ -57,7 +57,8 @@ func TestOtherPrograms(t *testing.T) {
 	if at, err := ts.Publish(t.Context(), name, runtime.Event{Key: []byte("key"), Header: runtime.Header{"A": {"b"}}, Body: []byte("ours")}); err != nil || at != 3 {
 		t.Fatalf("publish = %d, %v", at, err)
 	}
-	events, err := ts.Fetch(t.Context(), name, 0, 10)
+	got, err := ts.Fetch(t.Context(), name, 0, 10)
+	events := got.Events
 	if err != nil || len(events) != 4 {
 		t.Fatalf("%d events, %v", len(events), err)
 	}
@@ -135,8 +136,8 @@ func TestTopicGetsMorePartitions(t *testing.T) {
 	ts := open(t, cfg).Topics()
 	wait := func(ts runtime.Topics, offset int64) {
 		t.Helper()
-		if events, err := ts.Fetch(t.Context(), "grows", offset, 1); err != nil || len(events) != 1 || events[0].Offset != offset {
-			t.Fatalf("fetch at %d: %v, %v", offset, events, err)
+		if got, err := ts.Fetch(t.Context(), "grows", offset, 1); err != nil || len(got.Events) != 1 || got.Events[0].Offset != offset {
+			t.Fatalf("fetch at %d: %v, %v", offset, got, err)
 		}
 	}
 	publish := func(ts runtime.Topics, want int64) {
@@ -152,7 +153,8 @@ func TestTopicGetsMorePartitions(t *testing.T) {
 	wait(ts, 0)
 	waited := make(chan error, 1)
 	go func() {
-		events, err := ts.Fetch(t.Context(), "grows", 1, 1)
+		got, err := ts.Fetch(t.Context(), "grows", 1, 1)
+		events := got.Events
 		if err == nil && (len(events) != 1 || events[0].Offset != 1) {
 			err = fmt.Errorf("%+v", events)
 		}
@@ -277,7 +279,8 @@ func TestOffsetsAcrossGateways(t *testing.T) {
 	}
 	fetch := func(ts runtime.Topics, from, want int64) {
 		t.Helper()
-		events, err := ts.Fetch(t.Context(), "t", from, 1)
+		got, err := ts.Fetch(t.Context(), "t", from, 1)
+		events := got.Events
 		if err != nil || len(events) != 1 || events[0].Offset != want || string(events[0].Body) != fmt.Sprint(want) {
 			t.Fatalf("fetch from %d = %+v, %v; want %d", from, events, err, want)
 		}
@@ -298,9 +301,9 @@ func TestOffsetsAcrossGateways(t *testing.T) {
 	// Somebody waits while the topic is replaced.
 	got := make(chan error, 1)
 	go func() {
-		events, err := one.Fetch(t.Context(), "t", 4, 1)
-		if err == nil && events[0].Offset != 4 {
-			err = fmt.Errorf("offset %d", events[0].Offset)
+		fetched, err := one.Fetch(t.Context(), "t", 4, 1)
+		if err == nil && (len(fetched.Events) != 1 || fetched.Events[0].Offset != 4) {
+			err = fmt.Errorf("%+v", fetched)
 		}
 		got <- err
 	}()
@@ -325,7 +328,8 @@ func TestOffsetsAcrossGateways(t *testing.T) {
 		return err == nil
 	})
 	for _, ts := range []runtime.Topics{one, two, open(t, cfg).Topics()} {
-		events, err := ts.Fetch(t.Context(), "t", 5, 10)
+		got, err := ts.Fetch(t.Context(), "t", 5, 10)
+		events := got.Events
 		if err != nil || len(events) != 1 || string(events[0].Body) != "after" || events[0].Offset < 5 {
 			t.Errorf("fetch = %+v, %v", events, err)
 		}

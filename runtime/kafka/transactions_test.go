@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+	"github.com/karmesh/kar/runtime"
 )
 
 // transaction writes events in a transaction of their own, and leaves its end to the caller.
@@ -64,8 +65,8 @@ func TestReadCommitted(t *testing.T) {
 	fetch := func(from int64, patience time.Duration) (got string, err error) {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
-		events, err := ts.Fetch(ctx, name, from, 100)
-		for _, e := range events {
+		found, err := ts.Fetch(ctx, name, from, 100)
+		for _, e := range found.Events {
 			got += fmt.Sprintf("%s%d ", e.Body, e.Offset)
 		}
 		return got, err
@@ -92,5 +93,54 @@ func TestReadCommitted(t *testing.T) {
 	end(open.CommitTxn)
 	if got := <-waiting; got != "d8 <nil>" {
 		t.Errorf("when it has ended: %q", got)
+	}
+}
+
+// Retention removes the mark of a transaction that a Fetch has looked at: no event is
+// missing. Of one that was not looked at nobody knows that it was a mark.
+func TestMarkThatRetentionRemoves(t *testing.T) {
+	k := broker.Need(t)
+	cfg := config(t, k)
+	name := cfg.TopicPrefix + "orders"
+	cfg.TopicPrefix = ""
+	ts := open(t, cfg).Topics()
+	if _, err := ts.Create(t.Context(), name); err != nil {
+		t.Fatal(err)
+	}
+	p := transaction(t, client(t, k), name+"-1", name, "a")
+	if err := p.CommitTxn(); err != nil { // a 0, its mark 1
+		t.Fatal(err)
+	}
+	first, err := ts.Fetch(t.Context(), name, 0, 100)
+	if err != nil || len(first.Events) != 1 {
+		t.Fatalf("%+v, %v", first, err)
+	}
+	eventually(t, "the mark is there", func() bool {
+		_, end, err := ts.Bounds(t.Context(), name)
+		return err == nil && end == 2
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	none, err := ts.Fetch(ctx, name, 1, 100)
+	if !errors.Is(err, context.DeadlineExceeded) || none.Next != 2 || none.Missing != nil {
+		t.Fatalf("looked at the mark: %+v, %v", none, err)
+	}
+	if err := admin(t, k).DeleteRecords(name, map[int32]int64{0: 2}); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.BeginTxn(); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := p.SendMessage(&sarama.ProducerMessage{Topic: name, Value: sarama.StringEncoder("b")}); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.CommitTxn(); err != nil { // b 2, its mark 3
+		t.Fatal(err)
+	}
+	if got, err := ts.Fetch(t.Context(), name, none.Next, 100); err != nil || got.Missing != nil || len(got.Events) != 1 {
+		t.Errorf("who has looked before: %+v, %v", got, err)
+	}
+	if got, err := ts.Fetch(t.Context(), name, 1, 100); err != nil || got.Missing == nil || *got.Missing != (runtime.Gap{From: 1, To: 2}) || len(got.Events) != 1 {
+		t.Errorf("who has not looked: %+v, %v", got, err)
 	}
 }

@@ -115,12 +115,12 @@ func topicsWait(t *testing.T, open TopicsOpener) {
 		got := make(chan int64, 3)
 		for range cap(got) {
 			go func() {
-				events, err := ts.Fetch(t.Context(), "t", i, 10)
-				if err != nil || len(events) != 1 {
+				fetched, err := ts.Fetch(t.Context(), "t", i, 10)
+				if err != nil || len(fetched.Events) != 1 || fetched.Next != i+1 || fetched.Missing != nil {
 					got <- -1
 					return
 				}
-				got <- events[0].Offset
+				got <- fetched.Events[0].Offset
 			}()
 		}
 		publish(t, ts, "t", runtime.Event{}, i)
@@ -185,11 +185,11 @@ func topicsConcurrent(t *testing.T, open TopicsOpener) {
 	for i := range topics {
 		_, end, _ := ts.Bounds(t.Context(), fmt.Sprint(i))
 		for at := int64(0); at < end; {
-			events, err := ts.Fetch(t.Context(), fmt.Sprint(i), at, 100)
+			fetched, err := ts.Fetch(t.Context(), fmt.Sprint(i), at, 100)
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, e := range events {
+			for _, e := range fetched.Events {
 				if e.Offset != at || seen[string(e.Body)] {
 					t.Fatalf("event %q twice or at %d instead of %d", e.Body, e.Offset, at)
 				}
@@ -273,7 +273,8 @@ func wantTopicBounds(t *testing.T, ts runtime.Topics, name string, start, end in
 // wantEvents compares; an empty and an absent key, header or body are the same.
 func wantEvents(t *testing.T, ts runtime.Topics, name string, from int64, limit int, want []runtime.Event) {
 	t.Helper()
-	got, err := ts.Fetch(t.Context(), name, from, limit)
+	fetched, err := ts.Fetch(t.Context(), name, from, limit)
+	got := fetched.Events
 	if err != nil || len(got) != len(want) {
 		t.Fatalf("fetch from %d = %d events, %v; want %d", from, len(got), err, len(want))
 	}
