@@ -137,9 +137,15 @@ func (a *applier) saw(applied uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.known && (applied < a.applied || a.isAhead(applied)) && a.lost == nil {
-		a.known = false
+		a.elsewhere(applied)
 		a.signal()
 	}
+}
+
+// elsewhere notes that the store is not where it was thought to be: where it is has to be
+// asked, and the log keeps what it may lack. a.mu is held.
+func (a *applier) elsewhere(got uint64) {
+	a.known, a.synced = false, min(a.synced, got)
 }
 
 // caughtUp waits until the store holds every change that was durable at the
@@ -271,7 +277,7 @@ func (a *applier) write(ctx context.Context, changes []runtime.StoreChange, from
 	default:
 		a.p.logger.Warn("the store is elsewhere", "applied", got, "expected", from)
 		a.changes = append(changes, a.changes...)
-		a.known = false
+		a.elsewhere(got)
 	}
 	ok := err == nil && got == to
 	a.mu.Unlock()

@@ -2,6 +2,8 @@ package engine
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -97,6 +99,31 @@ func TestTermFromADeposedOne(t *testing.T) {
 		}
 		if len(h.changes) != 1 {
 			t.Errorf("from %d on the store is healed with %d changes", l.start, len(h.changes))
+		}
+	}
+}
+
+// A batch is cut in two by another gateway's claim: what came before it counts, so nobody
+// may be told that nothing was accepted. Behind it nothing counts.
+func TestClaimWithinABatch(t *testing.T) {
+	now := runtime.Now{Wall: 1767225600000, Mono: 1_000_000}
+	core := func(records ...[]byte) *runtime.Core {
+		c := runtime.New(runtime.Config{Mesh: "m", Partitions: 1, Node: "g", Lease: 6000, IDWindow: 600_000, ResultRetention: 86_400_000})
+		for _, b := range records {
+			if _, err := c.Fold(b); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return c
+	}
+	first := core().Claim(now)
+	other := core(first).Claim(now)
+	batch := [][]byte{runtime.VoidRecord(), append([]byte(nil), "second"...)}
+	for at, counts := range []bool{false, true} {
+		records := append([][]byte{first}, slices.Insert(slices.Clone(batch), at, other)...)
+		p := &partition{m: &Mesh{}, log: &heldLog{records: records}, core: core(first), next: 1, places: &places{}}
+		if err := p.placed(t.Context(), batch, 1, uint64(len(records))); !errors.Is(err, errDeposed) || p.unsure != counts {
+			t.Errorf("behind %d records of the batch: %v, it may count: %v", at, err, p.unsure)
 		}
 	}
 }

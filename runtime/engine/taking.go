@@ -335,9 +335,11 @@ func (t *term) quiet(ctx context.Context, wait time.Duration) error {
 
 // handOver gives a partition to the node that asks for it.
 func (o *ownerLoop) handOver(n uint16, to string, read uint64, reply func(*Result)) {
-	live, _ := o.live()
 	p := o.m.part(n)
-	may := func() bool { return runtime.MayHandOver(n, to, live, p.epoch.Load(), read) }
+	may := func() bool {
+		live, _ := o.live()
+		return runtime.MayHandOver(n, to, live, p.epoch.Load(), read)
+	}
 	if !may() {
 		reply(&Result{Err: runtime.Errorf(runtime.CodeNotOwner, "partition %d is not given to that gateway: it is not the one that should have it, or it has not found term %d at the end of its log", n, p.epoch.Load())})
 		return
