@@ -123,9 +123,9 @@ type follower struct {
 	cancel context.CancelFunc
 
 	// Of the follower's goroutine: how far it has looked, events or not, and what was
-	// gone and is not said yet.
-	looked  int64
-	missing []runtime.Gap
+	// gone and is not said yet; the end of a topic that is lost is said up to lost.
+	looked, lost int64
+	missing      []runtime.Gap
 
 	mu   sync.Mutex
 	next int64 // offset of the next event to hand over
@@ -183,6 +183,12 @@ func (f *follower) follow(ctx context.Context) {
 func (f *follower) step(ctx context.Context) error {
 	got, err := f.pump.cfg.Topics.Fetch(ctx, f.group.Topic, f.looked, batch)
 	missing := f.missing
+	if got.Missing != nil && got.Missing.End && got.Missing.To > f.lost {
+		f.lost = got.Missing.To
+		f.pump.cfg.Logger.Error("events are lost: the topic has lost its end, though it was confirmed",
+			"topic", f.group.Topic, "from", got.Missing.From, "to", got.Missing.To-1)
+		f.pump.cfg.Mesh.EventsLost(got.Missing.To - got.Missing.From)
+	}
 	if got.Missing != nil {
 		missing = append(missing, *got.Missing)
 	}
@@ -209,6 +215,9 @@ func (f *follower) step(ctx context.Context) error {
 // what compaction has replaced. So may be the one at which this follower began.
 func (f *follower) say(missing []runtime.Gap) {
 	for _, gap := range missing {
+		if gap.End {
+			continue // was said
+		}
 		text := "events are missing: the topic no longer holds them"
 		if gap.From == f.group.Next {
 			text = "events may be missing: the topic no longer holds what came next"

@@ -413,6 +413,40 @@ func TestWhatWasLookedAtIsNotMissing(t *testing.T) {
 	}
 }
 
+// ended are topics that have lost their end once.
+type ended struct {
+	runtime.Topics
+	lost atomic.Bool
+}
+
+func (e *ended) Fetch(ctx context.Context, topic string, offset int64, limit int) (runtime.Fetched, error) {
+	if e.lost.CompareAndSwap(true, false) {
+		return runtime.Fetched{Next: offset, Missing: &runtime.Gap{From: offset - 3, To: offset, End: true}}, nil
+	}
+	return e.Topics.Fetch(ctx, topic, offset, limit)
+}
+
+func TestLostEndIsSaid(t *testing.T) {
+	e, log := &ended{}, &lines{}
+	b := newBenchWith(t, func(t runtime.Topics) runtime.Topics { e.Topics = t; return e }, slog.New(slog.NewTextHandler(log, nil)))
+	b.create("t")
+	b.subscribe("a", "t", false)
+	b.publish("t", 0, 5)
+	b.want("a", 0, 5)
+	e.lost.Store(true)
+	b.publish("t", 5, 6) // the Fetch under way gets it, or else the next
+	b.want("a", 0, 6)
+	b.publish("t", 6, 7)
+	b.want("a", 0, 7)
+	b.end()
+	if said := log.b.String(); strings.Count(said, "level=ERROR") != 1 || strings.Count(said, "missing") != 0 {
+		t.Errorf("the log says: %s", said)
+	}
+	if n := b.mesh.Stats().EventsLost; n != 3 {
+		t.Errorf("%d events are counted lost", n)
+	}
+}
+
 // An event that is published again under its id is in the topic once; one that
 // is there twice all the same, since the gateway that published it died before
 // it could say so, is one call.

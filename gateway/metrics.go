@@ -121,6 +121,7 @@ func newMeshCollector(cfg Config) *meshCollector {
 	counter("log_append_seconds_total", "Time spent in appends.", func(s *figures) float64 { return s.AppendSeconds })
 	counter("log_trims_total", "Times the start of the log was cut off.", func(s *figures) float64 { return float64(s.Trims) })
 	counter("log_torn_total", "Times that somebody else had deleted the front of a log.", func(s *figures) float64 { return float64(s.LogsTorn) })
+	counter("events_lost_total", "Offsets of events that a topic had confirmed and has lost, for each group of subscribers.", func(s *figures) float64 { return float64(s.EventsLost) })
 	counter("terms_lost_total", "Times that a component knew of a term that the log had lost: an older copy was put back.", func(s *figures) float64 { return float64(s.TermsLost) })
 	gauge("work_bytes", "Memory that open requests take, and changes that wait for the store.", func(s *figures) float64 { return float64(s.WorkBytes) })
 	gauge("work_limit_bytes", "Memory that open requests may take, 0 for no limit.", func(s *figures) float64 { return float64(s.WorkLimit) })

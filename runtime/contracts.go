@@ -114,7 +114,11 @@ type Fetched struct {
 }
 
 // A Gap is a range of offsets, From included and To not.
-type Gap struct{ From, To int64 }
+type Gap struct {
+	From, To int64
+	// End: they are the end that the topic had, which is lost though it was confirmed.
+	End bool
+}
 
 // An Event is one record of a topic.
 type Event struct {

@@ -85,6 +85,7 @@ type Stats struct {
 	// DeadLetters: tells that ended with an error, promises that ended with an error of the app.
 	DeadLetters                                                             uint64
 	LogsTorn                                                                uint64 // times that somebody else had deleted the front of a log
+	EventsLost                                                              uint64 // that were delivered or confirmed, for each group, and that their topics have lost since
 	TermsLost                                                               uint64 // times that a host knew of a term that the log had lost
 	Appends, AppendedRecords, AppendedBytes, Trims                          uint64
 	Hosts, ActiveActors, Pending, Parked, Running, Reminders, Subscriptions int
@@ -97,6 +98,9 @@ type Stats struct {
 	Shares
 }
 
+// EventsLost counts events that a topic had confirmed and has lost.
+func (m *Mesh) EventsLost(n int64) { m.tally.eventsLost.Add(uint64(n)) }
+
 // statsPatience is how long a scrape waits for partitions that are at something
 // else, such as an append without an answer; their sizes are left out then.
 const statsPatience = time.Second
@@ -105,7 +109,7 @@ const statsPatience = time.Second
 func (m *Mesh) Stats() Stats {
 	ctx, cancel := context.WithTimeout(context.Background(), statsPatience)
 	defer cancel()
-	s := Stats{Hosts: len(m.Hosts("")), HostsLost: m.tally.hostsLost.Load(), HostsEnded: m.tally.hostsEnded.Load(), LogsTorn: m.tally.torn.Load(), TermsLost: m.tally.termsLost.Load(), WorkBytes: m.memory.held.Load() + m.memory.asking.Load() + m.memory.ahead.Load(), WorkLimit: m.memory.limit}
+	s := Stats{Hosts: len(m.Hosts("")), HostsLost: m.tally.hostsLost.Load(), HostsEnded: m.tally.hostsEnded.Load(), LogsTorn: m.tally.torn.Load(), TermsLost: m.tally.termsLost.Load(), EventsLost: m.tally.eventsLost.Load(), WorkBytes: m.memory.held.Load() + m.memory.asking.Load() + m.memory.ahead.Load(), WorkLimit: m.memory.limit}
 	_ = m.queryMine(ctx, runtime.Query{Kind: runtime.QueryGauges}, func(_ *partition, v any) {
 		g := v.(runtime.Gauges)
 		s.ActiveActors += g.ActiveActors

@@ -41,6 +41,7 @@ type tally struct {
 	takenOver, handedOver, given atomic.Uint64
 	hostsLost, hostsEnded, torn  atomic.Uint64
 	termsLost                    atomic.Uint64
+	eventsLost                   atomic.Uint64
 	takeNanos                    atomic.Int64
 }
 

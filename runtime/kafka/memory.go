@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,23 +33,27 @@ type memory struct {
 type note struct {
 	ID   string `json:"id"`
 	Base int64  `json:"base"`
+	// Pieces are those that count higher than from Base, after the end was lost.
+	Pieces []piece `json:"pieces,omitempty"`
 	// Next is where the next topic of the name begins; set once this one is deleted.
 	Next *int64 `json:"next,omitempty"`
 }
 
+func (n note) numbers() numbers { return append(numbers{{0, n.Base}}, n.Pieces...) }
+
 // jump is more events than a topic ever holds.
 const jump = 1 << 40
 
-// base is the number from which the topic with this id counts.
-func (m *memory) base(ctx context.Context, name string, id sarama.Uuid) (int64, error) {
+// numbers are those of the topic with this id.
+func (m *memory) numbers(ctx context.Context, name string, id sarama.Uuid) (numbers, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.read(ctx); err != nil {
-		return 0, err
+		return nil, err
 	}
 	n, known := m.notes[name]
 	if known && n.ID == id.String() {
-		return n.Base, nil
+		return n.numbers(), nil
 	}
 	// Two gateways may do this at a time: they come to the same number.
 	now := note{ID: id.String()}
@@ -56,9 +61,29 @@ func (m *memory) base(ctx context.Context, name string, id sarama.Uuid) (int64, 
 	case known && n.Next != nil:
 		now.Base = *n.Next
 	case known:
-		now.Base = n.Base + jump
+		all := n.numbers()
+		now.Base = all[len(all)-1].Base + jump
 	}
-	return now.Base, m.write(ctx, name, now)
+	return now.numbers(), m.write(ctx, name, now)
+}
+
+// lost notes that a topic has lost its end, unless another gateway has since at was read.
+func (m *memory) lost(ctx context.Context, at *eventTopic, from int64) (numbers, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.read(ctx); err != nil {
+		return nil, err
+	}
+	n := m.notes[at.name]
+	all := n.numbers()
+	if n.ID != at.id.String() {
+		return at.numbers, nil
+	}
+	if len(all) != len(at.numbers) {
+		return all, nil
+	}
+	n.Pieces = append(slices.Clip(n.Pieces), piece{from, all[len(all)-1].Base + jump})
+	return n.numbers(), m.write(ctx, at.name, n)
 }
 
 // knows tells whether this very topic was used before.
@@ -76,7 +101,7 @@ func (m *memory) knows(ctx context.Context, name string, id sarama.Uuid) (bool, 
 func (m *memory) ended(ctx context.Context, at *eventTopic, next int64) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.write(ctx, at.name, note{ID: at.id.String(), Base: at.base, Next: &next})
+	return m.write(ctx, at.name, note{ID: at.id.String(), Base: at.numbers[0].Base, Pieces: at.numbers[1:], Next: &next})
 }
 
 // exists tells whether some gateway created the topic and none deleted it.

@@ -19,7 +19,7 @@ import (
 // are refused; of one that got more later, the first is gone on with.
 //
 // Offsets are Kafka's plus a base, which is 0 for the first topic of a name and
-// makes a later one go on counting (see memory).
+// makes a later one go on counting (see memory), also one that has lost its end.
 type topics struct {
 	c      *Cluster
 	memory memory
@@ -27,14 +27,15 @@ type topics struct {
 
 	mu    sync.Mutex
 	known map[string]*eventTopic // by Kafka's name
-	wide  map[sarama.Uuid]bool   // of which the log has said that they got more partitions
+	marks map[sarama.Uuid]readTo
+	wide  map[sarama.Uuid]bool // of which the log has said that they got more partitions
 }
 
 // An eventTopic is what was true of a topic when it was last looked at.
 type eventTopic struct {
 	name string // Kafka's
 	id   sarama.Uuid
-	base int64
+	numbers
 	addr string // of the leader
 
 	// Under topics.mu:
@@ -48,7 +49,7 @@ const stale = 100 * time.Millisecond
 var _ runtime.Topics = (*topics)(nil)
 
 func newTopics(c *Cluster) *topics {
-	t := &topics{c: c, known: map[string]*eventTopic{}, wide: map[sarama.Uuid]bool{}}
+	t := &topics{c: c, known: map[string]*eventTopic{}, marks: map[sarama.Uuid]readTo{}, wide: map[sarama.Uuid]bool{}}
 	t.memory.c, t.tails.c = c, c
 	return t
 }
@@ -84,7 +85,7 @@ func (t *topics) Create(ctx context.Context, topic string) (bool, error) {
 	if err != nil {
 		return true, err
 	}
-	_, err = t.memory.base(ctx, name, meta.Uuid)
+	_, err = t.memory.numbers(ctx, name, meta.Uuid)
 	return true, err
 }
 
@@ -146,7 +147,7 @@ func (t *topics) note(ctx context.Context, topic string) error {
 	if err != nil {
 		return err
 	}
-	return t.memory.ended(ctx, at, at.base+end)
+	return t.memory.ended(ctx, at, at.of(end))
 }
 
 func (t *topics) vanished(ctx context.Context, name string, id sarama.Uuid) error {
@@ -233,9 +234,9 @@ func (t *topics) Publish(ctx context.Context, topic string, e runtime.Event) (in
 				return 0, err
 			}
 			t.saw(at, offset+1)
-			return at.base + offset, nil
+			return at.of(offset), nil
 		case err == nil:
-			return at.base + offset, nil
+			return at.of(offset), nil
 		case !errors.As(err, &code):
 			t.forget(at.name)
 			return 0, err
@@ -288,7 +289,7 @@ func (t *topics) Bounds(ctx context.Context, topic string) (start, end int64, er
 	if end, err = t.offset(ctx, at, sarama.OffsetNewest); err != nil {
 		return 0, 0, err
 	}
-	return at.base + start, at.base + end, nil
+	return at.of(start), at.of(end), nil
 }
 
 func (t *topics) offset(ctx context.Context, at *eventTopic, which int64) (offset int64, err error) {
@@ -312,6 +313,13 @@ func (t *topics) Fetch(ctx context.Context, topic string, offset int64, limit in
 			return nothing, err
 		}
 		got, err := t.look(ctx, at, next, limit)
+		if err == nil && got.shrunk {
+			if err := t.lost(ctx, topic, at, got.end); err != nil {
+				return nothing, err
+			}
+			fresh = true
+			continue
+		}
 		var code sarama.KError
 		if errors.As(err, &code) && !misplaced(code) {
 			return nothing, t.c.topicFault(err, "read the topic "+at.name)
@@ -356,28 +364,21 @@ func (t *topics) Fetch(ctx context.Context, topic string, offset int64, limit in
 // A look is the outcome of one.
 type look struct {
 	runtime.Fetched
-	end int64 // Kafka's offset from which more is to be waited for
-}
-
-// missing notes that what lies between from and where the look is now is gone.
-func (l *look) missing(from int64) {
-	if l.Next <= from {
-		return
-	}
-	if l.Missing == nil {
-		l.Missing = &runtime.Gap{From: from}
-	}
-	l.Missing.To = l.Next
+	end    int64 // Kafka's offset from which more is to be waited for
+	shrunk bool  // the topic has lost what it had from end on
 }
 
 // eventBytes bounds the memory of one Fetch; one event is returned whatever its size.
 const eventBytes = 4 << 20
 
 func (t *topics) look(ctx context.Context, at *eventTopic, offset int64, limit int) (got look, err error) {
-	got.Next = max(offset, at.base)
-	got.missing(offset)
+	from, ended, lost := at.place(offset)
+	if got.Next = at.of(from); lost {
+		got.missing(ended, offset, true)
+	} else if offset < at.numbers[0].Base {
+		got.missing(offset, got.Next, false)
+	}
 	for {
-		from := got.Next - at.base
 		var block *sarama.FetchResponseBlock
 		err := t.c.do(ctx, at.addr, func(b *sarama.Broker) (err error) {
 			block, err = fetchBlock(b, at.name, 0, from, eventBytes, sarama.ReadCommitted)
@@ -388,30 +389,43 @@ func (t *topics) look(ctx context.Context, at *eventTopic, offset int64, limit i
 			if err != nil {
 				return got, err
 			}
-			if got.end, err = t.offset(ctx, at, sarama.OffsetNewest); err != nil || from >= start {
+			if got.end, err = t.offset(ctx, at, sarama.OffsetNewest); err != nil {
 				return got, err
 			}
-			got.Next = at.base + start
-			got.missing(at.base + from)
+			if from >= start {
+				if whole, err := t.whole(ctx, at, from); err != nil || whole || from <= got.end {
+					return got, err
+				}
+				got.shrunk = true
+				got.end, err = t.shrunk(ctx, at, start, got.end)
+				return got, err
+			}
+			got.Next = at.of(start)
+			got.missing(at.of(from), got.Next, false)
+			from = start
 			continue
 		}
 		if err != nil {
 			return got, err
 		}
-		next := got.take(block, at.base, from, max(limit, 1))
-		got.Next, got.end = at.base+next, next
+		next := got.take(block, at.numbers, from, max(limit, 1))
+		if end, lost, err := t.read(ctx, at, block, next); err != nil || lost {
+			return look{end: end, shrunk: lost}, err
+		}
+		got.Next, got.end = at.of(next), next
 		if len(got.Events) > 0 || next >= block.LastStableOffset {
 			return got, nil
 		}
 		if next == from {
 			return got, runtime.Errorf(runtime.CodeUnsupported, "record %d of the topic %s is in a format that KAR does not read", from, at.name)
-		} // else nothing but marks of transactions, and what was aborted
+		}
+		from = next // nothing but marks of transactions, and what was aborted
 	}
 }
 
 // take takes up to limit events of a block that are not in front of from, and returns
 // what comes next.
-func (l *look) take(block *sarama.FetchResponseBlock, base, from int64, limit int) (next int64) {
+func (l *look) take(block *sarama.FetchResponseBlock, n numbers, from int64, limit int) (next int64) {
 	next = from
 	for _, b := range committedOf(block) {
 		for _, r := range b.Records {
@@ -422,7 +436,7 @@ func (l *look) take(block *sarama.FetchResponseBlock, base, from int64, limit in
 			if len(l.Events) == limit {
 				return at
 			}
-			l.Events = append(l.Events, eventOf(r, base+at))
+			l.Events = append(l.Events, eventOf(r, n.of(at)))
 		}
 		next = max(next, b.LastOffset()+1)
 	}
@@ -462,8 +476,8 @@ func (t *topics) at(ctx context.Context, topic string, fresh bool) (*eventTopic,
 	}
 	now := &eventTopic{name: name, id: meta.Uuid, addr: addr, checked: time.Now()}
 	if known != nil && known.id == meta.Uuid {
-		now.base = known.base
-	} else if now.base, err = t.memory.base(ctx, name, meta.Uuid); err != nil {
+		now.numbers = known.numbers
+	} else if now.numbers, err = t.memory.numbers(ctx, name, meta.Uuid); err != nil {
 		return nil, err
 	}
 	t.mu.Lock()
