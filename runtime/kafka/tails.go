@@ -15,6 +15,7 @@ type tails struct {
 
 	mu      sync.Mutex
 	brokers map[string]*tail
+	held    map[string]*held // by Kafka's name of the topic
 	closed  bool
 	running sync.WaitGroup
 }
@@ -35,6 +36,16 @@ type watch struct {
 	waiting int
 	left    time.Time // since when nobody waits
 }
+
+// A held is a topic in which a transaction that is open keeps events back.
+type held struct {
+	at    int64 // Kafka's offset of the first that waits
+	since time.Time
+	said  bool
+}
+
+// heldLong is how long events are kept back before the log says so.
+const heldLong = time.Minute
 
 const (
 	// A request that is at the broker does not ask for topics that came later.
@@ -179,6 +190,9 @@ func (t *tails) take(b *tail, answer *sarama.FetchResponse, err error) {
 	}
 	for topic, w := range b.watches {
 		block := answer.GetBlock(topic, 0)
+		if block != nil && block.Err == sarama.ErrNoError {
+			t.hold(topic, block, time.Now())
+		}
 		switch {
 		case block == nil: // came later
 		case block.Err != sarama.ErrNoError:
@@ -188,6 +202,30 @@ func (t *tails) take(b *tail, answer *sarama.FetchResponse, err error) {
 			close(w.changed)
 			w.changed = make(chan struct{})
 		}
+	}
+}
+
+// hold says when a transaction keeps events back for long, and when they go on.
+func (t *tails) hold(topic string, block *sarama.FetchResponseBlock, now time.Time) {
+	h, open := t.held[topic], block.HighWaterMarkOffset > block.LastStableOffset
+	if h != nil && (!open || h.at != block.LastStableOffset) {
+		if h.said {
+			t.c.cfg.Logger.Warn("the events that a transaction has kept back go on", "topic", topic, "offset", h.at, "after", now.Sub(h.since).Round(time.Second))
+		}
+		delete(t.held, topic)
+		h = nil
+	}
+	switch {
+	case !open:
+	case h == nil:
+		if t.held == nil {
+			t.held = map[string]*held{}
+		}
+		t.held[topic] = &held{at: block.LastStableOffset, since: now}
+	case !h.said && now.Sub(h.since) >= heldLong:
+		h.said = true
+		t.c.cfg.Logger.Warn("a transaction that some program has left open keeps back all later events of a topic: kafka-transactions.sh find-hanging, describe-producers",
+			"topic", topic, "offset", h.at, "events", block.HighWaterMarkOffset-block.LastStableOffset, "since", h.since.Format(time.RFC3339))
 	}
 }
 
