@@ -57,11 +57,24 @@ func playFreeze(program string) int {
 // does not wait for its end for ever, and calls nothing ended that runs.
 func TestProcessOfAnotherUserIsNotFrozen(t *testing.T) {
 	for _, guardLives := range []bool{true, false} {
-		t.Run(fmt.Sprint("guard lives ", guardLives), func(t *testing.T) { anotherUser(t, guardLives) })
+		t.Run(fmt.Sprint("guard lives ", guardLives), func(t *testing.T) { anotherUser(t, guardLives, false) })
 	}
 }
 
-func anotherUser(t *testing.T, guardLives bool) {
+// The same where /proc does not show the processes of other users.
+func TestHiddenProcessOfAnotherUser(t *testing.T) {
+	mounts := exec.CommandContext(t.Context(), "unshare", "-m", "sh", "-c", hideOthers+"setpriv --reuid 65534 --regid 65534 --clear-groups true")
+	if out, err := mounts.CombinedOutput(); err != nil {
+		t.Skip("a /proc of one's own cannot be mounted here: ", err, string(out))
+	}
+	for _, guardLives := range []bool{true, false} {
+		t.Run(fmt.Sprint("guard lives ", guardLives), func(t *testing.T) { anotherUser(t, guardLives, true) })
+	}
+}
+
+const hideOthers = "mount -t proc -o hidepid=2 proc /proc && "
+
+func anotherUser(t *testing.T, guardLives, hidden bool) {
 	if os.Getuid() != 0 {
 		t.Skip("only root can make a set-uid program of another user")
 	}
@@ -87,6 +100,13 @@ func anotherUser(t *testing.T, guardLives bool) {
 	cmd := exec.CommandContext(t.Context(), plain, "freeze", raised)
 	cmd.Dir, cmd.Stderr = dir, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	names := "runs as another user, root (0)"
+	if hidden {
+		names = "runs as another user"
+		cmd = exec.CommandContext(t.Context(), "unshare", "-m", "sh", "-c", hideOthers+`exec setpriv --reuid 65534 --regid 65534 --clear-groups "$@"`,
+			"sh", plain, "freeze", raised)
+		cmd.Dir, cmd.Stderr = dir, os.Stderr
+	}
 	if !guardLives {
 		cmd.Env = append(os.Environ(), "KAR_TEST_LOSE_GUARD=1")
 	}
@@ -104,7 +124,7 @@ func anotherUser(t *testing.T, guardLives bool) {
 	if !strings.HasPrefix(line, said+" ") || !strings.Contains(line, "another user") {
 		t.Fatalf("the process %d of another user: %q", pid, line)
 	}
-	names := "the process " + said + " runs as another user, root (0)"
+	names = "the process " + said + " " + names
 	if !strings.Contains(end, "said "+names) || !strings.Contains(end, "left "+names) {
 		t.Errorf("at the end: %q", end)
 	}

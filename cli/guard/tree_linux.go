@@ -9,6 +9,7 @@ import (
 	"os/user"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -73,6 +74,7 @@ func descendantsIn(table string, root int) ([]proc, error) {
 		zombie bool
 	}
 	children := map[int][]entry{}
+	hides := !slices.Contains(names, "1") // as the option hidepid=2 does
 	for _, name := range names {
 		pid, aerr := strconv.Atoi(name)
 		if aerr != nil {
@@ -103,11 +105,29 @@ func descendantsIn(table string, root int) ([]proc, error) {
 			}
 			queue = append(queue, e.pid)
 		}
+		if hides {
+			found = append(found, hiddenBelow(table, parent, names)...)
+		}
 	}
 	if err != nil {
 		return found, errUnseen(err)
 	}
 	return found, nil
+}
+
+// hiddenBelow are the children of a process which the table does not show: those of other
+// users. What is below them becomes a child of the reaper when they end.
+func hiddenBelow(table string, parent int, shown []string) (found []proc) {
+	dir := table + "/" + strconv.Itoa(parent) + "/task/"
+	for _, task := range namesIn(dir) {
+		list, _ := os.ReadFile(dir + task + "/children") // of a task that has ended there are none
+		for _, name := range strings.Fields(string(list)) {
+			if pid, err := strconv.Atoi(name); err == nil && !slices.Contains(shown, name) && syscall.Kill(pid, 0) == syscall.EPERM {
+				found = append(found, proc{pid: pid})
+			}
+		}
+	}
+	return found
 }
 
 // ownerOf names the user of a process, for people.
