@@ -75,7 +75,10 @@ func (c *Cluster) open(ctx context.Context) error {
 		return err
 	}
 	c.id = id
-	return c.Check(ctx)
+	if err := c.Check(ctx); err != nil {
+		return err
+	}
+	return c.topics.memory.begin(ctx)
 }
 
 // MaxRecord is the size in bytes of the largest record that the log takes.

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -21,13 +23,27 @@ import (
 //
 // When other programs delete a topic and make it anew, nobody has written down
 // how far it went; the new one then counts from a number that is higher by far.
+//
+// Who deletes the memory itself takes nothing from readers: gateways that run write down
+// anew what they know, and what nobody knows counts from a number that is higher than all
+// before, so that it is read again from its beginning. Of several notes of one topic the
+// first counts, and who writes one reads what is in front of it.
 type memory struct {
-	c *Cluster
+	c      *Cluster
+	forget func() // what was taken from the memory
+
+	id atomic.Pointer[sarama.Uuid] // of the memory's own topic, as it was read last
 
 	mu    sync.Mutex
 	next  int64 // offset to read from
 	notes map[string]note
+	kept  map[string]note // from a memory that is gone, until they are in the new one
 }
+
+// others is the name of the note that says from which number topics count of which there
+// is none. It is the first in a memory that was begun with the mesh, or when it was lost;
+// older ones have none, which is 0.
+const others = ""
 
 // A note is what is remembered of a topic: the last one of its name.
 type note struct {
@@ -63,8 +79,30 @@ func (m *memory) numbers(ctx context.Context, name string, id sarama.Uuid) (numb
 	case known:
 		all := n.numbers()
 		now.Base = all[len(all)-1].Base + jump
+	default:
+		if len(m.notes) == 0 {
+			if err := m.beginLate(ctx); err != nil {
+				return nil, err
+			}
+			if n := m.notes[name]; n.ID == id.String() {
+				return n.numbers(), nil
+			}
+		}
+		now.Base = m.notes[others].Base
 	}
-	return now.numbers(), m.write(ctx, name, now)
+	return m.settle(ctx, name, now)
+}
+
+// settle writes a note, and returns what counts of all that there are of the topic.
+func (m *memory) settle(ctx context.Context, name string, n note) (numbers, error) {
+	if err := m.write(ctx, name, n); err != nil {
+		return nil, err
+	}
+	counts := m.notes[name]
+	if counts.ID != n.ID || slices.Equal(counts.numbers(), n.numbers()) {
+		return n.numbers(), nil
+	}
+	return counts.numbers(), m.write(ctx, name, counts) // for compaction keeps the last
 }
 
 // lost notes that a topic has lost its end, unless another gateway has since at was read.
@@ -83,7 +121,53 @@ func (m *memory) lost(ctx context.Context, at *eventTopic, from int64) (numbers,
 		return all, nil
 	}
 	n.Pieces = append(slices.Clip(n.Pieces), piece{from, all[len(all)-1].Base + jump})
-	return n.numbers(), m.write(ctx, at.name, n)
+	return m.settle(ctx, at.name, n)
+}
+
+// begin makes the memory of a mesh to whose log nothing was written yet. Where that is not
+// known nothing is done: the gateway starts, and the memory is begun late.
+func (m *memory) begin(ctx context.Context) error {
+	for p := range int32(m.c.cfg.Partitions) {
+		end := int64(0)
+		err := m.c.do(ctx, m.c.led(p), func(b *sarama.Broker) (err error) {
+			end, err = listOffset(b, m.c.topic, p, sarama.OffsetNewest, client)
+			return err
+		})
+		if err != nil || end > 0 {
+			return ctx.Err()
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.read(ctx); err != nil || len(m.notes) > 0 {
+		return err
+	}
+	return m.write(ctx, others, note{})
+}
+
+// beginLate begins a memory that is empty, though the mesh is older: it may have been
+// lost. All numbers up to now are smaller than the one from which topics count then.
+func (m *memory) beginLate(ctx context.Context) error {
+	base := time.Now().Unix() << 22 // exact in a float64 until 2038
+	if err := m.write(ctx, others, note{Base: base}); err != nil {
+		return err
+	}
+	m.c.cfg.Logger.Warn("nothing says from where topics count, and the mesh is not new. If somebody has deleted that, topics that no gateway knows are delivered again from their beginning", "topic", m.c.cfg.offsetsTopic(), "first", m.notes[others].Base)
+	return nil
+}
+
+// look takes a look at whether the memory is still the one that was read.
+func (m *memory) look(ctx context.Context, answer *sarama.MetadataResponse) error {
+	id := m.id.Load()
+	if id == nil {
+		return nil
+	}
+	if t, err := topicOf(answer, m.c.cfg.offsetsTopic()); err == nil && t.Uuid == *id || err != nil && !errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
+		return nil
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.read(ctx)
 }
 
 // knows tells whether this very topic was used before.
@@ -101,6 +185,9 @@ func (m *memory) knows(ctx context.Context, name string, id sarama.Uuid) (bool, 
 func (m *memory) ended(ctx context.Context, at *eventTopic, next int64) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if err := m.read(ctx); err != nil {
+		return err
+	}
 	return m.write(ctx, at.name, note{ID: at.id.String(), Base: at.numbers[0].Base, Pieces: at.numbers[1:], Next: &next})
 }
 
@@ -115,10 +202,38 @@ func (m *memory) exists(ctx context.Context, name string) (bool, error) {
 	return known && n.Next == nil, nil
 }
 
-// read takes in what has been written since.
+// read takes in what has been written since. When the memory is another one than before,
+// what is not in it is written down anew.
 func (m *memory) read(ctx context.Context) error {
+	if err := m.readOn(ctx); err != nil || m.kept == nil {
+		return err
+	}
+	if _, begun := m.notes[others]; !begun {
+		if err := m.beginLate(ctx); err != nil {
+			return err
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(m.kept)) {
+		if _, known := m.notes[name]; !known && name != others {
+			if err := m.write(ctx, name, m.kept[name]); err != nil {
+				return err
+			}
+		}
+	}
+	m.kept = nil
+	m.forget()
+	m.c.cfg.Logger.Error("somebody has deleted the memory of topics; what this gateway knew of it is written down again. A topic that no gateway knew is delivered again from its beginning", "topic", m.c.cfg.offsetsTopic())
+	return nil
+}
+
+func (m *memory) readOn(ctx context.Context) error {
 	topic := m.c.cfg.offsetsTopic()
 	addr, err := m.leader(ctx)
+	if errors.Is(err, sarama.ErrUnknownTopicOrPartition) && m.id.Load() != nil {
+		if err = m.create(ctx); err == nil { // or it is there after all
+			addr, err = m.leader(ctx)
+		}
+	}
 	if errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
 		return nil
 	}
@@ -148,11 +263,32 @@ func (m *memory) read(ctx context.Context) error {
 	return m.c.topicFault(err, "read "+topic)
 }
 
+// set: of notes of one topic the first says from where it counts.
 func (m *memory) set(name string, n note) {
 	if m.notes == nil {
 		m.notes = map[string]note{}
 	}
+	if first, known := m.notes[name]; known && first.ID == n.ID {
+		if n.Base != first.Base || len(n.Pieces) <= len(first.Pieces) {
+			n.Base, n.Pieces = first.Base, first.Pieces
+		}
+		if n.Next == nil {
+			n.Next = first.Next
+		}
+	}
 	m.notes[name] = n
+}
+
+// found notes which topic the memory is.
+func (m *memory) found(id sarama.Uuid) {
+	if was := m.id.Swap(&id); was == nil || *was == id {
+		return
+	}
+	if m.kept == nil {
+		m.kept = map[string]note{}
+	}
+	maps.Copy(m.kept, m.notes)
+	m.notes, m.next = nil, 0
 }
 
 func (m *memory) leader(ctx context.Context) (string, error) {
@@ -164,6 +300,7 @@ func (m *memory) leader(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	m.found(t.Uuid)
 	for _, p := range t.Partitions {
 		if p.ID != 0 { // somebody has given it more, in which nothing is
 			continue
@@ -177,7 +314,7 @@ func (m *memory) leader(ctx context.Context) (string, error) {
 	return "", sarama.ErrLeaderNotAvailable
 }
 
-// write makes a note durable; it may do so twice.
+// write makes a note durable, maybe twice, and reads up to it.
 func (m *memory) write(ctx context.Context, name string, n note) error {
 	value, err := json.Marshal(n)
 	if err != nil {
@@ -193,11 +330,16 @@ func (m *memory) write(ctx context.Context, name string, n note) error {
 				addr, err = m.leader(ctx)
 			}
 		}
+		at := int64(0)
 		if err == nil {
-			_, err = m.c.produce(ctx, addr, topic, 0, []*sarama.Record{{Key: []byte(name), Value: value}})
+			at, err = m.c.produce(ctx, addr, topic, 0, []*sarama.Record{{Key: []byte(name), Value: value}})
 		}
 		if err == nil {
-			m.set(name, n)
+			if err = m.readOn(ctx); err == nil && m.next <= at {
+				err = sarama.ErrOffsetNotAvailable // a new leader may need a moment
+			}
+		}
+		if err == nil {
 			return nil
 		}
 		var coded *runtime.Error

@@ -50,7 +50,7 @@ var _ runtime.Topics = (*topics)(nil)
 
 func newTopics(c *Cluster) *topics {
 	t := &topics{c: c, known: map[string]*eventTopic{}, marks: map[sarama.Uuid]readTo{}, wide: map[sarama.Uuid]bool{}}
-	t.memory.c, t.tails.c = c, c
+	t.memory.c, t.memory.forget, t.tails.c = c, t.forgetAll, c
 	return t
 }
 
@@ -463,6 +463,9 @@ func (t *topics) at(ctx context.Context, topic string, fresh bool) (*eventTopic,
 	if err != nil {
 		return nil, err
 	}
+	t.mu.Lock()
+	known = t.known[name] // the memory may have been lost
+	t.mu.Unlock()
 	if n := len(meta.Partitions); n > 1 {
 		if err := t.widened(ctx, name, meta.Uuid, n); err != nil {
 			return nil, err
@@ -518,7 +521,10 @@ func (t *topics) widened(ctx context.Context, name string, id sarama.Uuid, parti
 func (t *topics) find(ctx context.Context, name string) (*sarama.TopicMetadata, string, error) {
 	began := time.Now()
 	for {
-		answer, err := t.c.metadata(ctx, name)
+		answer, err := t.c.metadata(ctx, name, t.c.cfg.offsetsTopic())
+		if err == nil {
+			err = t.memory.look(ctx, answer)
+		}
 		if err != nil {
 			return nil, "", err
 		}
@@ -552,6 +558,12 @@ func (t *topics) find(ctx context.Context, name string) (*sarama.TopicMetadata, 
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+func (t *topics) forgetAll() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	clear(t.known)
 }
 
 func (t *topics) forget(name string) {
