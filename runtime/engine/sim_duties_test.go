@@ -69,7 +69,7 @@ func (s *simDuties) begins(j *judge, r *simRun) {
 			return
 		}
 		j.of(m.Attempt.ID).unwanted = true
-		if x.gone && time.Since(x.goneAt) > 20*time.Second {
+		if x.gone && r.host.behind(x.goneAt) > 20*time.Second {
 			j.fault("%s begins, and reminder %s was deleted", r, name)
 		}
 		get := func(h string) string {
@@ -154,6 +154,19 @@ func (s *simDuties) completes(r *simRun) {
 			}
 		}
 	}
+}
+
+// coming tells that a reminder has not fired that may do so once.
+func (s *simDuties) coming() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now().UnixMilli()
+	for _, x := range s.reminders {
+		if !x.gone && x.period == 0 && len(x.firings) == 0 && (x.acked && !x.asked || now < x.first+5000) {
+			return true
+		}
+	}
+	return false
 }
 
 // end judges what should have come.
@@ -409,7 +422,7 @@ func (c *simClient) two() {
 			continue
 		}
 		if ended {
-			w.judge.mark(sent, func(q *simRequest) { q.withdrawn, q.since = true, time.Now().Add(20*time.Second) })
+			w.judge.mark(sent, func(q *simRequest) { q.withdrawn, q.since = true, time.Now() })
 			sent = nil
 		}
 	}

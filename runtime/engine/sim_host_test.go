@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/karmesh/kar/runtime"
@@ -25,6 +26,7 @@ type simHost struct {
 	link       *simLink      // nil while not joined
 	attachment uint64
 	frozen     bool
+	woke       atomic.Int64 // when it last thawed
 	draining   bool
 	stands     time.Time // still until then
 	parts      []simPart
@@ -109,6 +111,15 @@ func (h *simHost) pass() bool {
 	}
 }
 
+// behind is how long ago something was that its app should have heard of, less the time
+// since when it goes on: a frozen app begins what it was given before that.
+func (h *simHost) behind(since time.Time) time.Duration {
+	if woke := time.Unix(0, h.woke.Load()); woke.After(since) {
+		since = woke
+	}
+	return time.Since(since)
+}
+
 // step is between two things that the app does: it waits while the app is frozen.
 func (h *simHost) step() bool {
 	for h.pass() {
@@ -179,6 +190,7 @@ func (h *simHost) checkLease() {
 		h.w.trace.say("host %s frozen %v (partition %d)", h.boot, frozen, over)
 		h.tellCondition()
 		if !frozen {
+			h.woke.Store(time.Now().UnixNano())
 			h.w.judge.thawed(h)
 		}
 		h.notify()

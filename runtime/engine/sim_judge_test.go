@@ -51,7 +51,7 @@ type simRequest struct {
 	limited   bool // its caller may be told that it was too late
 	refused   bool // certainly not accepted, says the answer
 	withdrawn bool
-	since     time.Time // what was started before may begin until then
+	since     time.Time // when that was told; what was started before may begin for a while
 	unwanted  bool      // it runs, and is not repeated when that does not complete
 }
 
@@ -210,7 +210,7 @@ func (j *judge) begin(h *simHost, m *runtime.Invoke) *simRun {
 	if q.refused {
 		j.fault("%s begins, and was refused", r)
 	}
-	if q.withdrawn && time.Now().After(q.since) {
+	if q.withdrawn && (q.since.IsZero() || h.behind(q.since) > 20*time.Second) {
 		j.fault("%s begins, and it was cancelled", r)
 	}
 	if q.key != "" {
@@ -433,7 +433,7 @@ func (j *judge) settle() bool {
 	for end := time.Now().Add(simPatience); time.Now().Before(end); sleepFor(j.w.over, time.Second) {
 		select {
 		case <-clients:
-			if j.open() != "" || j.w.open() > 0 {
+			if j.open() != "" || j.w.open() > 0 || j.w.duties.coming() {
 				continue
 			}
 			before := j.runs()
