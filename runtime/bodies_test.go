@@ -147,3 +147,41 @@ func TestBodyThatIsLost(t *testing.T) {
 		t.Errorf("%d bodies asked for, %d dead letters, %d requests", n, dead, len(s.c.entries))
 	}
 }
+
+// The way to a host breaks while the body of an attempt is being read: nothing is sent
+// there before it has come back.
+func TestBodyOfAHostThatIsAway(t *testing.T) {
+	s := newSolo(t, Config{})
+	s.tell("dp", "1", 10_000)
+	s.c.Shed(1 << 40)
+	s.now.Mono++
+	h := HostInfo{Boot: "h1", App: "dp", Actors: []string{"T"}, Grace: 6000}
+	var need *Effect
+	invokes := func(effects []Effect) (n int) {
+		for _, e := range effects {
+			if e.Kind == NeedBody {
+				need = &e
+			}
+			if _, ok := e.Msg.(*Invoke); ok {
+				n++
+			}
+		}
+		return n
+	}
+	invokes(s.do(&HostJoined{Info: h}))
+	if need == nil {
+		t.Fatal("nobody asks for the body")
+	}
+	s.do(&HostUnlinked{Boot: "h1"})
+	if n := invokes(s.do(&BodyRead{ID: need.ID, At: need.N, Body: make([]byte, 10_000), Found: true})); n != 0 {
+		t.Errorf("%d are sent to a host that is away", n)
+	}
+	need = nil
+	n := invokes(s.do(&HostJoined{Info: h}))
+	if need != nil {
+		n += invokes(s.do(&BodyRead{ID: need.ID, At: need.N, Body: make([]byte, 10_000), Found: true}))
+	}
+	if n != 1 {
+		t.Errorf("%d are sent when it is back", n)
+	}
+}

@@ -107,3 +107,23 @@ func TestForeignRecords(t *testing.T) {
 		}
 	}
 }
+
+// A record lands twice when its sender does not know whether it has landed: the second one
+// counts for nothing, also at the very end, and the log lacks nothing.
+func TestRecordsThatLandTwice(t *testing.T) {
+	b := newBench(t, Config{})
+	b.host("h1")
+	b.answer(b.submit(Request{Target: Target{App: "dp", Type: "A", ID: "1"}}), &Outcome{Status: 200})
+	whole := b.c.Describe()
+	for at := range b.log {
+		c := New(b.c.cfg)
+		for _, r := range slices.Insert(slices.Clone(b.log), at, b.log[at]) {
+			if _, err := c.Fold(r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := c.Front(true); err != nil || c.Describe() != whole {
+			t.Errorf("record %d is there twice: %v", at, err)
+		}
+	}
+}

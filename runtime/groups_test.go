@@ -551,3 +551,35 @@ func TestFullGroupIsSplit(t *testing.T) {
 		}
 	}
 }
+
+// A purge lets go of a group in pieces. What subscribes again meanwhile, under the same name
+// to another topic, is a member of its new group to the end.
+func TestSubscribedAgainWhileTheGroupGoes(t *testing.T) {
+	const n = 3 * sweepBatch
+	s := newSolo(t, Config{})
+	subscribe := func(i int, topic string) {
+		s.do(&Subscribe{Subscription: Subscription{Actor: Actor{"dp", "T", fmt.Sprint(i)}, ID: "s", Path: "/e", Topic: topic, Group: "g-" + topic}, Waiter: "w"})
+	}
+	for i := range n {
+		subscribe(i, "old")
+	}
+	s.do(&Purge{App: "dp", Waiter: "p"})
+	for i := range n {
+		subscribe(i, "new")
+	}
+	for range 20 {
+		s.pass(time.Second)
+	}
+	there := 0
+	for i := range n {
+		if x := s.c.sub(Actor{"dp", "T", fmt.Sprint(i)}, "s"); x != nil && x.Topic == "new" {
+			there++
+		}
+	}
+	if there != n || len(s.c.groups) != 1 {
+		t.Errorf("%d of %d are subscribed, in %d groups", there, n, len(s.c.groups))
+	}
+	if bad := recounted(s.c); bad != nil {
+		t.Error(bad[0])
+	}
+}

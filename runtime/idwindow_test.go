@@ -100,3 +100,35 @@ func TestOwnersThatDoNotSayTheirWindow(t *testing.T) {
 	say("await r2", "refused too_old")
 	say("call r3 A/1 /m", "+ accepted r3")
 }
+
+// Ids become too old to be remembered while they are being kept: nothing of them holds up
+// the cuts of the log.
+func TestIDsThatAgeWhileTheyAreKept(t *testing.T) {
+	b := newBench(t, Config{})
+	for i := range 10 * idsInRecord {
+		var rnd [6]byte
+		binary.BigEndian.PutUint32(rnd[:], uint32(i))
+		b.c.now = b.now
+		b.c.emit(&keptIDs{[]ID{NewID(b.now.Wall, 0, "dp", rnd)}})
+	}
+	b.step(&Tick{})
+	b.step(&Keep{Before: b.c.Seq(), Limit: 1})
+	buckets := 0
+	for _, x := range b.c.ended.buckets {
+		if buckets++; x.left == nil {
+			t.Fatal("the ids of a bucket are not in the middle of being kept")
+		}
+	}
+	if buckets != 1 {
+		t.Fatal(buckets, "buckets")
+	}
+	b.now.Mono += 700_000
+	b.now.Wall += 700_000
+	b.step(&Tick{})
+	if b.c.ended.count != 0 {
+		t.Fatal(b.c.ended.count, "ids are left")
+	}
+	if at := b.c.OldestLive(); at <= b.c.Seq() {
+		t.Errorf("the log is needed from record %d on, of %d", at, b.c.Seq())
+	}
+}

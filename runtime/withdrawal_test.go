@@ -143,3 +143,33 @@ func TestManyOfANeighbour(t *testing.T) {
 		t.Errorf("%d things, %d members are left after a purge", a.holds, a.members)
 	}
 }
+
+// Two apps that withdraw at once take turns: the small one does not wait for the large one.
+func TestWithdrawalsTakeTurns(t *testing.T) {
+	b := newBench(t, Config{})
+	for app, n := range map[string]int{"dp": 10 * pieceSize, "eb": pieceSize + 1} {
+		for i := range n {
+			id := NewID(b.now.Wall, 0, app, [6]byte{byte(i >> 16), byte(i >> 8), byte(i)})
+			b.step(&Submit{Request: Request{ID: id, Kind: Tell, Target: Target{App: app, Type: "A", ID: fmt.Sprint(i)}, Method: "POST"}})
+		}
+	}
+	if len(b.c.entries) != 11*pieceSize+1 {
+		t.Fatal(len(b.c.entries), "requests")
+	}
+	var told []any
+	hear := func(effects []Effect) {
+		for _, e := range effects {
+			if e.Kind == Reply && e.Waiter != nil {
+				told = append(told, e.Waiter)
+			}
+		}
+	}
+	hear(b.step(&CancelAll{App: "dp", Waiter: "large"}))
+	hear(b.step(&CancelAll{App: "eb", Waiter: "small"}))
+	for len(told) < 2 {
+		hear(b.step(&Tick{}))
+	}
+	if told[0] != "small" {
+		t.Errorf("they end in the order %v", told)
+	}
+}
