@@ -11,9 +11,11 @@ import (
 
 // Purge forgets an app by raising its generation. It is sent to the app's
 // partition; the reply comes when every partition has recorded it,
-// and nothing of it is left here.
+// and nothing of it is left here. Asked again under its ID, also of another owner, it
+// waits for what the first asking has begun.
 type Purge struct {
 	App    string
+	ID     ID // zero for one that is not asked again
 	Waiter any
 }
 
@@ -25,6 +27,13 @@ type purge struct {
 }
 
 func (in *Purge) decide(c *Core) {
+	if c.ended.has(in.ID) {
+		c.awaitPurge(in)
+		return
+	}
+	if c.repeated(in.ID, in.App, in.Waiter, replaced) { // it is too old to be known
+		return
+	}
 	b := appChanged{app: in.App, generation: c.generation(in.App) + 1, at: c.now.Wall}
 	var out []OutMessage
 	for p := range c.cfg.Partitions {
@@ -32,16 +41,63 @@ func (in *Purge) decide(c *Core) {
 			out = append(out, OutMessage{To: uint16(p), Payload: encode(nil, &parcel{kind: msgApp, app: b})})
 		}
 	}
+	b.done = c.doneAs(in.ID, done{yes: true})
 	x := &purge{app: in.App, waiter: in.Waiter, need: len(out)}
 	c.raise(&b, out...)
 	for _, o := range out {
 		box := c.outboxTo(o.To)
 		box.purges = append(box.purges, purgeSent{x, box.next - 1})
 	}
+	c.beginWait(x)
+}
+
+func (c *Core) beginWait(x *purge) {
 	c.purges = append(c.purges, x)
 	if x.need == 0 {
 		c.purged = append(c.purged, x)
 	}
+}
+
+// awaitPurge waits for a purge that was asked for before: for all messages about the
+// app that some partition has not confirmed, whoever sent them.
+func (c *Core) awaitPurge(in *Purge) {
+	x := &purge{app: in.App, waiter: in.Waiter}
+	for p := range c.cfg.Partitions {
+		o := c.out[uint16(p)]
+		if o == nil {
+			continue
+		}
+		if n := o.lastAbout(in.App); n > 0 {
+			at := sort.Search(len(o.purges), func(i int) bool { return o.purges[i].n > n })
+			o.purges = slices.Insert(o.purges, at, purgeSent{x, n})
+			x.need++
+		}
+	}
+	c.beginWait(x)
+}
+
+// lastAbout is the last message that tells of a purge of the app and is not confirmed,
+// 0 for none.
+func (o *outbox) lastAbout(app string) (n uint64) {
+	for _, e := range o.pending { // in any order
+		var m appNews
+		if e.n > n && decode(e.payload, &m) == nil && m.kind == msgApp && m.app.app == app {
+			n = e.n
+		}
+	}
+	return n
+}
+
+// appNews is a parcel as far as it is about an app.
+type appNews struct {
+	kind uint64
+	app  appChanged
+}
+
+func (m *appNews) fields(c *codec) {
+	c.u64(1, &m.kind)
+	has := m.kind == msgApp
+	c.msg(8, &has, &m.app)
 }
 
 func (c *Core) changeApp(b *appChanged) {
@@ -246,55 +302,13 @@ func (c *Core) isHaunted(a *actorEntry) bool {
 	return len(a.zombies) > 0
 }
 
-// Drain withdraws what has not started and replies, with the number of those,
-// when all that was there has ended.
-type Drain struct {
-	App    string
-	Waiter any
-}
-
-type drain struct {
-	upto   uint64 // the number of the last thing that was open when it began
-	waiter any
-	n      int
-}
-
-func (in *Drain) decide(c *Core) {
-	d := &drain{upto: c.enrolled, waiter: in.Waiter}
-	if a := c.app(in.App); a.roll.first != nil {
-		a.drains = append(a.drains, d)
-	} else {
-		c.dropApp(in.App)
-		c.drained = append(c.drained, d)
-	}
-	c.withdrawAll(&withdrawal{app: in.App, upto: d.upto, code: CodeDrained, why: "the app was drained before this request started", drain: d})
-}
-
-// leaveRoll takes a thing that has ended out of the roll of its app. Drains that
-// waited for nothing else have ended with it.
-func (c *Core) leaveRoll(a *appEntry, s *seat) {
-	a.roll.remove(s)
-	for len(a.drains) > 0 && (a.roll.first == nil || a.roll.first.n > a.drains[0].upto) {
-		c.drained = append(c.drained, a.drains[0])
-		a.drains[0] = nil
-		a.drains = a.drains[1:]
-	}
-}
-
-// checkDrains answers those that have ended.
-func (c *Core) checkDrains() {
-	for _, d := range c.drained {
-		c.replyValue(d.waiter, d.n)
-	}
-	c.drained = nil
-}
-
 // SetService registers, replaces or (URL "") removes a url component; sent to
 // the app's partition. The reply's Value is whether there was one before.
 type SetService struct {
 	App, Name, URL string
 	Timeout        int64 // ms
 	Proxied        bool  // there is a proxy before it, see [Proxied]
+	ID             ID    // under which it may be asked again
 	Waiter         any
 }
 
@@ -313,6 +327,9 @@ func (in *SetService) decide(c *Core) {
 		c.refuse(in.Waiter, Errorf(CodeBadRequest, "the time limit of a service is at least %s", LeastServiceTimeout))
 		return
 	}
+	if c.repeated(in.ID, in.App, in.Waiter, replaced) {
+		return
+	}
 	var list []serviceFact
 	had := false
 	if a := c.apps[in.App]; a != nil {
@@ -323,7 +340,7 @@ func (in *SetService) decide(c *Core) {
 			}
 		}
 	}
-	f := serviceFact{in.Name, in.URL, in.Timeout, in.Proxied}
+	f, answer := serviceFact{in.Name, in.URL, in.Timeout, in.Proxied}, c.doneAs(in.ID, done{yes: had})
 	switch {
 	case in.URL != "" && (len(in.URL) > maxServiceURL || len(in.Name) > maxServiceName):
 		c.refuse(in.Waiter, Errorf(CodeTooLarge, "the name has %d bytes and the url %d, the limits are %d and %d", len(in.Name), len(in.URL), maxServiceName, maxServiceURL))
@@ -331,16 +348,16 @@ func (in *SetService) decide(c *Core) {
 	case in.URL != "" && len(list) >= maxServices:
 		c.refuse(in.Waiter, Errorf(CodeTooLarge, "the app has %d url components already", len(list)))
 		return
-	case in.URL == "" && !had:
+	case in.URL == "" && !had && in.ID.IsZero():
 	case c.LogLevel() >= 2:
-		c.emit(&serviceSet{app: in.App, service: f, gone: in.URL == ""})
+		c.emit(&serviceSet{app: in.App, service: f, gone: in.URL == "", done: answer})
 		c.effect(Effect{Kind: ServicesChanged})
 	default:
 		if in.URL != "" {
 			list = append(list, f)
 			sort.Slice(list, func(i, j int) bool { return list[i].name < list[j].name })
 		}
-		c.emit(&appChanged{app: in.App, generation: c.generation(in.App), listed: true, services: list})
+		c.emit(&appChanged{app: in.App, generation: c.generation(in.App), listed: true, services: list, done: answer})
 		c.effect(Effect{Kind: ServicesChanged})
 	}
 	c.replyValue(in.Waiter, had)

@@ -150,6 +150,7 @@ func (c *Core) Own(now Now, storeSeq uint64) bool {
 	}
 	c.ended.own(c)
 	c.sortLost()
+	c.sortRolls()
 	c.beginSweep() // the owner before may not have come to the end
 	for _, a := range sortedActors(c.haunted) {
 		if x := c.haunted[a]; c.dead(&x.node, a.App) {
@@ -194,6 +195,8 @@ func (c *Core) Own(now Now, storeSeq uint64) bool {
 		switch o := n.owner.(type) {
 		case *wish:
 			c.ageWish(o)
+		case *clearing:
+			c.ageClearing(o)
 		case *past:
 			c.agePast(o)
 		}
@@ -223,12 +226,14 @@ func (c *Core) StepDown() {
 	}
 	for _, w := range c.withdrawals {
 		for _, w := range append(w.then, w) {
-			c.refuse(w.waiter, again)
+			if w.clearing != nil {
+				c.refuseClearing(w.clearing, again)
+			}
 		}
 	}
 	for _, name := range sortedKeys(c.apps) {
-		for _, d := range c.apps[name].drains {
-			c.refuse(d.waiter, again)
+		for _, x := range c.apps[name].drains {
+			c.refuseClearing(x, again)
 		}
 	}
 	for _, p := range c.purges {

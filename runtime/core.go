@@ -97,6 +97,7 @@ type Core struct {
 	wishes     map[ID]*wish              // to end chains that may still come
 	borrowings map[ID]*borrowing         // calls that wait for the request of their key
 	borrowers  map[ID][]*borrowing       // the same by that request, in order
+	clearings  map[ID]*clearing          // drains and cancels of all, by the ids of those
 	pasts      map[pastKey]*past         // replaced attempts of steps that have ended
 	apps       map[string]*appEntry
 	out        map[uint16]*outbox
@@ -113,6 +114,7 @@ type Core struct {
 	lostOrder   []*lostEntry // oldest first
 	oldPasts    fading[*past]
 	oldWishes   fading[*wish]
+	oldClears   fading[*clearing]
 	strangers   map[string]bool // boots that have ended and never had anything from here
 	strange     []string        // the same, oldest first
 	timers      timerHeap       // by the clock that does not jump
@@ -133,7 +135,7 @@ type Core struct {
 	looks       int               // and look at
 	pieces      int               // and do of what goes in pieces
 	haunts      uint64            // how often an actor got its first zombie
-	drained     []*drain          // to be answered
+	drained     []*clearing       // to be answered
 	purged      []*purge          // that all partitions have confirmed
 	subCount    int               // of subs
 	enrolled    uint64            // seats that were given
@@ -189,7 +191,7 @@ func New(cfg Config) *Core {
 		offers: map[component][]*hostEntry{}, wanted: map[component]int{}, lost: map[string]*lostEntry{},
 		reminders: map[Actor]reminderList{}, subs: map[Actor]map[string]*subEntry{},
 		firings: map[ID]*reminderEntry{}, fired: map[Actor][]*firing{}, late: map[string]*reminderHeap{},
-		groups: map[string]*groupEntry{}, memberOf: map[memberKey]*groupEntry{}, tells: map[groupLife]*groupTells{}, wishes: map[ID]*wish{}, borrowings: map[ID]*borrowing{}, borrowers: map[ID][]*borrowing{}, pasts: map[pastKey]*past{}, publishings: map[ID]*publishing{}, apps: map[string]*appEntry{},
+		groups: map[string]*groupEntry{}, memberOf: map[memberKey]*groupEntry{}, tells: map[groupLife]*groupTells{}, wishes: map[ID]*wish{}, borrowings: map[ID]*borrowing{}, borrowers: map[ID][]*borrowing{}, clearings: map[ID]*clearing{}, pasts: map[pastKey]*past{}, publishings: map[ID]*publishing{}, apps: map[string]*appEntry{},
 		out: map[uint16]*outbox{}, in: map[uint16]uint64{}, fences: map[uint16]uint64{},
 		fenceWait: map[uint16]*fenceQuestion{}, abroad: map[uint16]*roll{}, orphans: map[ID]*homeEntry{}, inquiries: map[string]*inquiry{}, blocked: map[string][]any{},
 	}

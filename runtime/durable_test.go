@@ -25,6 +25,7 @@ var memoryOnly = map[string]bool{
 	"homeEntry.node": true, "homeEntry.waiters": true, "homeEntry.timer": true, "homeEntry.answered": true, "wish.node": true, "wish.at": true,
 	"past.node": true, "past.at": true,
 	"Core.fired": true, "firing.at": true,
+	"Core.oldClears": true, "clearing.node": true, "clearing.at": true, "clearing.upto": true, "clearing.going": true, "clearing.drains": true, "clearing.waiters": true,
 	"Core.borrowers": true, "borrowing.node": true, "borrowing.abroad": true,
 	"ending.node": true, "ending.noted": true, "lostEntry.noted": true, "appEntry.noted": true, "Core.ownedAt": true, "Core.wanted": true,
 	"actorEntry.node": true, "actorEntry.flow": true, "actorEntry.nested": true, "actorEntry.placeAt": true, "actorEntry.asking": true, "actorEntry.dirty": true,
@@ -40,7 +41,7 @@ var memoryOnly = map[string]bool{
 }
 
 // What may be forgotten without a record: a fold may know more than the owner.
-var forgettable = []string{"endings", "ended", "out.", "lost", "apps", "wishes", "pasts"}
+var forgettable = []string{"endings", "ended", "out.", "lost", "apps", "wishes", "pasts", "clearings"}
 
 // A lister writes down what is durable, and notes the fields that it met with a value.
 type lister struct{ seen map[string]bool }

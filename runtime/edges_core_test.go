@@ -452,7 +452,7 @@ func TestStepDownTellsEverybody(t *testing.T) {
 	s.c.blocked["g"] = []any{"pump"}
 	s.c.leaving = append(s.c.leaving, &leaving{waiter: "leaving"})
 	s.c.forgettings = append(s.c.forgettings, &forgetting{in: &CancelReminders{Waiter: "forgetting"}})
-	s.c.withdrawals = append(s.c.withdrawals, &withdrawal{waiter: "cancelall"}, &withdrawal{})
+	s.c.withdrawals = append(s.c.withdrawals, &withdrawal{clearing: &clearing{waiters: []any{"cancelall"}}}, &withdrawal{})
 	s.c.purges = append(s.c.purges, &purge{waiter: "purge"})
 	s.c.StepDown()
 	var heard []string

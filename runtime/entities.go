@@ -27,6 +27,7 @@ type entry struct {
 	parentStep  uint32
 	at          int64  // wall clock of acceptance
 	order       uint64 // place in the mailbox
+	came        uint64 // record with which it came here; in front of which lines it stands
 	step        uint32
 	attempt     uint32
 	host        string
@@ -308,7 +309,7 @@ type appEntry struct {
 	services   []*serviceEntry // by name
 	open       int             // memory: entries of the app
 	roll       roll            // memory: those, and its chains that are away
-	drains     []*drain        // memory: that wait for some of those, by how many
+	drains     []*clearing     // memory: that wait for some of those, by how many
 	holds      int             // memory: its reminders and placed actors, that a purge has to let go of
 	members    int             // memory: its members of groups
 	// memory: a purge has not ended all that it found open, and what waits for that

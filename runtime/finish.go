@@ -56,10 +56,18 @@ func wrap(o *Outcome) {
 	*o = Outcome{Status: 200, Header: Header{"Content-Type": {"application/kar+json"}}, Body: b}
 }
 
-func (c *Core) end(e *entry, o *Outcome) { c.endOn(e, o, false) }
+func (c *Core) end(e *entry, o *Outcome) { c.endBy(e, o, ID{}) }
+
+// endBy ends what the change with that id has withdrawn.
+func (c *Core) endBy(e *entry, o *Outcome, change ID) { c.endAs(e, o, completed{change: change}) }
 
 // endOn records the outcome, here or by a message to the request's home.
 func (c *Core) endOn(e *entry, o *Outcome, unplaced bool) {
+	c.endAs(e, o, completed{unplaced: unplaced})
+}
+
+// endAs takes what else the record says.
+func (c *Core) endAs(e *entry, o *Outcome, b completed) {
 	if deadLetter(e.req.Kind, o) {
 		c.Counts.DeadLetters++
 		c.effect(Effect{Kind: AppError, ID: e.req.ID, Outcome: o, Target: e.req.Target})
@@ -72,13 +80,15 @@ func (c *Core) endOn(e *entry, o *Outcome, unplaced bool) {
 	c.overtaken(e)
 	if e.home != c.cfg.Partition {
 		m := &parcel{kind: msgOutcome, id: e.req.ID, of: target.App, gen: c.generation(target.App), outcome: *o}
-		c.emit(&completed{id: e.req.ID, none: true, unplaced: unplaced, actor: placeOf(target), at: c.now.Wall, step: e.step, replaced: e.replacedOf()}, OutMessage{To: e.home, Payload: encode(nil, m)})
+		b.id, b.none, b.actor, b.at, b.step, b.replaced = e.req.ID, true, placeOf(target), c.now.Wall, e.step, e.replacedOf()
+		c.emit(&b, OutMessage{To: e.home, Payload: encode(nil, m)})
 	} else {
 		req := &e.req
 		if h := c.homes[e.req.ID]; h != nil {
 			req = &h.req // the chain has come home; its key stayed there
 		}
-		c.emitOutcome(e.req.ID, req, o, placeOf(target), unplaced)
+		b.actor = placeOf(target)
+		c.emitOutcome(e.req.ID, req, o, &b)
 	}
 	if target.IsActor() {
 		if a := c.actors[target.Actor()]; a != nil {
@@ -89,16 +99,16 @@ func (c *Core) endOn(e *entry, o *Outcome, unplaced bool) {
 	}
 }
 
-// emitOutcome ends req, as it was accepted; actor is where its last step ran.
-func (c *Core) emitOutcome(id ID, req *Request, o *Outcome, actor Actor, unplaced bool) {
-	b := &completed{id: id, outcome: *o, unplaced: unplaced, actor: actor, at: c.now.Wall}
+// emitOutcome ends req, as it was accepted; b.actor is where its last step ran.
+func (c *Core) emitOutcome(id ID, req *Request, o *Outcome, b *completed) {
+	b.id, b.outcome, b.at = id, *o, c.now.Wall
 	if e := c.entries[id]; e != nil && e.attempt > 1 {
 		b.step, b.replaced = e.step, e.replacedOf()
 	}
 	switch {
 	case req.Key != "" || req.Kind == Promise:
 		c.storeWith(b, req)
-		b.outcome = *c.fitting(o, id, actor.bytes()+len(b.key))
+		b.outcome = *c.fitting(o, id, b.actor.bytes()+len(b.key))
 	case req.Kind != Call:
 		b.none = true
 	default:

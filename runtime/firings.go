@@ -249,6 +249,6 @@ func (c *Core) withdrawFiring(id ID) (cost int) {
 	if c.entries[id] == nil { // each other partition is told
 		cost = c.cfg.Partitions / 16
 	}
-	c.withdrawOpen(id, &Error{CodeCancelled, "the reminder was deleted", id})
+	c.withdrawOpen(id, &Error{CodeCancelled, "the reminder was deleted", id}, ID{})
 	return cost
 }

@@ -189,6 +189,7 @@ func (c *Core) apply(r *Record) {
 		}
 	case *appChanged:
 		c.applyApp(r.Seq, b)
+		c.applyDone(r.Seq, b.app, &b.done)
 	case *fenced:
 		if b.below > c.fences[b.partition] {
 			c.fences[b.partition] = b.below
@@ -210,6 +211,8 @@ func (c *Core) apply(r *Record) {
 		c.applyBorrowed(r.Seq, b)
 	case *waived:
 		c.applyWaived(b)
+	case *cleared:
+		c.applyCleared(r.Seq, b)
 	case *delivered:
 		if g := c.groups[b.group]; g != nil {
 			g.next = b.next
@@ -246,6 +249,7 @@ func (c *Core) apply(r *Record) {
 		c.applyKeptApp(r.Seq, b)
 	case *serviceSet:
 		c.applyService(r.Seq, b.app, b.service, b.gone)
+		c.applyDone(r.Seq, b.app, &b.done)
 	case *header:
 		c.floor, c.terms = max(c.floor, b.floorAt(r.Seq)), b.terms
 	case *received, *alive, *claimed:
@@ -255,7 +259,7 @@ func (c *Core) apply(r *Record) {
 func (c *Core) applyAccepted(seq uint64, b *accepted) {
 	e := &entry{
 		req: b.req, flow: b.flow, home: b.home, parents: b.parents, parentPart: b.parentPart,
-		parentEpoch: b.parentEpoch, parentStep: b.parentStep, at: b.at, order: seq, step: b.step,
+		parentEpoch: b.parentEpoch, parentStep: b.parentStep, at: b.at, order: seq, came: seq, step: b.step,
 		due: b.due, count: b.count, from: b.life(c.cfg.Partition),
 	}
 	e.phase = queued
@@ -477,6 +481,7 @@ func (c *Core) unplace(a *actorEntry) {
 
 func (c *Core) applyCompleted(r *Record, b *completed) {
 	c.setPast(r.Seq, pastKey{b.id, b.step}, b.replaced)
+	c.applyWithdrawn(r.Seq, b.change)
 	e, h := c.entries[b.id], c.homes[b.id]
 	var waiters []any
 	var req *Request
@@ -538,7 +543,7 @@ func (c *Core) applyContinued(seq uint64, b *continued) {
 	if b.away {
 		t := e.req.Target
 		waiters := e.waiters
-		h := &homeEntry{req: e.req, flow: e.flow, parents: e.parents, parentPart: e.parentPart, parentEpoch: e.parentEpoch, parentStep: e.parentStep, at: e.at, from: e.from, fired: e.fired, cancelled: e.cancelled, waiters: waiters, answered: e.answered}
+		h := &homeEntry{req: e.req, flow: e.flow, parents: e.parents, parentPart: e.parentPart, parentEpoch: e.parentEpoch, parentStep: e.parentStep, at: e.at, came: e.came, from: e.from, fired: e.fired, cancelled: e.cancelled, waiters: waiters, answered: e.answered}
 		isHome := e.home == c.cfg.Partition && c.homes[b.id] == nil
 		if isHome {
 			c.keep.replace(&e.node, &h.node, h) // the record of acceptance stays needed

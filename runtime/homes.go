@@ -12,6 +12,7 @@ type homeEntry struct {
 	parentEpoch uint64
 	parentStep  uint32
 	at          int64
+	came        uint64    // see entry.came
 	from        groupLife // of the event that began it
 	fired       *firing   // of the reminder that has fired
 	// Wherever the chain is, it is to end.
@@ -128,7 +129,7 @@ func (c *Core) applyWished(seq uint64, id ID) {
 // that is on its way.
 func (c *Core) cancelStep(id ID) {
 	if e := c.entries[id]; e != nil {
-		c.withdraw(e, &Error{CodeCancelled, "the request was cancelled", id})
+		c.withdraw(e, &Error{CodeCancelled, "the request was cancelled", id}, ID{})
 	} else if c.LogLevel() >= 2 { // older gateways have no word for it
 		c.emit(&wished{id})
 	}
@@ -139,7 +140,7 @@ func (c *Core) cancelStep(id ID) {
 func (c *Core) cancelArrived(e *entry) {
 	h := c.homes[e.req.ID]
 	if c.wishes[e.req.ID] != nil || h != nil && h.cancelled {
-		c.withdraw(e, &Error{CodeCancelled, "the request was cancelled", e.req.ID})
+		c.withdraw(e, &Error{CodeCancelled, "the request was cancelled", e.req.ID}, ID{})
 	}
 }
 

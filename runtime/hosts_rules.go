@@ -265,13 +265,15 @@ func (c *Core) exhausted(e *entry) bool {
 
 // giveUp ends an interrupted request that gets no further attempt, once the
 // calls of its last one have ended.
-func (c *Core) giveUp(e *entry) bool {
+func (c *Core) giveUp(e *entry) bool { return c.giveUpBy(e, ID{}) }
+
+func (c *Core) giveUpBy(e *entry, change ID) bool {
 	if e.phase != stopped || len(e.children) > 0 || c.fencing(e) {
 		return false
 	}
 	switch {
 	case e.cancelled:
-		c.end(e, (&Error{CodeCancelled, "the request was cancelled", e.req.ID}).Outcome())
+		c.endBy(e, (&Error{CodeCancelled, "the request was cancelled", e.req.ID}).Outcome(), change)
 	case c.exhausted(e):
 		c.end(e, (&Error{CodeBadAnswer, "the request was attempted " + utoa(uint64(e.attempt)) + " times without a complete answer", e.req.ID}).Outcome())
 	default:

@@ -1,6 +1,9 @@
 package runtime
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 // Trim by keeping: there are no checkpoints. Every live thing knows the oldest
 // record that is needed to rebuild it (its base); the list is in that order.
@@ -285,6 +288,8 @@ func (c *Core) keepOne(n *node) {
 		c.emit(&wished{o.id})
 	case *borrowing:
 		c.emit(&o.borrowed)
+	case *clearing:
+		c.emit(&o.cleared)
 	case *outEntry:
 		c.emit(c.keptIn(n))
 	}
@@ -296,7 +301,7 @@ func (c *Core) keptIn(n *node) message {
 	case *entry:
 		return c.keptOf(o)
 	case *homeEntry:
-		return &keptRequest{accepted: accepted{req: o.req, flow: o.flow, home: c.cfg.Partition, parents: o.parents, parentPart: o.parentPart, parentEpoch: o.parentEpoch, parentStep: o.parentStep, at: o.at, reminder: o.fired.name()}.of(o.from, c.cfg.Partition), phase: uint64(gone), away: true, cancelled: o.cancelled, firedBy: o.fired.of()}
+		return &keptRequest{accepted: accepted{req: o.req, flow: o.flow, home: c.cfg.Partition, parents: o.parents, parentPart: o.parentPart, parentEpoch: o.parentEpoch, parentStep: o.parentStep, at: o.at, reminder: o.fired.name()}.of(o.from, c.cfg.Partition), came: o.came, phase: uint64(gone), away: true, cancelled: o.cancelled, firedBy: o.fired.of()}
 	case *ending:
 		return &keptRequest{accepted: accepted{req: Request{ID: o.id, Target: Target{App: o.app}}, at: o.at}, phase: uint64(gone), ended: true, outcome: *o.outcome}
 	case *reminderEntry:
@@ -311,6 +316,7 @@ func (c *Core) keptIn(n *node) message {
 type keptRequest struct {
 	accepted
 	order     uint64
+	came      uint64 // 0 in logs of before this field
 	attempt   uint32
 	host      string
 	grace     int64
@@ -332,7 +338,7 @@ func (c *Core) keptOf(e *entry) *keptRequest {
 			req: e.req, flow: e.flow, home: e.home, step: e.step, parents: e.parents, parentPart: e.parentPart,
 			parentEpoch: e.parentEpoch, parentStep: e.parentStep, at: e.at, reminder: e.fired.name(), due: e.due, count: e.count,
 		}.of(e.from, c.cfg.Partition),
-		order: e.order, attempt: e.attempt, host: e.host, grace: e.grace, epoch: e.epoch,
+		order: e.order, came: e.came, attempt: e.attempt, host: e.host, grace: e.grace, epoch: e.epoch,
 		phase: uint64(e.phase), cancelled: e.cancelled, among: e.among, tried: e.tried, alone: e.alone,
 	}
 	if e.step > 0 {
@@ -372,6 +378,7 @@ func (k *keptRequest) fields(c *codec) {
 	c.bool(32, &k.alone)
 	has = k.firedBy.Type != ""
 	c.msg(33, &has, &k.firedBy)
+	c.u64(34, &k.came)
 }
 
 func (c *Core) applyKeptRequest(seq uint64, k *keptRequest) {
@@ -389,6 +396,7 @@ func (c *Core) applyKeptRequest(seq uint64, k *keptRequest) {
 		if h == nil {
 			h = &homeEntry{}
 		}
+		h.came = cmp.Or(k.came, h.came, seq)
 		// In a trimmed log a step that came home and left again looks like the
 		// first one, and has neither key nor parents.
 		before := h.from
@@ -408,7 +416,7 @@ func (c *Core) applyKeptRequest(seq uint64, k *keptRequest) {
 		}
 		e := &entry{
 			req: k.req, flow: k.flow, home: k.home, parents: k.parents, parentPart: k.parentPart,
-			parentEpoch: k.parentEpoch, parentStep: k.parentStep, at: k.at, order: k.order, step: k.step, fired: k.firing(),
+			parentEpoch: k.parentEpoch, parentStep: k.parentStep, at: k.at, order: k.order, came: cmp.Or(k.came, k.order), step: k.step, fired: k.firing(),
 			due: k.due, count: k.count, from: k.life(c.cfg.Partition), attempt: k.attempt, host: k.host, grace: k.grace,
 			epoch: k.epoch, phase: phase(k.phase), cancelled: k.cancelled, among: k.among, tried: k.tried, alone: k.alone,
 		}

@@ -64,7 +64,7 @@ func TestIDOfAnotherApp(t *testing.T) {
 	if got := codeOf(s.answer(&Cancel{App: "other", ID: id, Waiter: "foreign"})); got != CodeUnknownRequest {
 		t.Errorf("another app cancels: %q", got)
 	}
-	s.c.addHome(&homeEntry{req: s.c.entries[id].req}) // as after a step elsewhere
+	s.c.addHome(&homeEntry{req: s.c.entries[id].req, came: s.c.Seq() + 1}) // as after a step elsewhere
 	s.c.keep.place(&s.c.homes[id].node, s.c.Seq(), s.c.homes[id])
 	for _, in := range []Input{submit, &Await{App: "other", ID: id, Waiter: "foreign", View: &View{}}, &Cancel{App: "other", ID: id, Waiter: "foreign"}} {
 		if got := codeOf(s.answer(in)); got != CodeBadID && got != CodeUnknownRequest {

@@ -223,7 +223,7 @@ func (c *Core) deliver(m *parcel) {
 		c.accept(&b, nil)
 	case msgOutcome:
 		if h := c.homes[m.id]; h != nil && !c.isPurgedHome(h) {
-			c.emitOutcome(m.id, &h.req, &m.outcome, Actor{}, false)
+			c.emitOutcome(m.id, &h.req, &m.outcome, &completed{})
 		}
 	case msgCancel:
 		c.cancelStep(m.id)

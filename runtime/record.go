@@ -65,6 +65,7 @@ const (
 	kindKeptPast     = 41
 	kindBorrowed     = 44
 	kindWaived       = 45
+	kindCleared      = 46
 )
 
 func newBody(kind uint64) message {
@@ -137,6 +138,8 @@ func newBody(kind uint64) message {
 		return &borrowed{}
 	case kindWaived:
 		return &waived{}
+	case kindCleared:
+		return &cleared{}
 	}
 	return nil
 }
@@ -211,6 +214,8 @@ func kindOf(m message) uint64 {
 		return kindBorrowed
 	case *waived:
 		return kindWaived
+	case *cleared:
+		return kindCleared
 	}
 	return 0
 }
@@ -415,6 +420,9 @@ type completed struct {
 	// have been cut off before the store has this one.
 	key []byte // see KeyInStore
 	sum uint64 // see bodyHash
+	// Under which id the change was asked for that has withdrawn it: the cancel of one, or
+	// a [clearing].
+	change ID
 }
 
 func (m *completed) fields(c *codec) {
@@ -434,6 +442,7 @@ func (m *completed) fields(c *codec) {
 	c.u64(11, &m.gen)
 	c.bytes(12, &m.key)
 	c.u64(13, &m.sum)
+	c.id(14, &m.change)
 }
 
 // continued: a step is done and the next one is due, in one record.
@@ -580,6 +589,7 @@ type appChanged struct {
 	services   []serviceFact // url components
 	from       uint64        // the generation before plus one; 0 in logs of before this field
 	at         int64         // wall clock, ms
+	done       done
 }
 
 // keptApp: the generation of an app, in full; gone: nothing needs it any more.
@@ -603,6 +613,7 @@ type serviceSet struct {
 	app     string
 	service serviceFact
 	gone    bool
+	done    done
 }
 
 func (m *serviceSet) fields(c *codec) {
@@ -610,6 +621,7 @@ func (m *serviceSet) fields(c *codec) {
 	c.str(1, &m.app)
 	c.msg(2, &has, &m.service)
 	c.bool(3, &m.gone)
+	m.done.in(c, 4)
 }
 
 type serviceFact struct {
@@ -632,6 +644,7 @@ func (m *appChanged) fields(c *codec) {
 	c.bool(4, &m.listed)
 	c.u64(5, &m.from)
 	c.i64(6, &m.at)
+	m.done.in(c, 7)
 }
 
 // fenced: no child of that partition below the epoch is accepted any more.

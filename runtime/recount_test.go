@@ -538,6 +538,8 @@ func (r *recount) kept() {
 			ok, own = c.wishes[o.id] == o, &o.node
 		case *borrowing:
 			ok, own = c.borrowings[o.id] == o, &o.node
+		case *clearing:
+			ok, own = c.clearings[o.id] == o && o.line > 0, &o.node
 		case *outEntry:
 			ok, own = c.out[o.to] != nil && c.out[o.to].pending[o.n] == o, &o.node
 		default:
@@ -564,7 +566,7 @@ func (r *recount) kept() {
 	}
 	r.same("outcomes in the list", ends, len(c.endings))
 	want := len(c.entries) + len(c.homes) + len(c.pasts) + len(c.wishes) + c.remCount + len(c.groups) + len(c.ended.all())
-	want += moves + len(c.borrowings)
+	want += moves + len(c.borrowings) + len(c.clearings)
 	for _, a := range c.actors {
 		if a.listed() {
 			want++
@@ -808,6 +810,9 @@ func (r *recount) apps() {
 			if s.prev != last || last != nil && last.n >= s.n || !seats[s] {
 				r.say("the roll of %s is out of order", name)
 			}
+			if c.owned && last != nil && last.came() >= s.came() {
+				r.say("the roll of %s is not in the order in which all has come", name)
+			}
 			at, last = at || s == a.roll.at, s
 			delete(seats, s)
 		}
@@ -927,6 +932,11 @@ func (r *recount) memory() {
 	for id, w := range c.wishes {
 		if w.id != id || c.owned && !slices.Contains(c.oldWishes.es, faded[*wish]{w, w.at}) {
 			r.say("the wish about %s is never forgotten", id)
+		}
+	}
+	for id, x := range c.clearings {
+		if x.id != id || c.owned && !slices.Contains(c.oldClears.es, faded[*clearing]{x, x.at}) || len(x.waiters) > 0 && !x.going {
+			r.say("the clearing %s is never forgotten, or somebody waits in vain", id)
 		}
 	}
 	over := 0

@@ -10,7 +10,8 @@ import (
 // A sidecar repeats what its app has asked for until it has an answer, under one
 // id. Requests are known by their ids anyway; this file is about the rest: changes
 // of state, reminders and subscriptions, whose record says under which id they
-// were made and how they were answered, and events that are published.
+// were made and how they were answered, and events that are published. A gateway does
+// the same with the changes of an app for which it is asked.
 
 // A done is a change that was made under an id, and how it was answered.
 type done struct {

@@ -23,6 +23,9 @@ func changes(a Actor) []change {
 	op := func(op StateOp) func(ID) Input {
 		return func(id ID) Input { op.ID = id; return state(nil, op) }
 	}
+	work := func(s *solo) { // that waits for its time
+		s.do(&Submit{Request: Request{ID: s.id(a.target()), Kind: Tell, Target: a.target(), Path: "/m", NotBefore: s.now.Wall + 3_600_000}, Waiter: "tell"})
+	}
 	reminder := Reminder{Actor: a, ID: "r", Path: "/tick", Due: 1767225600000}
 	return []change{
 		{"set", op(StateOp{Verb: StateSet, Key: "k", Value: []byte("mine")}), func(s *solo) { set(s, "theirs") }},
@@ -44,6 +47,17 @@ func changes(a Actor) []change {
 		{"unsubscribe", func(id ID) Input { return &Unsubscribe{Actor: a, Request: id, Waiter: "w"} }, func(s *solo) {
 			s.do(&Subscribe{Subscription: Subscription{Actor: a, ID: "s", Path: "/e", Topic: "t"}, Waiter: "w"})
 		}},
+		{"purge", func(id ID) Input { return &Purge{App: a.App, ID: id, Waiter: "w"} }, work},
+		{"drain", func(id ID) Input { return &Drain{App: a.App, ID: id, Waiter: "w"} }, work},
+		{"cancel all", func(id ID) Input { return &CancelAll{App: a.App, ID: id, Waiter: "w"} }, work},
+		{"service", service("http://one"), func(s *solo) { s.do(service("http://two")(ID{})) }},
+		{"no service", service(""), func(s *solo) { s.do(service("http://two")(ID{})) }},
+	}
+}
+
+func service(url string) func(ID) Input {
+	return func(id ID) Input {
+		return &SetService{App: "dp", Name: "s", URL: url, Timeout: 1000, ID: id, Waiter: "w"}
 	}
 }
 
@@ -54,6 +68,9 @@ func prepareChanges(s *solo, a Actor) {
 	}
 	s.do(&SetReminder{Reminder: Reminder{Actor: a, ID: "old", Path: "/tick", Due: s.now.Wall + 3_600_000}, Waiter: "w"})
 	s.do(&Subscribe{Subscription: Subscription{Actor: a, ID: "old", Path: "/e", Topic: "t"}, Waiter: "w"})
+	for range 2 {
+		s.do(&Submit{Request: Request{ID: s.id(a.target()), Kind: Tell, Target: a.target(), Path: "/m", NotBefore: s.now.Wall + 3_600_000}, Waiter: "tell"})
+	}
 }
 
 // A change that is repeated under its id happens once and is answered as the

@@ -1,5 +1,10 @@
 package runtime
 
+import (
+	"cmp"
+	"slices"
+)
+
 // A roll lists what is open of one app, requests here and chains that are away, in
 // the order in which it came: who goes through the work of an app, in pieces, meets
 // none of its neighbours.
@@ -93,4 +98,31 @@ func (c *Core) openOf(app string, n uint64) *seat {
 		return a.roll.behind(n)
 	}
 	return nil
+}
+
+// came is the record with which what sits there has come.
+func (s *seat) came() uint64 {
+	if s.e != nil {
+		return s.e.came
+	}
+	return s.h.came
+}
+
+// sort puts a roll into the order in which all has come; the numbers stay where they are.
+func (r *roll) sort() []*seat {
+	var seats []*seat
+	var ns []uint64
+	for s := r.first; s != nil; s = s.next {
+		seats, ns = append(seats, s), append(ns, s.n)
+	}
+	by := func(a, b *seat) int { return cmp.Compare(a.came(), b.came()) }
+	if slices.IsSortedFunc(seats, by) {
+		return seats
+	}
+	slices.SortStableFunc(seats, by)
+	*r = roll{}
+	for i, s := range seats {
+		r.add(s, ns[i])
+	}
+	return seats
 }

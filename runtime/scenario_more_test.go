@@ -27,17 +27,18 @@ func (w *world) otherCommand(ws words, line string) {
 			}
 		}
 	case "cancel":
-		w.step(home, &Cancel{App: "dp", ID: id, Waiter: "cancel"})
+		w.step(home, &Cancel{App: "dp", ID: id, Change: w.change(ws, home), Waiter: "cancel"})
 	case "cancelall":
 		for _, p := range w.parts {
-			w.step(p.n, &CancelAll{App: ws.at(1), Waiter: "cancelall"})
+			w.step(p.n, &CancelAll{App: ws.at(1), ID: w.change(ws, p.n), Waiter: "cancelall"})
 		}
 	case "drain":
 		for _, p := range w.parts {
-			w.step(p.n, &Drain{App: ws.at(1), Waiter: "drain"})
+			w.step(p.n, &Drain{App: ws.at(1), ID: w.change(ws, p.n), Waiter: "drain"})
 		}
 	case "service": // service APP NAME [URL]
-		w.step(AppPartition(ws.at(1), len(w.parts)), &SetService{App: ws.at(1), Name: ws.at(2), URL: ws.at(3), Timeout: 1000, Waiter: "service"})
+		p := AppPartition(ws.at(1), len(w.parts))
+		w.step(p, &SetService{App: ws.at(1), Name: ws.at(2), URL: ws.at(3), Timeout: 1000, ID: w.change(ws, p), Waiter: "service"})
 	case "prove":
 		for _, p := range w.parts {
 			w.step(p.n, &Prove{})
@@ -52,7 +53,8 @@ func (w *world) otherCommand(ws words, line string) {
 			w.step(p.n, &RaiseLevel{Level})
 		}
 	case "purge":
-		w.step(AppPartition(ws.at(1), len(w.parts)), &Purge{App: ws.at(1), Waiter: "purge"})
+		p := AppPartition(ws.at(1), len(w.parts))
+		w.step(p, &Purge{App: ws.at(1), ID: w.change(ws, p), Waiter: "purge"})
 	case "state":
 		w.stateCommand(ws)
 	case "reminder":

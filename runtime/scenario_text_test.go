@@ -111,6 +111,12 @@ func (w *world) bodyText(m message) string {
 			s += " " + w.name(id)
 		}
 		return s
+	case *cleared:
+		s := fmt.Sprintf("cleared %s of what came before this", b.app)
+		if b.line > 0 {
+			s = fmt.Sprintf("cleared %s of what came before %d: %d so far", b.app, b.line, b.n)
+		}
+		return s
 	case *wished:
 		return "wished the end of " + w.name(b.id)
 	case *cancelled:

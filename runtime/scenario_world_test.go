@@ -304,6 +304,21 @@ func (w *world) newID(name string, t Target, key string) ID {
 	return id
 }
 
+// change is the id under which a change of an app is asked for, and asked again: id=NAME.
+func (w *world) change(ws words, p uint16) (id ID) {
+	name := ws.opts["id"]
+	if name == "" {
+		return ID{}
+	}
+	key := fmt.Sprint(name, " in p", p)
+	id, ok := w.ids[key]
+	if !ok {
+		id = NewID(w.now.Wall, p, "dp", [6]byte([]byte(name+"......")))
+		w.ids[key], w.names[id] = id, name
+	}
+	return id
+}
+
 // advance lets time pass in steps of at most 200 ms; hosts that are not silent beat.
 func (w *world) advance(d time.Duration) {
 	for left := d.Milliseconds(); left > 0; {

@@ -361,9 +361,11 @@ func (in *Release) decide(c *Core) {
 }
 
 // Cancel withdraws a request; the reply's Value is "cancelled", "running" or "completed".
+// Asked again under the id of the Change, it knows what it has withdrawn itself.
 type Cancel struct {
 	App    string
 	ID     ID
+	Change ID
 	Waiter any
 }
 
@@ -371,7 +373,9 @@ func (in *Cancel) decide(c *Core) {
 	c.endIfPurged(in.ID)
 	switch first, _ := c.open(in.ID); {
 	case first != nil && first.Target.App == in.App:
-		c.replyValue(in.Waiter, c.cancel(in.ID))
+		c.replyValue(in.Waiter, c.cancel(in.ID, in.Change))
+	case c.ended.has(in.Change):
+		c.replyValue(in.Waiter, "cancelled")
 	case c.ended.has(in.ID) && in.ID.OfApp(in.App):
 		c.replyValue(in.Waiter, "completed")
 	default:
@@ -380,18 +384,18 @@ func (in *Cancel) decide(c *Core) {
 }
 
 // cancel withdraws a request that is open at its home, wherever its chain is.
-func (c *Core) cancel(id ID) string {
-	return c.withdrawOpen(id, &Error{CodeCancelled, "the request was cancelled", id})
+func (c *Core) cancel(id, change ID) string {
+	return c.withdrawOpen(id, &Error{CodeCancelled, "the request was cancelled", id}, change)
 }
 
-func (c *Core) withdrawOpen(id ID, why *Error) string {
+func (c *Core) withdrawOpen(id ID, why *Error, change ID) string {
 	h, e := c.homes[id], c.entries[id]
 	if h != nil {
 		h.answered = true
 		c.tellWaiters(id, &h.waiters, why)
 	}
 	if e != nil {
-		return c.withdraw(e, why)
+		return c.withdraw(e, why, change)
 	}
 	if !h.cancelled {
 		c.withdrawAway(h)
@@ -402,9 +406,9 @@ func (c *Core) withdrawOpen(id ID, why *Error) string {
 // withdraw ends a request that has not started, or whose next step or attempt
 // has not; one that runs, or of whose last attempt something may still run, keeps
 // its lock until that has ended, gets no further attempt, and its waiters are told.
-func (c *Core) withdraw(e *entry, why *Error) string {
+func (c *Core) withdraw(e *entry, why *Error, change ID) string {
 	if e.attempt == 0 {
-		c.end(e, why.Outcome())
+		c.endBy(e, why.Outcome(), change)
 		return "cancelled"
 	}
 	if !e.cancelled {
@@ -412,7 +416,7 @@ func (c *Core) withdraw(e *entry, why *Error) string {
 	}
 	e.answered = true
 	c.tellWaiters(e.req.ID, &e.waiters, why)
-	if c.giveUp(e) { // it waited for its next attempt
+	if c.giveUpBy(e, change) { // it waited for its next attempt
 		return "cancelled"
 	}
 	c.touchTarget(e)
@@ -434,16 +438,6 @@ func (c *Core) answerOpen(waiter any, id ID, why *Error) {
 	}
 }
 
-// CancelAll withdraws all requests of an app that have not started; the reply's Value is their number.
-type CancelAll struct {
-	App    string
-	Waiter any
-}
-
-func (in *CancelAll) decide(c *Core) {
-	c.withdrawAll(&withdrawal{app: in.App, upto: c.enrolled, code: CodeCancelled, why: "the request was cancelled", waiter: in.Waiter})
-}
-
 // A withdrawal ends, in pieces, those requests of an app, or of a calling boot that
 // was lost, that have not started.
 type withdrawal struct {
@@ -451,9 +445,7 @@ type withdrawal struct {
 	after, upto uint64 // what has these numbers in the roll is left to be looked at
 	code        Code
 	why         string
-	n           int // ended by it
-	waiter      any // is told n
-	drain       *drain
+	clearing    *clearing     // which asked for it; nil for a boot
 	then        []*withdrawal // of the same: each goes on behind the one before it
 }
 
@@ -464,7 +456,7 @@ func (c *Core) withdrawAll(w *withdrawal) {
 		if x.app == w.app && x.boot == w.boot {
 			w.after = x.upto
 			if n := len(x.then); n > 0 {
-				w.after = x.then[n-1].upto
+				w.after = max(w.after, x.then[n-1].upto)
 			}
 			x.then = append(x.then, w)
 			return
@@ -492,7 +484,9 @@ func (c *Core) withdrawSome(n int) (left int) {
 		s := w.next(c)
 		if s == nil || s.n > w.upto {
 			c.withdrawals = c.withdrawals[1:]
-			c.replyValue(w.waiter, w.n)
+			if x := w.clearing; x != nil && !x.drains {
+				c.answerClearing(x)
+			}
 			if len(w.then) > 0 {
 				next := w.then[0]
 				next.then = w.then[1:]
@@ -502,11 +496,8 @@ func (c *Core) withdrawSome(n int) (left int) {
 		}
 		w.after = s.n
 		if e := s.e; e != nil && !e.hasStarted() && !c.isPurged(e) {
-			c.end(e, (&Error{w.code, w.why, e.req.ID}).Outcome())
-			w.n++
-			if w.drain != nil {
-				w.drain.n = w.n // the rest may end by itself
-			}
+			c.endBy(e, (&Error{w.code, w.why, e.req.ID}).Outcome(), w.clearing.change())
+			w.clearing.count()
 		}
 	}
 	if len(c.withdrawals) > 1 {

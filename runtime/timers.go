@@ -243,6 +243,7 @@ func (c *Core) ring() {
 // of them can be alive any more; it needs no record.
 func (c *Core) forget() {
 	c.forgetWishes()
+	c.forgetClearings()
 	c.forgetPasts()
 	c.ended.prune(c, c.now.Wall-c.cfg.IDWindow)
 	for range min(fadeBatch, len(c.endings)) {

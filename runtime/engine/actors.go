@@ -369,7 +369,7 @@ func (m *Mesh) Known(ctx context.Context, app, typ string) ([]runtime.Actor, err
 	for _, a := range active {
 		add(a)
 	}
-	err = m.all(ctx, func() *Op { return &Op{Known: &KnownOp{App: app, Type: typ}} }, func(v any) {
+	err = m.all(ctx, func(uint16) *Op { return &Op{Known: &KnownOp{App: app, Type: typ}} }, func(v any) {
 		list, _ := v.([]runtime.Actor)
 		for _, a := range list {
 			add(a)

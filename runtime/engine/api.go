@@ -31,6 +31,14 @@ func NewID(now time.Time, t runtime.Target, key string, partitions int) runtime.
 	return id
 }
 
+// changeID makes the id under which a partition is asked for a change of an app, as
+// often as it takes.
+func (m *Mesh) changeID(app string, p uint16) runtime.ID {
+	var rnd [6]byte
+	_, _ = rand.Read(rnd[:])
+	return runtime.NewID(time.Now().UnixMilli(), p, app, rnd)
+}
+
 // door checks what comes from outside and names the partition to ask: the
 // target's, or for what a request sends the one where that request lives.
 func (m *Mesh) door(r *runtime.Request) (uint16, error) {
@@ -130,18 +138,20 @@ func (m *Mesh) Cancel(ctx context.Context, app string, id runtime.ID) (string, e
 	if m.part(id.Partition()) == nil {
 		return "", &runtime.Error{Code: runtime.CodeUnknownRequest, Detail: "no request has this id", ID: id}
 	}
-	rep, err := m.do(ctx, &Op{Partition: id.Partition(), Cancel: &runtime.Cancel{App: app, ID: id}})
+	rep, err := m.do(ctx, &Op{Partition: id.Partition(), Cancel: &runtime.Cancel{App: app, ID: id, Change: m.changeID(app, id.Partition())}})
 	s, _ := rep.value.(string)
 	return s, err
 }
 
 // CancelAll withdraws every request of the app that has not started and returns how many.
 func (m *Mesh) CancelAll(ctx context.Context, app string) (int, error) {
-	return m.sum(ctx, func() *Op { return &Op{CancelAll: &runtime.CancelAll{App: app}} })
+	return m.sum(ctx, func(p uint16) *Op {
+		return &Op{CancelAll: &runtime.CancelAll{App: app, ID: m.changeID(app, p)}}
+	})
 }
 
 // sum asks all partitions and adds up their numbers.
-func (m *Mesh) sum(ctx context.Context, ask func() *Op) (int, error) {
+func (m *Mesh) sum(ctx context.Context, ask func(p uint16) *Op) (int, error) {
 	total := 0
 	err := m.all(ctx, ask, func(v any) {
 		n, _ := v.(int)
@@ -152,10 +162,10 @@ func (m *Mesh) sum(ctx context.Context, ask func() *Op) (int, error) {
 
 // all asks all partitions at once and visits the values that came. The error
 // is that of a partition that did not answer.
-func (m *Mesh) all(ctx context.Context, ask func() *Op, visit func(value any)) error {
+func (m *Mesh) all(ctx context.Context, ask func(p uint16) *Op, visit func(value any)) error {
 	var mu sync.Mutex
 	return m.each(func(p uint16) error {
-		op := ask()
+		op := ask(p)
 		op.Partition = p
 		rep, err := m.do(ctx, op)
 		if err != nil {
@@ -188,14 +198,15 @@ func (m *Mesh) each(ask func(p uint16) error) (failed error) {
 // Purge forgets the app: its work is withdrawn, its state, reminders and
 // subscriptions removed. It returns when nothing of it can come back.
 func (m *Mesh) Purge(ctx context.Context, app string) error {
-	_, err := m.do(ctx, &Op{Partition: runtime.AppPartition(app, len(m.parts)), Purge: &runtime.Purge{App: app}})
+	p := runtime.AppPartition(app, len(m.parts))
+	_, err := m.do(ctx, &Op{Partition: p, Purge: &runtime.Purge{App: app, ID: m.changeID(app, p)}})
 	return err
 }
 
 // Drain withdraws what has not started, waits for the rest, and keeps state,
 // reminders and subscriptions. It returns how many requests were withdrawn.
 func (m *Mesh) Drain(ctx context.Context, app string) (int, error) {
-	return m.sum(ctx, func() *Op { return &Op{Drain: &runtime.Drain{App: app}} })
+	return m.sum(ctx, func(p uint16) *Op { return &Op{Drain: &runtime.Drain{App: app, ID: m.changeID(app, p)}} })
 }
 
 // Service is a component that is reached by URL.
@@ -216,7 +227,9 @@ func (m *Mesh) RemoveService(ctx context.Context, app, name string) (existed boo
 }
 
 func (m *Mesh) setService(ctx context.Context, in *runtime.SetService) (bool, error) {
-	rep, err := m.do(ctx, &Op{Partition: runtime.AppPartition(in.App, len(m.parts)), SetService: in})
+	p := runtime.AppPartition(in.App, len(m.parts))
+	in.ID = m.changeID(in.App, p)
+	rep, err := m.do(ctx, &Op{Partition: p, SetService: in})
 	had, _ := rep.value.(bool)
 	return had, err
 }
@@ -248,7 +261,7 @@ func (m *Mesh) Services(ctx context.Context, app string) (list []Service, change
 
 // query asks every partition and visits the answers that came.
 func (m *Mesh) query(ctx context.Context, q runtime.Query, visit func(any)) error {
-	return m.all(ctx, func() *Op { one := q; return &Op{Query: &one} }, visit)
+	return m.all(ctx, func(uint16) *Op { one := q; return &Op{Query: &one} }, visit)
 }
 
 // queryMine asks the partitions that this node owns.

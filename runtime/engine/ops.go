@@ -25,7 +25,7 @@ const (
 )
 
 // do asks the owner of a partition until it answers, whoever that is. An op is
-// asked again when the answer was lost, so requests carry ids.
+// asked again when the answer was lost, so requests and changes carry ids.
 func (m *Mesh) do(ctx context.Context, op *Op) (reply, error) {
 	var giveUp time.Time
 	if op.Submit != nil {
@@ -170,11 +170,17 @@ func (op *Op) input(w *waiter) runtime.Input {
 		in.Waiter = w
 		return &in
 	case op.Purge != nil:
-		return &runtime.Purge{App: op.Purge.App, Waiter: w}
+		in := *op.Purge
+		in.Waiter = w
+		return &in
 	case op.Drain != nil:
-		return &runtime.Drain{App: op.Drain.App, Waiter: w}
+		in := *op.Drain
+		in.Waiter = w
+		return &in
 	case op.CancelAll != nil:
-		return &runtime.CancelAll{App: op.CancelAll.App, Waiter: w}
+		in := *op.CancelAll
+		in.Waiter = w
+		return &in
 	case op.SetService != nil:
 		in := *op.SetService
 		in.Waiter = w

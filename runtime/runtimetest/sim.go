@@ -57,22 +57,23 @@ type SimReport struct {
 // A sim is a whole mesh in one thread: logs, gateways, hosts, clients and the
 // faults that befall them. Time is a number; chance is one generator.
 type sim struct {
-	opt    SimOptions
-	rng    *rand.Rand
-	now    int64
-	queue  simQueue
-	order  int
-	parts  []*simLog
-	nodes  []*simNode
-	apps   []string
-	hosts  []*simHost
-	boots  int
-	asks   int
-	wit    *witness
-	report SimReport
-	faults bool
-	topic  [][]byte // events published
-	subs   []runtime.Subscription
+	opt     SimOptions
+	rng     *rand.Rand
+	now     int64
+	queue   simQueue
+	order   int
+	parts   []*simLog
+	nodes   []*simNode
+	apps    []string
+	hosts   []*simHost
+	boots   int
+	asks    int
+	changes int
+	wit     *witness
+	report  SimReport
+	faults  bool
+	topic   [][]byte // events published
+	subs    []runtime.Subscription
 }
 
 type simEvent struct {
@@ -308,7 +309,7 @@ func (s *sim) operate() {
 		s.wit.withdrawn(simApp)
 		left := len(s.parts)
 		for _, p := range s.parts {
-			s.settled(p.n, func(w any) runtime.Input { return &runtime.Drain{App: simApp, Waiter: w} }, func() {
+			s.settledUnder(simApp, p.n, func(id runtime.ID, w any) runtime.Input { return &runtime.Drain{App: simApp, ID: id, Waiter: w} }, func() {
 				if left--; left == 0 {
 					s.trace("drain is done")
 					s.wit.drained(simApp, began)
@@ -327,13 +328,31 @@ func (s *sim) operate() {
 		old = append(old, s.wit.model(a).writes...)
 		gone = append(gone, s.wit.vanishes(a)...)
 	}
-	s.settled(runtime.AppPartition(simApp, s.opt.Partitions), func(w any) runtime.Input { return &runtime.Purge{App: simApp, Waiter: w} }, func() {
+	home := runtime.AppPartition(simApp, s.opt.Partitions)
+	s.settledUnder(simApp, home, func(id runtime.ID, w any) runtime.Input {
+		s.wit.raised[id] = true
+		return &runtime.Purge{App: simApp, ID: id, Waiter: w}
+	}, func() {
+		s.generation(home)
 		s.trace("purge is done")
 		s.wit.purged(simApp, gone, old)
 		s.wit.forgive(simApp)
 		s.wit.purges--
 		again()
 	})
+}
+
+// generation judges that no purge is carried out twice.
+func (s *sim) generation(home uint16) {
+	if o := s.ownerOf(home); o != nil {
+		o.ask(func(w any) runtime.Input {
+			return &runtime.Query{Kind: runtime.QueryGeneration, App: simApp, Waiter: w}
+		}, func(e *runtime.Effect) {
+			if n, _ := e.Value.(uint64); n > uint64(len(s.wit.raised)) {
+				s.wit.fail("P1: the app is in generation %d after %d purges", n, len(s.wit.raised))
+			}
+		})
+	}
 }
 
 // cancelAll withdraws what has not started in one partition.
@@ -343,7 +362,7 @@ func (s *sim) cancelAll() {
 	s.trace("all of %s in partition %d are cancelled", app, p.n)
 	s.wit.cancels[app]++
 	s.wit.withdrawn(app)
-	s.settled(p.n, func(w any) runtime.Input { return &runtime.CancelAll{App: app, Waiter: w} }, func() {
+	s.settledUnder(app, p.n, func(id runtime.ID, w any) runtime.Input { return &runtime.CancelAll{App: app, ID: id, Waiter: w} }, func() {
 		s.wit.withdrawn(app)
 		s.wit.drains = append(s.wit.drains, simDrain{app: app, began: s.now - 4000, done: s.now, partly: true})
 		s.wit.cancels[app]--

@@ -191,6 +191,18 @@ func (s *sim) publish() {
 
 // settled asks again when the owner that was asked is gone.
 func (s *sim) settled(p uint16, make func(w any) runtime.Input, then func()) {
+	s.settledUnder("", p, func(_ runtime.ID, w any) runtime.Input { return make(w) }, then)
+}
+
+// settledUnder asks again under the same id, for a change of an app. One that was refused
+// was not made: it is asked for anew.
+func (s *sim) settledUnder(app string, p uint16, make func(id runtime.ID, w any) runtime.Input, then func()) {
+	var id runtime.ID
+	anew := func() {
+		s.changes++
+		id = runtime.NewID(simStart+s.now, p, app, [6]byte{byte(s.changes >> 8), byte(s.changes)})
+	}
+	anew()
 	done := false
 	var asked *simOwner
 	var again func()
@@ -200,8 +212,14 @@ func (s *sim) settled(p uint16, make func(w any) runtime.Input, then func()) {
 		}
 		if o := s.ownerOf(p); o != nil && (asked == nil || asked.gone || !asked.n.alive || asked.inc != asked.n.inc) {
 			asked = o
-			o.ask(make, func(e *runtime.Effect) {
-				if e.Err == nil && !done {
+			o.ask(func(w any) runtime.Input { return make(id, w) }, func(e *runtime.Effect) {
+				switch {
+				case done:
+				case e.Err != nil && (app == "" || e.Err.Code == runtime.CodeAskAgain):
+				case e.Err != nil:
+					asked = nil
+					anew()
+				default:
 					done = true
 					then()
 				}

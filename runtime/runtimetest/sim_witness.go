@@ -18,9 +18,10 @@ import (
 type witness struct {
 	s          *sim
 	violations []string
-	flaky      int64 // appends are unreliable until then
-	operates   int   // purges and drains of simApp under way
-	purges     int   // purges of it alone
+	flaky      int64               // appends are unreliable until then
+	operates   int                 // purges and drains of simApp under way
+	purges     int                 // purges of it alone
+	raised     map[runtime.ID]bool // the ids under which those were asked for
 	wasPurged  bool
 	purgedAt   int64 // when its last purge was done
 	drains     []simDrain
@@ -69,7 +70,7 @@ type seen struct {
 func newWitness(s *sim) *witness {
 	return &witness{s: s, reqs: map[runtime.ID]*seen{}, children: map[runtime.ID][]*seen{}, byActor: map[runtime.Actor][]*simAttempt{}, state: map[runtime.Actor]*stateModel{},
 		tells: map[runtime.Actor][]*seen{}, firings: map[runtime.ID]simFiring{}, cancels: map[string]int{}, events: map[string]map[runtime.ID]bool{},
-		keyed: map[string]simKeyed{}, keyStart: map[string]runtime.ID{}}
+		keyed: map[string]simKeyed{}, keyStart: map[string]runtime.ID{}, raised: map[runtime.ID]bool{}}
 }
 
 func (w *witness) fail(format string, args ...any) {
