@@ -173,3 +173,63 @@ func TestWithdrawalsTakeTurns(t *testing.T) {
 		t.Errorf("they end in the order %v", told)
 	}
 }
+
+// A drain, or a cancel of all, whose owner goes in the middle is gone on with by the next
+// one, behind others that were begun later or before: each counts what it has withdrawn,
+// once, and answers all who have asked.
+func TestWithdrawalsGoOnWithAnotherOwner(t *testing.T) {
+	const n = 3*pieceSize + 1
+	for name, ask := range map[string]func(id ID, waiter any) Input{
+		"cancel": func(id ID, w any) Input { return &CancelAll{App: "dp", ID: id, Waiter: w} },
+		"drain":  func(id ID, w any) Input { return &Drain{App: "dp", ID: id, Waiter: w} },
+	} {
+		s := newSolo(t, Config{})
+		submit := func() ID {
+			to := Target{App: "dp", Type: "A", ID: "1"}
+			id := s.id(to)
+			s.do(&Submit{Request: Request{ID: id, Kind: Tell, Target: to, Path: "/m"}, Waiter: "tell"})
+			return id
+		}
+		for range n {
+			submit()
+		}
+		first, second := s.id(Target{App: "dp", Type: "A"}), s.id(Target{App: "dp", Type: "A"})
+		s.do(ask(first, "lost")) // a piece of it
+		submit()
+		s.do(ask(second, "lost"))
+		late := submit()
+		s.reown()
+		told := map[any][]any{}
+		note := func(effects []Effect) {
+			for _, e := range effects {
+				if e.Kind == Reply {
+					told[e.Waiter] = append(told[e.Waiter], e.Value)
+				}
+			}
+		}
+		for _, in := range []Input{ask(second, "second"), ask(first, "first"), ask(first, "first"), ask(second, "again")} {
+			note(s.do(in))
+		}
+		for range 10 {
+			note(s.do(&Tick{}))
+		}
+		for who, times := range map[any]int{"first": 2, "second": 1, "again": 1} {
+			if len(told[who]) != times {
+				t.Fatalf("%s: %s is told %v", name, who, told[who])
+			}
+		}
+		count := told["first"][0].(int) + told["second"][0].(int)
+		if count != n+1 || told["first"][1] != told["first"][0] || told["again"][0] != told["second"][0] {
+			t.Errorf("%s: of %d requests the two have withdrawn %v", name, n+1, told)
+		}
+		if len(s.c.entries) != 1 || s.c.entries[late] == nil {
+			t.Errorf("%s: %d requests are left", name, len(s.c.entries))
+		}
+		// Both are forgotten when nobody can ask for them any more.
+		s.pass(2 * time.Duration(s.c.cfg.IDWindow) * time.Millisecond)
+		s.do(&Tick{})
+		if len(s.c.clearings) != 0 {
+			t.Errorf("%s: %d are known for ever", name, len(s.c.clearings))
+		}
+	}
+}
