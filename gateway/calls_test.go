@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/karmesh/kar/runtime"
+	"github.com/karmesh/kar/runtime/engine"
 )
 
 func TestServiceCallPassesEverythingThrough(t *testing.T) {
@@ -202,6 +203,26 @@ func TestTellPromiseAwait(t *testing.T) {
 		}
 		w.expect("POST", "/await", " "+id+"\n", 200, `{"value":42}`)
 		w.expect("GET", "/requests/"+id+"/outcome", "", 200, `{"value":42}`)
+	}
+}
+
+// TestAwaitNamesItsHost: who awaits a promise through a host may fill it.
+func TestAwaitNamesItsHost(t *testing.T) {
+	w := newWorldOn(t, func(c *engine.Config) { c.HostLimit = 1 })
+	var h *testHost
+	h = w.host("a", "svc", nil, func(m *runtime.Invoke) runtime.Outcome {
+		if m.Path == "/inner" {
+			return value("1")
+		}
+		me := runtime.Caller{App: "a", Boot: h.boot}
+		id := readAll(t, w.do(ask{verb: "POST", path: "/service/svc/call/inner", header: http.Header{"Pragma": {"promise"}}, caller: me}))
+		if m.Path == "/outcome" {
+			return value(readAll(t, w.do(ask{verb: "GET", path: "/requests/" + id + "/outcome", caller: me})))
+		}
+		return value(readAll(t, w.do(ask{verb: "POST", path: "/await", body: id, caller: me})))
+	})
+	for _, path := range []string{"/await", "/outcome"} {
+		w.expect("POST", "/service/svc/call"+path, "", 200, `{"value":{"value":1}}`)
 	}
 }
 

@@ -27,6 +27,11 @@ type world struct {
 
 func newWorld(t testing.TB, change ...func(*Config)) *world {
 	t.Helper()
+	return newWorldOn(t, func(*engine.Config) {}, change...)
+}
+
+func newWorldOn(t testing.TB, tune func(*engine.Config), change ...func(*Config)) *world {
+	t.Helper()
 	cfg := Config{Version: "test", Node: "gateway-under-test", Partitions: 1}
 	for _, c := range change {
 		c(&cfg)
@@ -35,9 +40,11 @@ func newWorld(t testing.TB, change ...func(*Config)) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mesh, err := engine.Open(context.Background(), engine.Config{
+	below := engine.Config{
 		Partitions: cfg.Partitions, Node: cfg.Node, Mesh: "local", Logs: disk.Log, Store: disk.Store(), Topics: disk.Topics(),
-	})
+	}
+	tune(&below)
+	mesh, err := engine.Open(context.Background(), below)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -36,7 +36,7 @@ func (x *exchange) awaitID(name string) error {
 		ctx, stop = context.WithTimeout(ctx, limit)
 		defer stop()
 	}
-	out, err := x.mesh.Await(ctx, x.app(), id)
+	out, err := x.mesh.Await(ctx, x.app(), id, x.caller.Boot)
 	if err != nil && errors.Is(err, context.DeadlineExceeded) {
 		return &runtime.Error{Code: runtime.CodeDeadline, Detail: "the request did not complete within " + limit.String(), ID: id}
 	}

@@ -113,16 +113,23 @@ func (c *Core) waive(e *entry) {
 }
 
 func (c *Core) applyWaived(b *waived) {
+	var lent []ID // one, as it is written
 	for _, id := range b.calls {
 		x := c.borrowings[id]
 		if x == nil {
 			continue // it stands in front of where the log was cut
 		}
-		c.borrowers[x.lent] = slices.DeleteFunc(c.borrowers[x.lent], func(y *borrowing) bool { return y == x })
-		if len(c.borrowers[x.lent]) == 0 {
-			delete(c.borrowers, x.lent)
+		if !slices.Contains(lent, x.lent) {
+			lent = append(lent, x.lent)
 		}
 		c.dropBorrowing(x)
+	}
+	for _, id := range lent {
+		c.borrowers[id] = slices.DeleteFunc(c.borrowers[id], func(x *borrowing) bool { return c.borrowings[x.id] != x })
+		if len(c.borrowers[id]) == 0 {
+			delete(c.borrowers, id)
+		}
+		c.lend(id)
 	}
 }
 
@@ -149,6 +156,7 @@ func (c *Core) applyBorrowed(seq uint64, b *borrowed) {
 		x = &borrowing{borrowed: *b}
 		c.borrowings[b.id] = x
 		c.borrowers[b.lent] = append(c.borrowers[b.lent], x)
+		c.lend(b.lent)
 		if b.part != c.cfg.Partition {
 			x.abroad = c.callAbroad(b.part, &seat{b: x})
 		}
@@ -165,4 +173,5 @@ func (c *Core) returned(lent ID) {
 		c.dropBorrowing(x)
 	}
 	delete(c.borrowers, lent)
+	c.lend(lent)
 }

@@ -66,6 +66,8 @@ type entry struct {
 	apart    bool   // suspects of other partitions ran beside it
 	leaves   uint64 // nothing of the last attempt is at its host before this round
 	began    uint64 // record that started the last attempt, in this term
+	lent     int    // how many calls have borrowed it
+	sought   bool   // work on a host has asked for its outcome
 	flowAt   int    // its place among those of its flow
 	waiters  []any
 	guestAt  int64         // monotonic ms from which a limit of a guest may have passed; 0 for never
@@ -80,13 +82,6 @@ type entry struct {
 // lockHolder tells whether the entry keeps its actor busy.
 func (e *entry) lockHolder() bool {
 	return e.phase == held || e.phase == running || e.phase == stopped
-}
-
-// awaited tells work that something which may hold a place on a host waits for:
-// nested calls, those of services too (they have no session to prove it), and
-// what became of them. It is never held back by a full host.
-func (e *entry) awaited() bool {
-	return len(e.parents) > 0 || e.step > 0 || e.req.Kind == Call && e.req.Boot != ""
 }
 
 // started tells interrupted work, to which limits before the first start no longer apply.
@@ -113,11 +108,11 @@ type actorEntry struct {
 	resting line         // those that do not: interrupted ones, and the next step of a chain
 	queue   line         // waiting for the lock
 	nested  map[ID]*line // nested calls in queue, by flow
-	awaited int          // how many in queue are awaited by running work
 	zombies []zombie     // attempts of an earlier generation that may still run
 	stale   bool         // must be deactivated before new work (purge)
 
 	// memory
+	awaited   int    // how many in queue are awaited by running work
 	unkept    bool   // it is in Core.unkept
 	ready     line   // of resting: for which something has changed since they were looked at, or which wait for no more than a host
 	hauntAt   int    // among the haunted of the host of its zombies

@@ -315,6 +315,7 @@ func (c *Core) addEntry(seq uint64, e *entry) {
 		c.addChild(p, e.req.ID, e.parentStep)
 	}
 	c.tellBegun(e.from)
+	e.lent = len(c.borrowers[e.req.ID])
 	if e.phase != delayed {
 		c.place(e)
 	}

@@ -159,6 +159,9 @@ func (c *Core) repeatOfKey(in *Submit, flow ID, parents []ID, unfit *Error) bool
 			if r.Kind == Call && in.Waiter != nil {
 				c.beGuest(in.Waiter, guest{of: first.ID, call: r.ID, since: c.now.Mono, noHost: r.NoHost, busy: r.Busy})
 			}
+			if r.Kind == Call {
+				c.seek(first.ID, r.Boot)
+			}
 			c.armOpen(first.ID)
 		}
 		return true

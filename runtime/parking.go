@@ -42,21 +42,27 @@ func (c *Core) park(e *entry) {
 		return
 	}
 	p := c.parking(componentOf(e.req.Target))
-	switch {
-	case e.suspect():
+	if e.suspect() {
 		c.turns++
 		e.turn = c.turns
-		e.lined = &p.suspects
 		c.beginPatience(e)
-	case e.awaited():
-		e.lined = &p.awaited
-	default:
-		e.lined = &p.requests
 	}
+	e.lined = p.lineOf(e)
 	e.lined.add(e)
 	if e.phase == stopped && !e.req.Target.IsActor() {
 		p.resting--
 	}
+}
+
+// lineOf is the line in which a request is to wait.
+func (p *parking) lineOf(e *entry) *line {
+	switch {
+	case e.suspect():
+		return &p.suspects
+	case e.awaited():
+		return &p.awaited
+	}
+	return &p.requests
 }
 
 // unpark takes a request out of its line, or out of those that are not due.

@@ -315,6 +315,11 @@ func (r *recount) actors() {
 func (r *recount) borrowings() {
 	c := r.c
 	n := 0
+	for id, e := range c.entries {
+		if e.lent != len(c.borrowers[id]) {
+			r.say("%s is lent to %d calls, counted %d", id, e.lent, len(c.borrowers[id]))
+		}
+	}
 	for lent, xs := range c.borrowers {
 		n += len(xs)
 		if first, _ := c.open(lent); c.owned && first == nil || len(xs) == 0 {

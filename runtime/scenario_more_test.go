@@ -10,7 +10,7 @@ func (w *world) otherCommand(ws words, line string) {
 	home := id.Partition()
 	switch ws.at(0) {
 	case "await":
-		w.step(home, &Await{App: "dp", ID: id, Waiter: "await-" + ws.at(1), View: w.parts[home].view(0)})
+		w.step(home, &Await{App: "dp", ID: id, Boot: ws.opts["from"], Waiter: "await-" + ws.at(1), View: w.parts[home].view(0)})
 	case "watch": // as another partition asks
 		w.step(home, &Await{ID: id, Waiter: "watch-" + ws.at(1)})
 	case "took":

@@ -33,6 +33,9 @@ func (in *Submit) decide(c *Core) {
 			c.refuse(in.Waiter, &Error{CodeBadID, "the request id was made for another request", r.ID})
 		} else {
 			c.wait(r.ID, r.Kind, waiters, in.Waiter)
+			if r.Kind == Call {
+				c.seek(r.ID, r.Boot)
+			}
 			c.armOpen(r.ID)
 		}
 		return
@@ -268,6 +271,7 @@ func (c *Core) answerEnded(id ID, app string, waiter any) bool {
 type Await struct {
 	App    string // "" for any: the question of another partition
 	ID     ID
+	Boot   string // the host whose work waits, "" for a client outside
 	Waiter any
 	// View is what the store said about the outcome (see OutcomeInStore).
 	View *View
@@ -288,6 +292,7 @@ func (in *Await) decide(c *Core) {
 			return
 		}
 		*waiters = append(*waiters, in.Waiter)
+		c.seek(in.ID, in.Boot)
 		return
 	}
 	if x := c.borrowings[in.ID]; x != nil && in.App == "" {

@@ -105,12 +105,13 @@ func (m *Mesh) Accept(ctx context.Context, r *runtime.Request) (runtime.ID, erro
 	return rep.id, err
 }
 
-// Await waits for the outcome of an earlier request of the app.
-func (m *Mesh) Await(ctx context.Context, app string, id runtime.ID) (*runtime.Outcome, error) {
+// Await waits for the outcome of an earlier request of the app, for work on a host when
+// boot names one.
+func (m *Mesh) Await(ctx context.Context, app string, id runtime.ID, boot string) (*runtime.Outcome, error) {
 	if m.part(id.Partition()) == nil {
 		return nil, &runtime.Error{Code: runtime.CodeUnknownRequest, Detail: "no request has this id", ID: id}
 	}
-	rep, err := m.do(ctx, &Op{Partition: id.Partition(), Await: &runtime.Await{App: app, ID: id}})
+	rep, err := m.do(ctx, &Op{Partition: id.Partition(), Await: &runtime.Await{App: app, ID: id, Boot: boot}})
 	return rep.outcome, err
 }
 

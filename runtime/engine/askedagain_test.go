@@ -127,7 +127,7 @@ func TestDrainAskedAgainOfAnotherOwner(t *testing.T) {
 		n, err := b.Drain(t.Context(), "app")
 		done <- answer{n, err}
 	}()
-	if o, err := b.Await(within(t), "app", waits); err != nil || o.Code != runtime.CodeDrained {
+	if o, err := b.Await(within(t), "app", waits, ""); err != nil || o.Code != runtime.CodeDrained {
 		t.Fatal("what waits when the app is drained:", o, err)
 	}
 	accept(t, b, runtime.Tell, actor, "later")

@@ -218,13 +218,13 @@ func TestPromiseIsAwaitedManyTimesAndAfterReopen(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 3 {
-		if o, err := n.Await(within(t), "app", id); err != nil || string(o.Body) != `{"value":7}` {
+		if o, err := n.Await(within(t), "app", id, ""); err != nil || string(o.Body) != `{"value":7}` {
 			t.Fatalf("await: %v %v", o, err)
 		}
 	}
 	n.close()
 	n = open(t, dir, 4)
-	if o, err := n.Await(within(t), "app", id); err != nil || string(o.Body) != `{"value":7}` {
+	if o, err := n.Await(within(t), "app", id, ""); err != nil || string(o.Body) != `{"value":7}` {
 		t.Fatalf("await after reopen: %v %v", o, err)
 	}
 }

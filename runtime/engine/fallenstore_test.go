@@ -53,7 +53,7 @@ func TestStoreThatFallsBackBehindACut(t *testing.T) {
 	saved, upTo := maps.Clone(rig.store.entries[0]), rig.store.applied[0]
 	rig.store.mu.Unlock()
 	close(release)
-	if o, err := a.Await(within(t), "app", id); err != nil || string(o.Body) != `{"value":1}` {
+	if o, err := a.Await(within(t), "app", id, ""); err != nil || string(o.Body) != `{"value":1}` {
 		t.Fatal(o, err)
 	}
 	for deadline := within(t); a.Stats().Trims == 0; {
@@ -74,7 +74,7 @@ func TestStoreThatFallsBackBehindACut(t *testing.T) {
 	b := rig.open("b", small)
 	attach(t, b, runtime.HostInfo{Boot: "b2", App: "app", Actors: []string{"A"}}, serve)
 	b.HostDown("b1", "exited")
-	if o, err := b.Await(within(t), "app", id); err != nil || string(o.Body) != `{"value":1}` {
+	if o, err := b.Await(within(t), "app", id, ""); err != nil || string(o.Body) != `{"value":1}` {
 		t.Errorf("the outcome is %+v, %v", o, err)
 	}
 	if again, err := b.Accept(within(t), slow()); again != id {

@@ -402,7 +402,7 @@ func (p *partition) await(ctx context.Context, a *runtime.Await) (reply, error) 
 		return reply{}, err
 	}
 	w := newWaiter()
-	rep, err := p.ask(ctx, w, &runtime.Await{App: a.App, ID: a.ID, Waiter: w, View: v})
+	rep, err := p.ask(ctx, w, &runtime.Await{App: a.App, ID: a.ID, Boot: a.Boot, Waiter: w, View: v})
 	if err != nil && ctx.Err() != nil {
 		p.push(&runtime.Leave{ID: a.ID, Waiter: w})
 	}

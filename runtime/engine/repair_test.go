@@ -92,7 +92,7 @@ func TestFullDiskRefusesAndComesBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := n.Await(within(t), "app", id); err != nil {
+	if _, err := n.Await(within(t), "app", id, ""); err != nil {
 		t.Fatal(err)
 	}
 	log.broken.Store(true)
@@ -109,7 +109,7 @@ func TestFullDiskRefusesAndComesBack(t *testing.T) {
 	if _, err := n.Call(within(t), call("app", "A", "1", "m")); err != nil {
 		t.Fatalf("after the disk has room: %v", err)
 	}
-	if o, err := n.Await(within(t), "app", id); err != nil || o.Status != 200 {
+	if o, err := n.Await(within(t), "app", id, ""); err != nil || o.Status != 200 {
 		t.Fatalf("the promise of before: %v %v", o, err)
 	}
 	h.stop()

@@ -344,6 +344,10 @@ func (s *sim) limit(r *runtime.Request) {
 
 func (s *sim) await(r runtime.Request, then func()) {
 	answered := false
+	boot := r.Boot
+	if s.opt.Bug == "nameless-await" {
+		boot = ""
+	}
 	var again func()
 	again = func() {
 		if answered {
@@ -351,7 +355,7 @@ func (s *sim) await(r runtime.Request, then func()) {
 		}
 		if o := s.ownerOf(r.ID.Partition()); o != nil {
 			o.ask(func(w any) runtime.Input {
-				return &runtime.Await{App: r.Target.App, ID: r.ID, Waiter: w, View: o.store.view()}
+				return &runtime.Await{App: r.Target.App, ID: r.ID, Boot: boot, Waiter: w, View: o.store.view()}
 			}, func(e *runtime.Effect) {
 				if answered || e.Err != nil && e.Err.Code == runtime.CodeAskAgain {
 					return

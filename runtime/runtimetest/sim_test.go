@@ -165,9 +165,10 @@ func TestSimSeesBugs(t *testing.T) {
 	}{
 		{"before-durable", "P1", 0},
 		{"drop-outbox", "P1", 0},
+		{"nameless-await", "P1", 72},
 		{"lost-tail", "P2", 0},
 		{"link-is-death", "P3", 2},
-		{"no-freeze", "P3", 27},
+		{"no-freeze", "P3", 39},
 		{"skip-p4", "P4", 0},
 		{"early-ack", "P5", 0},
 		{"early-deactivated", "P6", 0},

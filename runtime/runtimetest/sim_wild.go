@@ -15,7 +15,7 @@ const simLeaf = 9 // depth from which a method calls nobody
 func (x *simAttempt) wild(then func()) {
 	s := x.h.s
 	x.wildness++
-	switch s.rng.Intn(7) {
+	switch s.rng.Intn(8) {
 	case 0, 1: // parallel calls of one flow, to one target
 		t := x.leafTarget()
 		left := 2 + s.rng.Intn(2)
@@ -42,8 +42,28 @@ func (x *simAttempt) wild(then func()) {
 	case 6: // with a key that others use as well
 		x.keyed(then)
 		return
+	case 7:
+		x.promised(then)
+		return
 	}
 	then()
+}
+
+// promised waits for a promise of a service, which holds nothing that this flow could wait
+// for.
+func (x *simAttempt) promised(then func()) {
+	s := x.h.s
+	r := runtime.Request{Kind: runtime.Promise, Target: simService(x.h.name), Method: "POST", Path: "/m",
+		Body: simBody{Depth: simLeaf, Bare: true}.encode(), Session: x.m.Session, Boot: x.h.boot}
+	r.ID = s.newID(r.Target, r.Key)
+	s.wit.called(x, &r)
+	s.submit(r, x.h, func(e *runtime.Effect) {
+		if e.Err != nil {
+			then()
+			return
+		}
+		s.await(r, func() { x.h.app(0, then) })
+	})
 }
 
 // keyed waits for what may be somebody else's request: of a service, which holds nothing
