@@ -32,7 +32,7 @@ var memoryOnly = map[string]bool{
 	"actorEntry.idleSince": true, "actorEntry.idleTurn": true, "actorEntry.idle": true, "actorEntry.parked": true,
 	"actorEntry.urgent": true, "actorEntry.parkTurn": true, "actorEntry.parkHost": true,
 	"hostEntry.info": true, "hostEntry.known": true, "hostEntry.linked": true, "hostEntry.contact": true,
-	"hostEntry.grace": true, "hostEntry.stops": true, "hostEntry.joined": true, "hostEntry.begun": true, "hostEntry.among": true, "hostEntry.full": true, "hostEntry.lines": true, "hostEntry.idle": true,
+	"hostEntry.grace": true, "hostEntry.stops": true, "hostEntry.joined": true, "hostEntry.begun": true, "hostEntry.among": true, "hostEntry.full": true, "hostEntry.review": true, "hostEntry.lines": true, "hostEntry.idle": true,
 	"reminderEntry.node": true, "reminderEntry.index": true, "reminderEntry.leaving": true, "reminderEntry.late": true, "Core.late": true,
 	"groupEntry.node": true, "groupEntry.moving": true, "groupEntry.keptTo": true, "groupEntry.split": true, "groupEntry.away": true, "groupTells.asked": true, // asked anew
 	"Core.sweepTo": true, "Core.sweepNext": true, "Core.lostOrder": true, "Core.oldPasts": true, "Core.oldWishes": true, "Core.strangers": true, "Core.strange": true,

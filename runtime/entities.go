@@ -225,6 +225,7 @@ type hostEntry struct {
 	among   uint32        // memory: the smallest of its suspects
 	begun   int64         // memory: monotonic ms at which the last suspect was given to it
 	full    bool          // memory: something waits for room
+	review  *review       // memory: that is not gone through yet
 	placed  []*actorEntry // changed by place and displace alone
 	idle    []idleActor   // by since; actors that were busy again are skipped
 	// lines of actors that are placed here and wait for room, by component

@@ -42,11 +42,11 @@ func (c *Core) reviewJoin(r *review, silent bool) {
 	if silent {
 		r.lost, r.haunted, r.haunts = r.upto, slices.Clone(c.hauntedOn[r.h.boot]), c.haunts
 	}
-	for _, x := range c.reviews {
-		if x.h == r.h && !silent {
+	if x := r.h.review; x != nil {
+		if !silent {
 			r.lostAs(x)
 		}
-		r.first = r.first || x.h == r.h && x.first
+		r.first = r.first || x.first
 	}
 	c.review(r)
 }
@@ -55,19 +55,20 @@ func (c *Core) reviewJoin(r *review, silent bool) {
 // after its join is part of it.
 func (c *Core) reviewAll(h *hostEntry) {
 	r := &review{h: h}
-	for _, x := range c.reviews {
-		if x.h == h {
-			r.instances, r.first, r.again = x.instances, x.first, min(x.again, x.left)
-			r.runs, r.given, r.upto, r.beside = x.runs, x.given, x.upto, x.beside
-			r.lostAs(x)
-		}
+	if x := h.review; x != nil {
+		r.instances, r.first, r.again = x.instances, x.first, min(x.again, x.left)
+		r.runs, r.given, r.upto, r.beside = x.runs, x.given, x.upto, x.beside
+		r.lostAs(x)
 	}
 	c.review(r)
 }
 
 func (c *Core) review(r *review) {
 	r.left = len(r.h.placed)
-	c.reviews = slices.DeleteFunc(c.reviews, func(x *review) bool { return x.h == r.h })
+	if old := r.h.review; old != nil {
+		c.reviews = slices.DeleteFunc(c.reviews, func(x *review) bool { return x == old })
+	}
+	r.h.review = r
 	c.reviews = append(c.reviews, r)
 	c.nextPiece()
 }
@@ -142,6 +143,7 @@ func (c *Core) reviewSome(n int) (left int) {
 		}
 		if len(r.instances) == 0 && r.left == 0 && r.given.Len() == 0 && len(r.haunted) == 0 {
 			c.reviews = c.reviews[1:]
+			r.h.review = nil
 		}
 	}
 	return n
@@ -192,12 +194,12 @@ func (c *Core) compare(r *review, e *entry) {
 // absentThere tells that the host has said, in a join that is not gone through yet,
 // that nothing of the attempt has arrived.
 func (c *Core) absentThere(e *entry) bool {
-	for _, r := range c.reviews {
-		if r.pending(e) && e.given <= r.lost {
-			return !r.knows(c.attemptOf(e))
-		}
+	h := c.hosts[e.host]
+	if h == nil || h.review == nil {
+		return false
 	}
-	return false
+	r := h.review
+	return r.pending(e) && e.given <= r.lost && !r.knows(c.attemptOf(e))
 }
 
 // letGo takes the last actor off a host that was lost. Most are idle and just

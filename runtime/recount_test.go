@@ -379,8 +379,16 @@ func (r *recount) line(what string, l *line, es []*entry) {
 func (r *recount) hosts() {
 	c := r.c
 	offers := map[component][]*hostEntry{}
+	for _, x := range c.reviews {
+		if x.h.review != x {
+			r.say("%s does not know what is left of its review", x.h.boot)
+		}
+	}
 	for _, boot := range sortedKeys(c.hosts) {
 		h := c.hosts[boot]
+		if h.review != nil && !slices.Contains(c.reviews, h.review) {
+			r.say("%s knows of a review that has ended", boot)
+		}
 		if h.boot != boot || c.lost[boot] != nil {
 			r.say("host %s is %s, or lost", boot, h.boot)
 		}
