@@ -158,6 +158,9 @@ type Member struct {
 	Joined bool
 	// Shuns are partitions to whose logs it could not write, and which others should own.
 	Shuns []uint16 `json:",omitempty"`
+	// Lacks are other gateways that live and to which it has no stream of its own: what
+	// components there do cannot reach it.
+	Lacks []string `json:",omitempty"`
 	// Owns are the partitions it owns, for those who cannot ask it.
 	Owns []PartitionEpoch
 }

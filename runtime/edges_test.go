@@ -326,7 +326,7 @@ func TestWhoShouldOwn(t *testing.T) {
 			t.Errorf("case %d: %v", i, got)
 		}
 	}
-	if !MayHandOver(5, "a", me, 1, 1) || MayHandOver(5, "b", me, 1, 1) {
+	if v := (OwnershipView{Partition: 5, Me: "z", Live: me}); !MayHandOver(&v, "a", 1, 1) || MayHandOver(&v, "b", 1, 1) {
 		t.Error("it goes to whom it belongs")
 	}
 	claim := EncodeRecord(&Record{Epoch: 7, Owner: 1, Body: &claimed{node: "a"}})

@@ -102,13 +102,28 @@ type OwnershipView struct {
 const loneTries = 8
 
 // Vacated tells that nobody who lives is known to own the partition.
-func (v *OwnershipView) Vacated() bool {
+func (v *OwnershipView) Vacated() bool { return v.Owner == "" || v.member(v.Owner) == nil }
+
+// member is one of those that live, or nil.
+func (v *OwnershipView) member(node string) *Member {
 	for i := range v.Live {
-		if v.Live[i].Node == v.Owner {
-			return false
+		if v.Live[i].Node == node {
+			return &v.Live[i]
 		}
 	}
-	return true
+	return nil
+}
+
+// missing is the number of the others that live and stay, and to or from whom a gateway
+// has no stream.
+func (v *OwnershipView) missing(m *Member) (n int) {
+	for i := range v.Live {
+		o := &v.Live[i]
+		if o.Node != m.Node && !o.Leaving && !slices.Contains(v.Apart, o.Node) && (slices.Contains(m.Lacks, o.Node) || slices.Contains(o.Lacks, m.Node)) {
+			n++
+		}
+	}
+	return n
 }
 
 // NextOwnershipStep is the rule of who claims and who hands over: the preferred
@@ -118,12 +133,16 @@ func (v *OwnershipView) Vacated() bool {
 // whom this one reaches is not waited for, and a lone one lets the others go first. It
 // claims in the end, for they may all be as lone as it is; but one that nobody has
 // ever reached needs the list to say so.
+//
+// An owner that stays is asked only by one that has streams to and from every other
+// gateway, for what components there do has to reach the owner: it loses nothing by
+// waiting. What an owner leaves, and what nobody owns, is for one that lacks the fewest.
 func NextOwnershipStep(v *OwnershipView) OwnershipStep {
 	if v.Owner == v.Me {
 		return OwnershipKeep
 	}
 	if !v.Vacated() {
-		if Preferred(v.Partition, v.Live) != v.Me || slices.Contains(v.Apart, v.Owner) {
+		if v.next(v.Owner) != v.Me || slices.Contains(v.Apart, v.Owner) {
 			return OwnershipKeep
 		}
 		return OwnershipAsk
@@ -135,9 +154,36 @@ func NextOwnershipStep(v *OwnershipView) OwnershipStep {
 	return OwnershipClaim
 }
 
-// heir is who should own what nobody owns.
+// next is to whom a living owner should give the partition, "" for nobody.
+func (v *OwnershipView) next(owner string) string {
+	if m := v.member(owner); m != nil && m.Leaving {
+		return v.heir()
+	}
+	best := Preferred(v.Partition, v.Live)
+	if m := v.member(best); m == nil || v.missing(m) > 0 {
+		return ""
+	}
+	return best
+}
+
+// heir is who should own what nobody owns, or what its owner leaves: of those that are not
+// apart, and may be able to write, one that lacks the fewest streams.
 func (v *OwnershipView) heir() string {
-	near := slices.DeleteFunc(slices.Clone(v.Live), func(m Member) bool { return slices.Contains(v.Apart, m.Node) || slices.Contains(m.Shuns, v.Partition) })
+	var near []Member
+	fewest := 0
+	for i := range v.Live {
+		m := &v.Live[i]
+		if m.Leaving || slices.Contains(v.Apart, m.Node) || slices.Contains(m.Shuns, v.Partition) {
+			continue
+		}
+		n := v.missing(m)
+		if len(near) == 0 || n < fewest {
+			near, fewest = near[:0], n
+		}
+		if n == fewest {
+			near = append(near, *m)
+		}
+	}
 	if node := Preferred(v.Partition, near); node != "" {
 		return node
 	}
@@ -156,13 +202,13 @@ func (v *OwnershipView) lone() bool {
 	return with < len(v.Cut) || with == len(v.Cut) && !v.Met
 }
 
-// MayHandOver is the owner's side of it: a partition is given only to the
+// MayHandOver is the owner's side of it, whose view it is: a partition is given only to the
 // gateway that should have it in the owner's eyes too, so that two who see
 // different members do not take it from each other in turn; and only to one that has
 // found the owner's own term at the end of its log: else it reads another log, or one
 // that went back, and what it claims there it does not have.
-func MayHandOver(partition uint16, to string, live []Member, term, read uint64) bool {
-	return Preferred(partition, live) == to && term == read
+func MayHandOver(v *OwnershipView, to string, term, read uint64) bool {
+	return v.next(v.Me) == to && term == read
 }
 
 // How long a gateway goes on trying to write to a log while others could have the

@@ -88,11 +88,92 @@ func TestNextOwnershipStep(t *testing.T) {
 			t.Errorf("%s: %d, not %d", c.name, got, c.want)
 		}
 	}
-	if MayHandOver(p, other, live, 5, 5) || !MayHandOver(p, best, live, 5, 5) {
+	view := OwnershipView{Partition: p, Me: other, Live: live}
+	if MayHandOver(&view, other, 5, 5) || !MayHandOver(&view, best, 5, 5) {
 		t.Error("a partition is handed to another than the preferred one")
 	}
-	if MayHandOver(p, best, live, 5, 0) || MayHandOver(p, best, live, 5, 4) || MayHandOver(p, best, live, 5, 6) {
+	if MayHandOver(&view, best, 5, 0) || MayHandOver(&view, best, 5, 4) || MayHandOver(&view, best, 5, 6) {
 		t.Error("a partition is handed to one that reads another log")
+	}
+}
+
+// A gateway to whom another one has no way is given nothing by an owner that stays, and of
+// what is left behind it takes only what nobody else can.
+func TestWhoLacksAStream(t *testing.T) {
+	const p = 5
+	live := membersOf("a", "b", "c")
+	best := Preferred(p, live)
+	at := slices.IndexFunc(live, func(m Member) bool { return m.Node == best })
+	owner, third := live[(at+1)%3].Node, live[(at+2)%3].Node
+	view := func(me, of string, change func([]Member)) *OwnershipView {
+		v := &OwnershipView{Partition: p, Me: me, Live: slices.Clone(live), Owner: of, Complete: true}
+		change(v.Live)
+		return v
+	}
+	lacks := func(whom string) func([]Member) { return func(m []Member) { m[at].Lacks = []string{whom} } }
+	leaves := func(m []Member) {
+		lacks(third)(m)
+		m[(at+1)%3].Leaving = true
+	}
+	bothLack := func(m []Member) {
+		leaves(m)
+		m[(at+2)%3].Lacks = []string{best}
+	}
+	nobodyReaches := func(m []Member) { // it reaches them
+		m[(at+1)%3].Lacks = []string{best}
+		m[(at+2)%3].Lacks = []string{best}
+	}
+	for _, c := range []struct {
+		name   string
+		change func([]Member)
+		to     string // whom a living owner may give it to
+		heir   string // who takes it when the owner is dead
+	}{
+		{"all reach all", func([]Member) {}, best, best},
+		{"it does not reach the third", lacks(third), "", ""},
+		{"it does not reach one who is gone", lacks("gone"), best, best},
+		{"and the owner leaves", leaves, best, best}, // both lack one
+		{"none reaches the other", bothLack, best, best},
+		{"nobody reaches it", nobodyReaches, "", best},
+	} {
+		for _, me := range []string{best, third} {
+			step := OwnershipKeep
+			if me == c.to {
+				step = OwnershipAsk
+			}
+			if got := NextOwnershipStep(view(me, owner, c.change)); got != step {
+				t.Errorf("%s: %s does %d, not %d", c.name, me, got, step)
+			}
+			if may := MayHandOver(view(owner, owner, c.change), me, 5, 5); may != (me == c.to) {
+				t.Errorf("%s: it is given to %s: %v", c.name, me, may)
+			}
+			if c.heir == "" {
+				continue
+			}
+			step = OwnershipKeep
+			if me == c.heir {
+				step = OwnershipClaim
+			}
+			gone := view(me, owner, c.change)
+			gone.Live = slices.DeleteFunc(gone.Live, func(m Member) bool { return m.Node == owner })
+			if got := NextOwnershipStep(gone); got != step {
+				t.Errorf("%s, and the owner is dead: %s does %d, not %d", c.name, me, got, step)
+			}
+		}
+	}
+	four := view(best, "dead", func([]Member) {})
+	four.Live = append(four.Live, membersOf("d")...)
+	best = Preferred(p, four.Live)
+	at = slices.IndexFunc(four.Live, func(m Member) bool { return m.Node == best })
+	four.Live[at].Lacks = []string{four.Live[(at+1)%4].Node}
+	if h := four.heir(); h != four.Live[(at+2)%4].Node && h != four.Live[(at+3)%4].Node {
+		t.Errorf("%s is the heir, and others lack no stream", h)
+	}
+	best = Preferred(p, live)
+	at = slices.IndexFunc(live, func(m Member) bool { return m.Node == best })
+	apart := view(best, owner, lacks(third))
+	if apart.Apart = []string{third}; NextOwnershipStep(apart) != OwnershipAsk {
+		t.Error("one whom nobody has reached for long is waited for")
 	}
 }
 
@@ -113,7 +194,7 @@ func TestOwnersThatDisagreeDoNotFlap(t *testing.T) {
 				if owner == "b" {
 					theirs = b
 				}
-				if NextOwnershipStep(&v) == OwnershipAsk && MayHandOver(p, x.me, theirs, 5, 5) {
+				if NextOwnershipStep(&v) == OwnershipAsk && MayHandOver(&OwnershipView{Partition: p, Me: owner, Live: theirs}, x.me, 5, 5) {
 					owner, moves = x.me, moves+1
 				}
 			}

@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -87,4 +88,42 @@ func TestAllApartTakeOver(t *testing.T) {
 		_, all := owners(a), owners(b)
 		return owners(a)["c"] == 0 && all["c"] == 0 && owners(a)["a"]+all["b"] == 16
 	})
+}
+
+// A gateway joins that reaches only one of the two others. Nothing is handed to it, so that
+// components at the other one work on; it gets its share when it reaches both.
+func TestJoiningGatewayThatLacksAStream(t *testing.T) {
+	r := newMeshRig(t, 16)
+	a, b := r.open("a", slow), r.open("b", slow)
+	spread(t, a, b)
+	attach(t, a, actorHost("h"), echo)
+	r.net.mu.Lock()
+	r.net.cut["a x"], r.net.cut["x a"] = true, true
+	r.net.mu.Unlock()
+	x := r.start("x", slow)
+	eventually(t, "it knows all owners", func() bool { return owners(x)[""] == 0 })
+	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if n := owners(a)["x"] + owners(x)["x"]; n > 0 {
+			t.Fatalf("it owns %d partitions, and has no stream to where a host is", n)
+		}
+		r.calls(t, a)
+	}
+	r.net.sever("a", "x", false)
+	spread(t, a, b, x)
+	// The same, as an owner leaves: the one that reaches all takes what is left.
+	r.net.sever("a", "x", true)
+	eventually(t, "both say so", func() bool { return lacking(r, "a", "x") && lacking(r, "x", "a") })
+	mine := owners(a)["b"]
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	delete(r.nodes, "b")
+	eventually(t, "what it left is owned", func() bool { return owners(a)["b"] == 0 && owners(x)["b"] == 0 && mine > 0 })
+}
+
+// lacking tells whether a gateway says that it has no stream to another one.
+func lacking(r *meshRig, node, other string) bool {
+	r.members.mu.Lock()
+	defer r.members.mu.Unlock()
+	return slices.Contains(r.members.list[node].Lacks, other)
 }

@@ -13,7 +13,7 @@ import (
 func (o *ownerLoop) list(ctx context.Context) {
 	m, s := o.m, o.m.cfg.Shared
 	o.mu.Lock()
-	me := o.meLocked()
+	me := o.entryLocked()
 	o.mu.Unlock()
 	me.Owns = m.dir.ofNode(m.cfg.Node)
 	ask, cancel := context.WithTimeout(ctx, s.Lease)
@@ -106,7 +106,32 @@ func (o *ownerLoop) liveLocked() (live []runtime.Member, complete bool) {
 		// One that cannot be reached for long has only the list to say what it owns.
 		complete = complete && (me || o.told[x.Node] || time.Since(o.since[x.Node]) > o.m.cfg.Shared.Lease)
 	}
+	lacks := o.lacksLocked(live)
+	for i := range live {
+		if live[i].Node == o.m.cfg.Node {
+			live[i].Lacks = lacks
+		}
+	}
 	return live, complete
+}
+
+// lacksLocked are those of the gateways that live, and may own something, to whom this
+// one has no stream.
+func (o *ownerLoop) lacksLocked(live []runtime.Member) (nodes []string) {
+	for i := range live {
+		if node := live[i].Node; node != o.m.cfg.Node && !live[i].Leaving && !o.up[node] {
+			nodes = append(nodes, node)
+		}
+	}
+	return nodes
+}
+
+// entryLocked is what this gateway says of itself to the others, without what it owns.
+func (o *ownerLoop) entryLocked() runtime.Member {
+	me := o.meLocked()
+	live, _ := o.liveLocked()
+	me.Lacks = o.lacksLocked(live)
+	return me
 }
 
 // patience is how long a gateway may be without a stream before that means something.

@@ -337,8 +337,12 @@ func (t *term) quiet(ctx context.Context, wait time.Duration) error {
 func (o *ownerLoop) handOver(n uint16, to string, read uint64, reply func(*Result)) {
 	p := o.m.part(n)
 	may := func() bool {
-		live, _ := o.live()
-		return runtime.MayHandOver(n, to, live, p.epoch.Load(), read)
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		v := runtime.OwnershipView{Partition: n, Me: o.m.cfg.Node}
+		v.Live, _ = o.liveLocked()
+		_, v.Apart = o.cutLocked(time.Now())
+		return runtime.MayHandOver(&v, to, p.epoch.Load(), read)
 	}
 	if !may() {
 		reply(&Result{Err: runtime.Errorf(runtime.CodeNotOwner, "partition %d is not given to that gateway: it is not the one that should have it, or it has not found term %d at the end of its log", n, p.epoch.Load())})

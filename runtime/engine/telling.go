@@ -48,7 +48,7 @@ func (m *Mesh) tellOwns(nodes ...string) {
 func (m *Mesh) ownsNote() *Note {
 	o := m.owned
 	o.mu.Lock()
-	me := o.meLocked()
+	me := o.entryLocked()
 	n := &OwnsNote{Leaving: me.Leaving, Self: &me, Listed: o.listedLocked(), Knows: o.answeringLocked()}
 	for p, claiming := range o.busy {
 		if claiming {

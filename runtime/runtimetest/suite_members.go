@@ -68,7 +68,7 @@ func membersAlone(t *testing.T, setup MembersSetup) {
 // membersWhole: every field comes back, for others as well.
 func membersWhole(t *testing.T, setup MembersSetup) {
 	full := runtime.Member{
-		Node: "a \x7f ü \" , : {", Address: "https://host:1234", Version: "v1 <&>", Level: 7, Leaving: true, Lease: 1, GatewayLease: 2, Log: "l", Joined: true, Shuns: []uint16{0, 4095},
+		Node: "a \x7f ü \" , : {", Address: "https://host:1234", Version: "v1 <&>", Level: 7, Leaving: true, Lease: 1, GatewayLease: 2, Log: "l", Joined: true, Shuns: []uint16{0, 4095}, Lacks: []string{"b"},
 		Owns: []runtime.PartitionEpoch{{Partition: 0, Epoch: 1}, {Partition: 4095, Epoch: 1<<64 - 1}},
 	}
 	announce(t, setup.Open(t), full, long)
