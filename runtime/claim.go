@@ -99,6 +99,7 @@ func (m *header) restore(c *Core, seq uint64) {
 	c.level, c.changed, c.floor = m.level, m.changed, m.floorAt(seq)
 	c.claimNode, c.claimAddress, c.headAt = m.node, m.address, m.at
 	c.window, c.youngest, c.terms = m.window, m.youngest, m.terms
+	c.view.forgotten = max(c.view.forgotten, m.changed) // the log no longer has it: a store that lacks it is too old
 	for _, x := range m.out {
 		c.outboxTo(x.partition).next = x.n
 	}

@@ -149,8 +149,8 @@ func (a *applier) elsewhere(got uint64) {
 }
 
 // caughtUp waits until the store holds every change that was durable at the
-// call: for as long as a store that works needs.
-func (a *applier) caughtUp(ctx context.Context) error {
+// call: for as long as a store that works needs. It then was at that position.
+func (a *applier) caughtUp(ctx context.Context) (at uint64, err error) {
 	late := time.NewTimer(storePatience)
 	defer late.Stop()
 	target := uint64(0)
@@ -162,20 +162,21 @@ func (a *applier) caughtUp(ctx context.Context) error {
 		}
 		done := a.known && (a.applied >= target || len(a.changes) == 0 && !a.busy)
 		lost := a.lost
+		at = a.applied
 		a.mu.Unlock()
 		switch {
 		case lost != nil:
-			return lost
+			return 0, lost
 		case done:
-			return nil
+			return at, nil
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return 0, ctx.Err()
 		case <-a.over:
-			return runtime.Errorf(runtime.CodeAskAgain, "the partition has another owner")
+			return 0, runtime.Errorf(runtime.CodeAskAgain, "the partition has another owner")
 		case <-late.C:
-			return runtime.Errorf(runtime.CodeStoreAway, "the store does not hold all that was decided yet")
+			return 0, runtime.Errorf(runtime.CodeStoreAway, "the store does not hold all that was decided yet")
 		case <-moved:
 		}
 	}

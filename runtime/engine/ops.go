@@ -440,22 +440,30 @@ func (p *partition) known(ctx context.Context, op *KnownOp) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	if err := p.applier.Load().caughtUp(ctx); err != nil {
-		return reply{}, err
-	}
 	var as []runtime.Actor
-	err = p.m.cfg.Store.Read(ctx, p.n, func(s runtime.Snapshot) error {
-		as = as[:0]
-		last := runtime.Actor{}
-		return s.Scan(runtime.StatePrefix(op.App, gen, op.Type), func(k, _ []byte) bool {
-			if a, ok := runtime.ActorOfKey(k, op.App, gen); ok && a != last {
-				as, last = append(as, a), a
+	for read := false; !read; {
+		a := p.applier.Load()
+		at, err := a.caughtUp(ctx)
+		if err != nil {
+			return reply{}, err
+		}
+		err = p.m.cfg.Store.Read(ctx, p.n, func(s runtime.Snapshot) error {
+			as = as[:0]
+			last := runtime.Actor{}
+			err := s.Scan(runtime.StatePrefix(op.App, gen, op.Type), func(k, _ []byte) bool {
+				if a, ok := runtime.ActorOfKey(k, op.App, gen); ok && a != last {
+					as, last = append(as, a), a
+				}
+				return ctx.Err() == nil
+			})
+			if read = s.Applied() >= at; !read { // it has fallen back since
+				a.saw(s.Applied())
 			}
-			return ctx.Err() == nil
+			return err
 		})
-	})
-	if err != nil {
-		return reply{}, storeAway(err)
+		if err != nil {
+			return reply{}, storeAway(err)
+		}
 	}
 	return reply{value: as}, nil
 }

@@ -254,7 +254,10 @@ func (s *memStore) Apply(_ context.Context, p uint16, from, to uint64, writes []
 func (s *memStore) Applied(_ context.Context, p uint16) (uint64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.applied[p], s.check()
+	if err := s.check(); err != nil {
+		return 0, err
+	}
+	return s.applied[p], nil
 }
 
 func (s *memStore) Sync(ctx context.Context, p uint16) (uint64, error) { return s.Applied(ctx, p) }
