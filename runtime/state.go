@@ -32,8 +32,8 @@ func StateKeys(op *StateOp, generation uint64) (keys [][]byte, prefix []byte) {
 	return nil, p
 }
 
-// refuseLost refuses a change by a boot that was counted lost, or by an attempt
-// of an earlier generation of the app that still runs on that boot.
+// refuseLost refuses a change by a boot that was counted lost, or by an attempt or an
+// instance of an earlier generation of the app that is still on that boot.
 func (c *Core) refuseLost(boot string, a Actor, waiter any) bool {
 	if boot == "" {
 		return false
@@ -47,7 +47,7 @@ func (c *Core) refuseLost(boot string, a Actor, waiter any) bool {
 		return false
 	}
 	old := slices.ContainsFunc(x.zombies, func(z zombie) bool { return z.host == boot }) ||
-		x.running > 0 && x.host == boot && c.purgingOf(a.App) != nil // nothing new starts meanwhile
+		x.host == boot && c.isStale(x) // it may go on beside an answer
 	if old {
 		c.refuse(waiter, Errorf(CodePurged, "the app was purged while this method ran"))
 	}

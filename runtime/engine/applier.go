@@ -111,6 +111,14 @@ func (a *applier) durable(seq uint64) bool {
 	return false
 }
 
+// distrust lets what the store has said so far count for nothing: it may have lost since
+// what it held then. Who wants to know asks it anew.
+func (a *applier) distrust() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.synced = 0
+}
+
 // askAgain is when the store is to be asked again whether it holds what is
 // wanted for good; nil for not at all.
 func (a *applier) askAgain() <-chan time.Time {

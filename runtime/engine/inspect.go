@@ -181,11 +181,13 @@ func (m *Mesh) Healthy(ctx context.Context) error {
 		if _, err := p.ask(ctx, w, &runtime.Query{Kind: runtime.QueryGeneration, Waiter: w}); err != nil && !is(err, runtime.CodeNotOwner) {
 			return err
 		}
-		if _, err := m.cfg.Store.Applied(ctx, p.n); err != nil {
+		at, err := m.cfg.Store.Applied(ctx, p.n)
+		if err != nil {
 			return storeAway(err)
 		}
-		if lost := p.applier.Load().missing(); lost != nil {
-			return lost
+		a := p.applier.Load()
+		if a.saw(at); a.missing() != nil {
+			return a.missing()
 		}
 	}
 	return nil

@@ -240,3 +240,57 @@ func TestStoreLostWhileNobodyOwned(t *testing.T) {
 		}
 	})
 }
+
+// The store of a living owner loses its content while nobody reads or writes state: the log
+// is not cut by what the store said before, and all is rebuilt from it. Who asks for the
+// health looks, too.
+func TestCutBehindAnEmptiedStore(t *testing.T) {
+	for _, looked := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			rig := newMeshRig(t, 1)
+			small := func(c *engine.Config) { c.TrimAt, c.Store = 64<<10, rig.store }
+			a := rig.open("a", small)
+			attach(t, a, actorHost("h"), echo)
+			actor := runtime.Actor{App: "app", Type: "A", ID: "1"}
+			tell := func() {
+				r := call("app", "A", "fill", "m")
+				r.Kind, r.Body = runtime.Tell, []byte(`["`+strings.Repeat("x", 2000)+`"]`)
+				if _, err := a.Accept(within(t), r); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(20 * time.Millisecond)
+			}
+			fill := func(upTo uint64) {
+				for a.Stats().Trims < upTo {
+					tell()
+				}
+			}
+			for range 20 { // some 40 of 64 KB
+				tell()
+			}
+			if _, err := a.State(within(t), runtime.StateOp{Actor: actor, Verb: runtime.StateSet, Key: "k", Value: []byte("v")}); err != nil {
+				t.Fatal(err)
+			}
+			fill(1)
+			time.Sleep(time.Minute)
+			rig.store.mu.Lock()
+			rig.store.entries[0], rig.store.applied[0] = map[string][]byte{}, 0
+			rig.store.mu.Unlock()
+			time.Sleep(time.Hour)
+			if looked {
+				if err := a.Healthy(within(t)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			fill(6)
+			time.Sleep(time.Minute)
+			for range 2 {
+				r, err := a.State(within(t), runtime.StateOp{Actor: actor, Verb: runtime.StateGet, Key: "k"})
+				if string(r.Value) != "v" {
+					t.Errorf("%q %v: it was in the log when the store lost it", r.Value, err)
+				}
+				time.Sleep(time.Minute)
+			}
+		})
+	}
+}

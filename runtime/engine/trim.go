@@ -79,8 +79,9 @@ func (t *trimmer) decide(now runtime.Now) {
 // landed follows a round that has come back in place: only now it may be
 // believed that nothing in front of the cut is live.
 func (t *trimmer) landed() {
-	if t.wait == 0 {
+	if t.wait == 0 && t.decided != 0 {
 		t.wait = t.decided
+		t.p.applier.Load().distrust() // each cut needs a word of the store that is younger than its decision
 	}
 	// It must be in the store for good, too: what lies in front of the cut cannot be told
 	// to it again (nor, by records of before level 2, what ended behind it and was

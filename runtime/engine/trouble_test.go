@@ -212,6 +212,9 @@ func TestLossIsSeenOnASlowLog(t *testing.T) {
 func TestDamageBehindAnUnknownAppend(t *testing.T) {
 	r := newMeshRig(t, 1)
 	m := r.open("a")
+	if _, err := m.Accept(within(t), tellTo("1")); err != nil { // behind what a term begins with
+		t.Fatal(err)
+	}
 	l := r.logs[0]
 	var tries atomic.Int64
 	l.mu.Lock()
