@@ -101,7 +101,7 @@ func (p *program) newSidecar(ctx context.Context, c *config, s runSpec) (*sideca
 		Gateway: address, Access: side.access, Ensure: ensure,
 		AppURL: "http://127.0.0.1:" + strconv.Itoa(side.spec.appPort), H2C: s.h2c,
 		OnShutdown:    func() { close(side.shutdown) },
-		OnWaiting:     func(runtime.ID, runtime.Target, time.Duration) { side.waiting.note() },
+		OnWaiting:     func(runtime.Target, time.Duration) { side.waiting.note() },
 		OnTurn:        side.turned,
 		Witness:       side,
 		DefaultHeader: header, Version: p.version, Logger: side.log,

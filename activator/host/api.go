@@ -35,11 +35,12 @@ type pendingCalls struct {
 // stream until an answer comes.
 type apiCall struct {
 	req    *tunnel.Request
-	target runtime.Target
-	plain  bool // a call whose outcome only this sidecar waits for
-	change bool // of state, reminders or subscriptions: its answer too is kept until it is here
-	tries  int  // answers that said nothing, in a row
-	open   bool // it was sent before, and may have been accepted then
+	target runtime.Target // none for what needs no id
+	key    string         // its Idempotency-Key, where it means something
+	plain  bool           // a call whose outcome only this sidecar waits for
+	change bool           // of state, reminders or subscriptions: its answer too is kept until it is here
+	tries  int            // answers that said nothing, in a row
+	open   bool           // it was sent before, and may have been accepted then
 	since  time.Time
 	told   bool
 	done   chan *tunnel.Response
@@ -146,7 +147,8 @@ func (h *Host) body(r *http.Request) ([]byte, *runtime.Error) {
 	return b, nil
 }
 
-// identify makes the id of a request that the owner must carry out at most once.
+// identify says what must be known of a request to make an id, for what the owner must
+// carry out at most once.
 func (h *Host) identify(c *apiCall, path string) {
 	t, what := h.target(c.req.Method, path)
 	if what == nothing {
@@ -157,20 +159,30 @@ func (h *Host) identify(c *apiCall, path string) {
 	named := func(v string) bool {
 		return slices.ContainsFunc(pragma, func(p string) bool { return strings.EqualFold(strings.TrimSpace(p), v) })
 	}
-	key := c.req.Header.Get("Idempotency-Key")
 	c.change = what == aChange
-	if what != aCall {
-		key = "" // means nothing there
+	if what == aCall { // it means nothing elsewhere
+		c.key = c.req.Header.Get("Idempotency-Key")
 	}
-	c.plain = what == aCall && key == "" && !named("async") && !named("promise")
+	c.plain = what == aCall && c.key == "" && !named("async") && !named("promise")
+}
+
+// newID is an id for a request that nobody was given yet; h.mu is held.
+func (h *Host) newID(c *apiCall) runtime.ID {
 	var random [8]byte
 	binary.BigEndian.PutUint64(random[:], rand.Uint64())
 	now, app := time.Now().UnixMilli(), h.cfg.Info.App
 	id := runtime.NewID(now, 0, app, [6]byte(random[:6]))
-	h.mu.Lock()
-	partitions := h.partitions
-	h.mu.Unlock()
-	c.req.ID = runtime.NewID(now, runtime.PartitionOf(t, key, id, partitions), app, [6]byte(random[:6]))
+	return runtime.NewID(now, runtime.PartitionOf(c.target, c.key, id, h.partitions), app, [6]byte(random[:6]))
+}
+
+// put gives a request to a stream. Its id is made the first time, however long it has
+// waited for a stream: owners refuse old ids, because they may have seen them before,
+// and this one nobody has. h.mu is held.
+func (h *Host) put(conn *tunnel.Conn, c *apiCall) {
+	if c.req.ID.IsZero() && c.target != (runtime.Target{}) {
+		c.req.ID = h.newID(c)
+	}
+	conn.Send(c.req)
 }
 
 // What a request asks for, as far as its id is concerned.
@@ -235,7 +247,7 @@ func (h *Host) ask(ctx context.Context, c *apiCall) (*tunnel.Response, error) {
 	c.req.Seq = h.api.seq
 	h.api.calls[c.req.Seq] = c
 	if h.conn != nil {
-		h.conn.Send(c.req)
+		h.put(h.conn, c)
 	}
 	h.mu.Unlock()
 	select {
@@ -263,7 +275,7 @@ func (h *Host) resend(conn *tunnel.Conn) {
 	for _, seq := range seqs {
 		c := h.api.calls[seq]
 		c.open = true
-		conn.Send(c.req)
+		h.put(conn, c)
 	}
 }
 
@@ -298,7 +310,7 @@ func (h *Host) again(seq uint64, pause time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if c := h.api.calls[seq]; c != nil && h.conn != nil {
-		h.conn.Send(c.req)
+		h.put(h.conn, c)
 	}
 }
 

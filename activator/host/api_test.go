@@ -246,7 +246,7 @@ func TestAppAsksBeforeItListens(t *testing.T) {
 func TestWaitingCallsAreTold(t *testing.T) {
 	told := make(chan runtime.Target, 10)
 	r := start(t, newScriptApp(ok), func(_ *rig, _ *activator.Config, c *host.Config) {
-		c.OnWaiting = func(_ runtime.ID, target runtime.Target, _ time.Duration) { told <- target }
+		c.OnWaiting = func(target runtime.Target, _ time.Duration) { told <- target }
 	})
 	gate := make(chan struct{})
 	r.api = http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) { <-gate })

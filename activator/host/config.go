@@ -54,7 +54,7 @@ type Config struct {
 	OnShutdown func()
 	// OnWaiting, when set, is called once for each call of the app that has had
 	// no answer for a second.
-	OnWaiting func(id runtime.ID, target runtime.Target, waited time.Duration)
+	OnWaiting func(target runtime.Target, waited time.Duration)
 	// OnTurn, when set, is called after each turn of the loop that keeps the lease, at
 	// least three times a second while the loop is well. It must not wait.
 	OnTurn func()

@@ -30,11 +30,11 @@ func TestWhatHasAnID(t *testing.T) {
 			t.Errorf("%s %s: %d", x.method, x.path, what)
 		}
 		h.identify(c, x.path)
-		if c.req.ID.IsZero() != (x.what == nothing) {
-			t.Errorf("%s %s: the id is %s", x.method, x.path, c.req.ID)
+		if (c.target == runtime.Target{}) != (x.what == nothing) {
+			t.Errorf("%s %s: its target is %v", x.method, x.path, c.target)
 		}
-		if x.what == aChange && c.req.ID.Partition() != runtime.ActorPartition(runtime.Actor{App: "app", Type: "A", ID: "1/2"}, 4) {
-			t.Errorf("%s %s: the id was made for partition %d", x.method, x.path, c.req.ID.Partition())
+		if id := h.newID(c); x.what == aChange && id.Partition() != runtime.ActorPartition(runtime.Actor{App: "app", Type: "A", ID: "1/2"}, 4) {
+			t.Errorf("%s %s: the id was made for partition %d", x.method, x.path, id.Partition())
 		}
 	}
 }

@@ -113,7 +113,7 @@ func (h *Host) keepLease() {
 		waiting := h.longWaiting()
 		h.mu.Unlock()
 		for _, c := range waiting {
-			h.cfg.OnWaiting(c.req.ID, c.target, time.Since(c.since))
+			h.cfg.OnWaiting(c.target, time.Since(c.since))
 		}
 		if h.cfg.OnTurn != nil {
 			h.cfg.OnTurn()
