@@ -285,24 +285,35 @@ func (c *Core) giveUpBy(e *entry, change ID) bool {
 // checkHosts counts hosts lost whose last contact is too long ago. Hearing is
 // the part of that time in which signs of life may still wait to be heard.
 func (c *Core) checkHosts(hearing int64) {
-	for _, boot := range sortedKeys(c.hosts) {
-		h := c.hosts[boot]
-		if len(h.running) == 0 && len(h.placed) == 0 && !h.known {
-			delete(c.hosts, boot) // only records named it, and nothing of it is left
-			continue
+	var due []string // of thousands few
+	for boot, h := range c.hosts {
+		if h.void() || len(h.idle) > 0 || c.isSilent(h, hearing) {
+			due = append(due, boot)
 		}
-		grace := max(h.grace, c.cfg.Lease)
-		if !h.known {
-			grace += lostMargin // counted from the claim of this owner
-		}
-		if c.now.Mono-h.contact > grace+lostMargin+hearing {
-			if c.pieces > 0 { // else the next look counts it lost
-				c.loseHost(boot, "no sign of life", false)
-			}
-			continue
-		}
-		c.collectIdle(h)
 	}
+	slices.Sort(due)
+	for _, boot := range due {
+		switch h := c.hosts[boot]; {
+		case h.void():
+			delete(c.hosts, boot)
+		case !c.isSilent(h, hearing):
+			c.collectIdle(h)
+		case c.pieces > 0: // else the next look counts it lost
+			c.loseHost(boot, "no sign of life", false)
+		}
+	}
+}
+
+// void tells that only records named the host, and nothing of it is left.
+func (h *hostEntry) void() bool { return len(h.running) == 0 && len(h.placed) == 0 && !h.known }
+
+// isSilent tells a host that is to be counted lost.
+func (c *Core) isSilent(h *hostEntry, hearing int64) bool {
+	grace := max(h.grace, c.cfg.Lease)
+	if !h.known {
+		grace += lostMargin // counted from the claim of this owner
+	}
+	return c.now.Mono-h.contact > grace+lostMargin+hearing
 }
 
 // Answered is the end of an attempt, as its host reports it.
