@@ -41,6 +41,8 @@ type Config struct {
 	// means 64 MiB. Beyond it the stream is broken, and the join repairs it.
 	QueueLimit int
 	Logger     *slog.Logger
+	// Now is the clock, which hosts are told; nil means time.Now.
+	Now func() time.Time
 }
 
 // Activator serves the attach endpoint. It is an [http.Handler].
@@ -73,6 +75,9 @@ func New(cfg Config) (*Activator, error) {
 	if cfg.QueueLimit == 0 {
 		cfg.QueueLimit = 64 << 20
 	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -98,6 +103,9 @@ func (a *Activator) Close() error {
 	a.pool.close()
 	return nil
 }
+
+// wall is the clock as hosts are told it.
+func (a *Activator) wall() int64 { return a.cfg.Now().UnixMilli() }
 
 // Attached is the number of live streams.
 func (a *Activator) Attached() int {

@@ -65,6 +65,7 @@ func (a *Activator) greet(c *tunnel.Conn) (*link, runtime.JoinAnswer, error) {
 		Protocol: tunnel.Protocol, Version: a.cfg.Version, Node: a.cfg.Node,
 		Partitions: a.cfg.Partitions, LeaseMillis: a.cfg.Lease.Milliseconds(),
 		BodyLimit: a.cfg.BodyLimit, Epochs: a.cfg.Owners.Epochs(), Gateways: a.cfg.Owners.Gateways(), Mesh: a.cfg.Mesh,
+		WallMillis: a.wall(),
 	})
 	if err != nil {
 		return nil, join, err

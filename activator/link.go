@@ -159,7 +159,7 @@ func (l *link) unchanging() {
 // hold up the host's answers to the others. One beat at a time is enough.
 func (l *link) beat(seq uint64) {
 	if !l.beating.CompareAndSwap(false, true) {
-		l.conn.Send(&tunnel.BeatAnswer{Seq: seq}) // renews nothing, but the stream is whole
+		l.conn.Send(&tunnel.BeatAnswer{Seq: seq, WallMillis: l.a.wall()}) // renews nothing, but the stream is whole
 		return
 	}
 	l.requests.Go(func() {
@@ -172,7 +172,7 @@ func (l *link) beat(seq uint64) {
 			l.conn.Send(&runtime.Verdict{Reason: "it was not heard of for longer than its lease"})
 			return
 		}
-		answer := &tunnel.BeatAnswer{Seq: seq, Kept: true, Silent: silent}
+		answer := &tunnel.BeatAnswer{Seq: seq, Kept: true, Silent: silent, WallMillis: l.a.wall()}
 		if list := l.a.cfg.Owners.Gateways(); !slices.Equal(list, l.told) {
 			l.told, answer.Gateways = list, list
 		}

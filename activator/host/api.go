@@ -170,7 +170,7 @@ func (h *Host) identify(c *apiCall, path string) {
 func (h *Host) newID(c *apiCall) runtime.ID {
 	var random [8]byte
 	binary.BigEndian.PutUint64(random[:], rand.Uint64())
-	now, app := time.Now().UnixMilli(), h.cfg.Info.App
+	now, app := h.clock.now(), h.cfg.Info.App
 	id := runtime.NewID(now, 0, app, [6]byte(random[:6]))
 	return runtime.NewID(now, runtime.PartitionOf(c.target, c.key, id, h.partitions), app, [6]byte(random[:6]))
 }

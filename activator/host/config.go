@@ -67,6 +67,8 @@ type Config struct {
 	DefaultHeader runtime.Header
 	Version       string
 	Logger        *slog.Logger
+	// Now is the clock of this machine; nil means time.Now.
+	Now func() time.Time
 }
 
 func (c *Config) validate() error {
@@ -87,6 +89,9 @@ func (c *Config) validate() error {
 	}
 	if c.KeepLimit == 0 {
 		c.KeepLimit = 64 << 20
+	}
+	if c.Now == nil {
+		c.Now = time.Now
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

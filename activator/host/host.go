@@ -51,6 +51,7 @@ type Host struct {
 	attempts  attempts
 	parts     partitions
 	gateways  gateways
+	clock     gatewayClock
 	late      []*runtime.Invoke // arrived while they may not start, in order
 	instances map[runtime.Actor]*instance
 	calls     map[runtime.Actor]int     // attempts that have arrived and not ended
@@ -88,6 +89,7 @@ func New(cfg Config) (*Host, error) {
 		}
 	}
 	h.gateways = newGateways(addresses)
+	h.clock.own = cfg.Now
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	if cfg.serves() {
 		h.base, _ = url.Parse(cfg.AppURL) // validate has parsed it

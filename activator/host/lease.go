@@ -77,6 +77,7 @@ func (h *Host) kept(m *tunnel.BeatAnswer) {
 		return
 	}
 	at := l.sent[i].at
+	h.clock.heard(m.WallMillis, at, l.answered)
 	if !m.Kept {
 		l.sent = slices.Delete(l.sent, i, i+1)
 		return

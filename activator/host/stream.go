@@ -48,6 +48,7 @@ func (h *Host) stream(gateway string, limit time.Duration) (joined bool, err err
 	defer client.CloseIdleConnections()
 	dial, stop := context.WithTimeout(h.ctx, limit)
 	defer stop()
+	dialled := tunnel.BootTime()
 	ws, _, err := websocket.Dial(dial, gatewayURL(gateway)+tunnel.Path, &websocket.DialOptions{ //nolint:bodyclose // the package says it need never be closed
 		HTTPClient: client, CompressionMode: websocket.CompressionDisabled,
 	})
@@ -65,7 +66,7 @@ func (h *Host) stream(gateway string, limit time.Duration) (joined bool, err err
 	}
 	ctx, cancel := context.WithTimeout(h.ctx, handshake)
 	defer cancel()
-	sent, told, err := h.join(ctx, c, first)
+	sent, told, err := h.join(ctx, c, first, dialled)
 	if err != nil {
 		return false, err
 	}
@@ -96,8 +97,8 @@ func (h *Host) sayNoGateway(err error) {
 
 // join answers the gateway's question: what has finished, what runs, what is
 // active. It returns the boot time at which the answer was sent, and what was
-// told of its condition.
-func (h *Host) join(ctx context.Context, c *tunnel.Conn, m tunnel.Message) (sent time.Duration, told tunnel.Changed, err error) {
+// told of its condition. The question was asked after dialled.
+func (h *Host) join(ctx context.Context, c *tunnel.Conn, m tunnel.Message, dialled time.Duration) (sent time.Duration, told tunnel.Changed, err error) {
 	w, ok := m.(*tunnel.Welcome)
 	if !ok {
 		return 0, told, h.refused(m)
@@ -109,7 +110,7 @@ func (h *Host) join(ctx context.Context, c *tunnel.Conn, m tunnel.Message) (sent
 	if err := h.meet(w.Mesh); err != nil {
 		return 0, told, err
 	}
-	info, finished, joined := h.snapshot(w)
+	info, finished, joined := h.snapshot(w, dialled)
 	if err := c.Write(ctx, &tunnel.Hello{Protocol: tunnel.Protocol, Version: h.cfg.Version, Info: info}); err != nil {
 		return 0, told, err
 	}
@@ -129,9 +130,10 @@ func (h *Host) join(ctx context.Context, c *tunnel.Conn, m tunnel.Message) (sent
 
 // snapshot takes over what the gateway said and says what is to be answered.
 // What ends from then on goes to unsent, so that nothing is told twice or not at all.
-func (h *Host) snapshot(w *tunnel.Welcome) (runtime.HostInfo, []runtime.Answer, *tunnel.Joined) {
+func (h *Host) snapshot(w *tunnel.Welcome, dialled time.Duration) (runtime.HostInfo, []runtime.Answer, *tunnel.Joined) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.hearClock(w.WallMillis, dialled)
 	if h.partitions == 0 {
 		close(h.welcomed)
 	}

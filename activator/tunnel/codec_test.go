@@ -14,12 +14,12 @@ func samples() []Message {
 	actor := runtime.Actor{App: "a/b", Type: "T", ID: "😀 %/"}
 	header := runtime.Header{"Content-Type": {"application/kar+json"}, "X-Many": {"a", "", "c\xe9d"}}
 	return []Message{
-		&Welcome{Protocol: 1, Version: "v", Node: "n", Partitions: 64, LeaseMillis: 6000, BodyLimit: 1 << 22, Epochs: []runtime.PartitionEpoch{{Partition: 0, Epoch: 0}, {Partition: 3, Epoch: 1 << 40}}, Gateways: []string{"http://a:1", ""}, Mesh: "m"},
+		&Welcome{Protocol: 1, Version: "v", Node: "n", Partitions: 64, LeaseMillis: 6000, BodyLimit: 1 << 22, Epochs: []runtime.PartitionEpoch{{Partition: 0, Epoch: 0}, {Partition: 3, Epoch: 1 << 40}}, Gateways: []string{"http://a:1", ""}, Mesh: "m", WallMillis: 1 << 41},
 		&Hello{Protocol: 1, Version: "v", Token: "t", Info: runtime.HostInfo{Boot: "b", App: "a", Name: "n", Service: "s", Actors: []string{"A", "", "B"}, Port: 8080, Idle: 10, Grace: 6000, URL: "u", Draining: true, Frozen: true, Attachment: 1 << 33}},
 		&Joined{Running: []runtime.Attempt{at, {}}, Instances: []runtime.Actor{actor, {}}, Epochs: []runtime.PartitionEpoch{{}, {Partition: 1, Epoch: 2}}, More: true, Later: []runtime.TermSeen{{}, {Partition: 1, Epoch: 9, Mark: 3}}},
 		&runtime.TermLost{Partition: 2, Epoch: 3, Seen: runtime.TermSeen{Partition: 2, Epoch: 9, Mark: 4}},
 		&PartJoined{Joined{Running: []runtime.Attempt{at}, Instances: []runtime.Actor{actor}, Epochs: []runtime.PartitionEpoch{{Partition: 1, Epoch: 2}}}},
-		&BeatAnswer{Seq: 6, Kept: true, Silent: []uint16{0, 63, 65535}},
+		&BeatAnswer{Seq: 6, Kept: true, Silent: []uint16{0, 63, 65535}, WallMillis: 1 << 41},
 		&Up{}, &Refused{Code: "x", Detail: "y"},
 		&Answer{runtime.Answer{Attempt: at, ActivationFailed: true, Outcome: &runtime.Outcome{Status: 404, Header: header, Body: []byte{0, 255}, Code: "c"}}},
 		&Answer{runtime.Answer{Attempt: at}},

@@ -70,6 +70,8 @@ func decodeKind(kind byte, f *fields) Message {
 				m.Silent = append(m.Silent, uint16(x.v-1))
 			case 4:
 				m.Gateways = append(m.Gateways, string(x.data))
+			case 5:
+				m.WallMillis = int64(x.v)
 			}
 		})
 		return m
@@ -156,6 +158,8 @@ func decodeHandshake(kind byte, f *fields) Message {
 				m.Gateways = append(m.Gateways, string(x.data))
 			case 9:
 				m.Mesh = string(x.data)
+			case 10:
+				m.WallMillis = int64(x.v)
 			}
 		})
 		return m

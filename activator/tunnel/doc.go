@@ -43,6 +43,8 @@ type Welcome struct {
 	Gateways []string
 	// Mesh tells apart the logs that gateways have, "" when that is not known.
 	Mesh string
+	// WallMillis is the gateway's clock, in milliseconds since 1970; 0 when it does not say.
+	WallMillis int64
 }
 
 // Hello is the host's answer to it.
@@ -123,6 +125,8 @@ type BeatAnswer struct {
 	Silent []uint16
 	// Gateways is the list of the welcome anew, when it has changed.
 	Gateways []string
+	// WallMillis is the gateway's clock as in the welcome, read after the beat came.
+	WallMillis int64
 }
 
 // Exit is proof that the host's processes have ended.

@@ -77,6 +77,7 @@ func encode(b []byte, m Message) (head, body []byte) {
 		for _, g := range m.Gateways {
 			b = append(appendLength(b, 4, len(g)), g...)
 		}
+		b = appendUint(b, 5, uint64(m.WallMillis))
 	case *runtime.Deactivate:
 		b = appendDeactivate(append(b, kindDeactivate), m)
 	case *Deactivated:
@@ -115,6 +116,7 @@ func encodeHandshake(b []byte, m Message) (head, body []byte) {
 			b = append(appendLength(b, 8, len(g)), g...)
 		}
 		b = appendString(b, 9, m.Mesh)
+		b = appendUint(b, 10, uint64(m.WallMillis))
 	case *Hello:
 		b = appendUint(append(b, kindHello), 1, m.Protocol)
 		b = appendString(b, 2, m.Version)
