@@ -254,6 +254,9 @@ func (u *stateUpdate) fill(op *runtime.StateOp) error {
 			op.Sets = append(op.Sets, runtime.Field{Key: key, Sub: sub, InMap: true, Value: value})
 		}
 	}
+	if err := op.Check(); err != nil {
+		return err
+	}
 	for _, list := range [][]runtime.Field{op.Removes, op.Sets} {
 		for _, f := range list {
 			if f.Key == "" || (f.InMap && f.Sub == "") || len(f.Key) > maxName || len(f.Sub) > maxName {

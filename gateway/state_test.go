@@ -2,6 +2,8 @@ package gateway
 
 import (
 	"encoding/json"
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/karmesh/kar/runtime"
@@ -100,4 +102,22 @@ func TestStateObjectIsAlwaysJSON(t *testing.T) {
 	if !json.Valid(got) || string(got) != `{"bad":"{","both":1,"map":{"x":"\ufffd"},"q\"":""}` {
 		t.Errorf("%s", got)
 	}
+}
+
+// One change has a bound in keys, whatever their size; the answer says so.
+func TestUpdateOfManyKeys(t *testing.T) {
+	w := newWorld(t)
+	body := func(n int) string {
+		var b strings.Builder
+		for i := range n - 3 {
+			fmt.Fprintf(&b, `,"k%d":1`, i)
+		}
+		return `{"removals":["a"],"submapremovals":{"m":["b"]},"submapupdates":{"m":{"c":1}},"updates":{` + b.String()[1:] + `}}`
+	}
+	const s = "/actor/T/i/state"
+	if h := w.expect("POST", s, body(10_001), 413, "the change of state has 10001 keys, the limit is 10000; make several changes of it\n"+runtime.CodeTooLarge.Hint()+"\n"); h.Get("Kar-Error") != "too_large" {
+		t.Errorf("%v", h)
+	}
+	w.expect("GET", s, "", 200, "{}")
+	w.expect("POST", s, body(10_000), 200, `{"removed":0,"added":9998}`)
 }

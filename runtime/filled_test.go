@@ -35,7 +35,9 @@ func TestFilledRecords(t *testing.T) {
 		}
 	}
 	for f := range fields {
-		if !survived[f] && !strings.HasSuffix(f, ".Session") { // read when a request is accepted, and gone then
+		// A session is read when a request is accepted, and gone then; keys are what their
+		// owner has made of the fields of the record.
+		if !survived[f] && !strings.HasSuffix(f, ".Session") && f != "runtime.stateChanged.keys" {
 			t.Errorf("%s does not come back from the bytes of its record", f)
 		}
 	}

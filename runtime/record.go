@@ -518,6 +518,7 @@ type stateChanged struct {
 	actor Actor
 	clear bool
 	set   []Field
+	keys  []string // where the entries of set lie, for the owner that makes the record; not in it
 	gen   uint64   // generation of the app plus one; 0 in logs of before this field
 	maps  []string // submaps that go as a whole, before set; from level 2 on
 	done  done

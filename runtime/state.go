@@ -21,6 +21,7 @@ func StateKeys(op *StateOp, generation uint64) (keys [][]byte, prefix []byte) {
 	case StateMap, StateMapClear:
 		return nil, MapPrefix(p, op.Key)
 	case StateUpdate:
+		keys = make([][]byte, 0, op.changes())
 		for i := range op.Removes {
 			keys = append(keys, FieldKey(p, &op.Removes[i]))
 		}
@@ -69,11 +70,16 @@ func (in *StateInput) decide(c *Core) {
 	}) {
 		return
 	}
+	if err := op.Check(); err != nil {
+		c.refuse(in.Waiter, err)
+		return
+	}
 	prefix := ActorPrefix(op.Actor, gen)
 	group := string(prefix)
 	one := &Field{Key: op.Key, Sub: op.Sub, InMap: op.InMap, Value: op.Value}
 	var r StateResult
 	var set []Field
+	var keys []string // where set lies, when that is known
 	var maps []string
 	clear := false
 	switch op.Verb {
@@ -94,7 +100,7 @@ func (in *StateInput) decide(c *Core) {
 		}
 	case StateUpdate:
 		var again bool
-		if set, again = c.update(op, v, prefix, group, &r); again {
+		if set, keys, again = c.update(op, v, prefix, group, &r); again {
 			c.reread(in.Waiter)
 			return
 		}
@@ -145,43 +151,52 @@ func (in *StateInput) decide(c *Core) {
 		return
 	}
 	if len(set) > 0 || len(maps) > 0 || clear || !op.Verb.Reads() && !op.ID.IsZero() {
-		if err := c.roomFor(op.ID, size); err != nil {
+		if err := c.roomFor(op.ID, size+len(set)*changeBytes); err != nil {
 			c.refuse(in.Waiter, err)
 			return
 		}
 		answer := done{yes: r.Created, n: r.N, added: r.Added, removed: r.Removed}
-		c.emit(&stateChanged{actor: op.Actor, clear: clear, set: set, gen: gen + 1, maps: maps, done: c.doneAs(op.ID, answer)})
+		c.emit(&stateChanged{actor: op.Actor, clear: clear, set: set, keys: keys, gen: gen + 1, maps: maps, done: c.doneAs(op.ID, answer)})
 	}
 	c.replyValue(in.Waiter, r)
 }
 
-// update makes removals, then changes, as one record.
-func (c *Core) update(op *StateOp, v *View, prefix []byte, group string, r *StateResult) (set []Field, again bool) {
-	removed := map[string]bool{}
-	for _, f := range op.Removes {
-		k := string(FieldKey(prefix, &f))
+// update makes removals, then changes, as one record. Store keys that the view brings along
+// are not made here again.
+func (c *Core) update(op *StateOp, v *View, prefix []byte, group string, r *StateResult) (set []Field, keys []string, again bool) {
+	made := v != nil && len(v.Keys) == op.changes()
+	key := func(i int, f *Field) string {
+		if made {
+			return v.Keys[i]
+		}
+		return string(FieldKey(prefix, f))
+	}
+	set, keys = make([]Field, 0, op.changes()), make([]string, 0, op.changes())
+	removed := make(map[string]bool, len(op.Removes))
+	for i := range op.Removes {
+		f, k := &op.Removes[i], key(i, &op.Removes[i])
 		old, again := c.lookup(v, group, k)
 		if again {
-			return nil, true
+			return nil, nil, true
 		}
 		if old != nil && !removed[k] {
 			removed[k] = true
 			r.Removed++
-			set = append(set, Field{Key: f.Key, Sub: f.Sub, InMap: f.InMap})
+			set, keys = append(set, Field{Key: f.Key, Sub: f.Sub, InMap: f.InMap}), append(keys, k)
 		}
 	}
-	for _, f := range op.Sets {
-		k := string(FieldKey(prefix, &f))
+	for i := range op.Sets {
+		f, k := &op.Sets[i], key(len(op.Removes)+i, &op.Sets[i])
 		old, again := c.lookup(v, group, k)
 		if again {
-			return nil, true
+			return nil, nil, true
 		}
 		if old == nil || removed[k] {
 			r.Added++
 		}
-		set = append(set, Field{Key: f.Key, Sub: f.Sub, InMap: f.InMap, Value: notNil(f.Value)})
+		set, keys = append(set, Field{Key: f.Key, Sub: f.Sub, InMap: f.InMap, Value: notNil(f.Value)}), append(keys, k)
 	}
-	return set, false
+	return set, keys, false
 }
 
 func notNil(b []byte) []byte {
@@ -201,8 +216,13 @@ func (c *Core) applyState(seq uint64, b *stateChanged) {
 	for _, key := range b.maps {
 		c.change(seq, group, Mutation{Key: MapPrefix(prefix, key), Prefix: true})
 	}
+	c.expect(seq, group, len(b.set))
 	for i := range b.set {
-		c.change(seq, group, Mutation{Key: FieldKey(prefix, &b.set[i]), Value: b.set[i].Value})
+		if i < len(b.keys) {
+			c.changeAt(seq, group, b.keys[i], Mutation{Key: []byte(b.keys[i]), Value: b.set[i].Value})
+		} else {
+			c.change(seq, group, Mutation{Key: FieldKey(prefix, &b.set[i]), Value: b.set[i].Value})
+		}
 	}
 }
 

@@ -47,6 +47,20 @@ type StateOp struct {
 	ID ID
 }
 
+// MaxFields is how many entries one change may set and remove: all of them are one step, in
+// which everybody else waits who has to do with the partition.
+const MaxFields = 10_000
+
+func (op *StateOp) changes() int { return len(op.Sets) + len(op.Removes) }
+
+// Check refuses an operation that nobody may ask for.
+func (op *StateOp) Check() *Error {
+	if n := op.changes(); n > MaxFields {
+		return Errorf(CodeTooLarge, "the change of state has %d keys, the limit is %d; make several changes of it", n, MaxFields)
+	}
+	return nil
+}
+
 // A StateResult answers a StateOp.
 type StateResult struct {
 	Found   bool

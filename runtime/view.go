@@ -3,6 +3,7 @@ package runtime
 import (
 	"encoding/binary"
 	"maps"
+	"slices"
 	"sort"
 	"strings"
 )
@@ -16,6 +17,8 @@ type View struct {
 	Generation uint64
 	// Entries by store key; for scans, every key under the prefix.
 	Entries map[string][]byte
+	// Keys are those of StateKeys, for that generation, when the reader has them.
+	Keys []string
 	// Prefix is set when Entries are all there is under it, and nothing else.
 	Prefix string
 }
@@ -324,10 +327,14 @@ func (c *Core) reread(waiter any) {
 
 // change notes what a record means for the store, and in the overlay.
 func (c *Core) change(seq uint64, group string, m Mutation) {
+	c.changeAt(seq, group, string(m.Key), m)
+}
+
+// changeAt is change with the key of m as a string.
+func (c *Core) changeAt(seq uint64, group, key string, m Mutation) {
 	c.changed = max(c.changed, seq)
 	g := c.view.group(group)
 	g.last = seq
-	key := string(m.Key)
 	size := int64(len(group) + len(key) + len(m.Value) + changeBytes)
 	c.view.recent = append(c.view.recent, viewChange{seq, group, key, size})
 	c.view.ahead += size
@@ -354,6 +361,21 @@ func (c *Core) change(seq uint64, group string, m Mutation) {
 		return
 	}
 	c.changes = append(c.changes, StoreChange{seq, []Mutation{m}})
+}
+
+// expect makes room for n changes of one record: growing bit by bit would cost more than
+// the changes.
+func (c *Core) expect(seq uint64, group string, n int) {
+	if n < 2 {
+		return
+	}
+	if g := c.view.group(group); len(g.items) == 0 {
+		g.items = make(map[string]viewItem, n)
+	}
+	c.view.recent = slices.Grow(c.view.recent, n)
+	if l := len(c.changes); l == 0 || c.changes[l-1].Seq != seq {
+		c.changes = append(c.changes, StoreChange{Seq: seq, Writes: make([]Mutation, 0, n)})
+	}
 }
 
 // Store keys. Parts are framed, so a prefix of parts is a prefix of bytes.

@@ -68,6 +68,11 @@ func viewsOfAnyAge(t *testing.T, rnd *rand.Rand) {
 				view.Prefix = string(under)
 			}
 		}
+		if rnd.IntN(2) == 0 {
+			for _, k := range one {
+				view.Keys = append(view.Keys, string(k))
+			}
+		}
 		tooOld := at < s.c.view.forgotten
 		known := one != nil // in memory
 		for _, k := range one {

@@ -24,3 +24,15 @@ func TestFinishedOneByOne(t *testing.T) {
 		t.Errorf("%d of them are one round", n)
 	}
 }
+
+// A round has a bound in keys that change, whatever their size.
+func TestRoundOfManyKeys(t *testing.T) {
+	op := runtime.StateOp{Verb: runtime.StateUpdate, Sets: make([]runtime.Field, runtime.MaxFields/2), Removes: make([]runtime.Field, runtime.MaxFields/2)}
+	var ins []runtime.Input
+	for range 100 {
+		ins = append(ins, &runtime.StateInput{Op: op})
+	}
+	if n := roundOf(ins); n != 10 {
+		t.Errorf("%d changes of %d keys in one round", n, runtime.MaxFields)
+	}
+}

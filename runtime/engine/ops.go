@@ -422,6 +422,9 @@ func (p *partition) state(ctx context.Context, op *runtime.StateOp) (reply, erro
 			return reply{}, err
 		}
 		v.Generation = gen
+		for _, k := range keys {
+			v.Keys = append(v.Keys, string(k))
+		}
 		w := newWaiter()
 		rep, err := p.ask(ctx, w, &runtime.StateInput{Op: *op, View: v, Waiter: w})
 		if !fresh && is(err, runtime.CodeAskAgain) {

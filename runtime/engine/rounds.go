@@ -86,12 +86,16 @@ func roundOf(ins []runtime.Input) (n int) {
 	return n
 }
 
+// fieldWeight is what a key of a change weighs beside its value: 100,000 of them, which are
+// some 100 ms of work, fill a round.
+const fieldWeight = maxRoundBytes / 100_000
+
 func bodySize(in runtime.Input) int {
 	switch in := in.(type) {
 	case *runtime.Submit:
 		return len(in.Request.Body)
 	case *runtime.StateInput:
-		size := len(in.Op.Value)
+		size := len(in.Op.Value) + fieldWeight*(len(in.Op.Sets)+len(in.Op.Removes))
 		for i := range in.Op.Sets {
 			size += len(in.Op.Sets[i].Value)
 		}
