@@ -145,7 +145,7 @@ func (c *Core) admit(r *Request, vouched bool) *Error {
 			n = c.alive(&a.queue, r.Target.App)
 		}
 	} else if p := c.parked[componentOf(r.Target)]; p != nil {
-		n = c.alive(&p.requests, r.Target.App)
+		n = c.alive(&p.requests, r.Target.App) + c.alive(&p.awaited, r.Target.App)
 	}
 	if n >= c.cfg.MailboxLimit {
 		return Errorf(CodeMailboxFull, "%d requests wait for %s already", n, describe(r.Target))
