@@ -61,7 +61,7 @@ func (c *client) ask(ctx context.Context, method, path string, header http.Heade
 				i := slices.Index(waiting, r.asked)
 				switch {
 				case i < 0: // one that was forgotten
-				case len(waiting) > 1 && (r.err != nil || refusedByGateway(r.a) || refusedForNow(r.a)):
+				case len(waiting) > 1 && (r.err != nil || refusedByGateway(r.a) || refusedForNow(r.a) || ofProxy(r.a)):
 					waiting = slices.Delete(waiting, i, i+1)
 				default:
 					return r.a, r.err
@@ -73,6 +73,16 @@ func (c *client) ask(ctx context.Context, method, path string, header http.Heade
 
 // asked is a request whose answer is waited for.
 type asked struct{ forget context.CancelFunc }
+
+// ofProxy: what is between has given up, and says nothing about the request. The answers of
+// a gateway and of an app name the request, or the error.
+func ofProxy(a *answer) bool {
+	switch a.status {
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return a.header.Get("Kar-Error") == "" && a.header.Get("Kar-Request-Id") == ""
+	}
+	return false
+}
 
 // refusedForNow: the gateway takes no more for the moment.
 func refusedForNow(a *answer) bool {

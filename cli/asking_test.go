@@ -60,3 +60,71 @@ func TestAskAgainKeepsTheFirst(t *testing.T) {
 		t.Errorf("%v, %v", a, err)
 	}
 }
+
+// What a proxy says of its own is no answer to a call with a key: it is asked for again.
+func TestAskAgainBehindAProxy(t *testing.T) {
+	for _, status := range []int{http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout} {
+		for _, header := range []string{"", "Kar-Request-Id", "Kar-Error"} {
+			var met atomic.Int32
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if met.Add(1) > 2 {
+					_, _ = w.Write([]byte("done"))
+					return
+				}
+				if header != "" {
+					w.Header().Set(header, string(runtime.CodeHostLost))
+				}
+				w.WriteHeader(status)
+				_, _ = w.Write([]byte("<html>"))
+			}))
+			c := &client{app: "a", base: s.URL, http: s.Client()}
+			a, err := c.do(t.Context(), http.MethodPost, "/", http.Header{"Idempotency-Key": {"k"}}, []byte("[]"))
+			want := http.StatusOK
+			if header != "" { // the app's, or the gateway's
+				want = status
+			}
+			if err != nil || a.status != want {
+				t.Errorf("%d with %q: %v, %v", status, header, a, err)
+			}
+			s.Close()
+		}
+	}
+}
+
+// The same beside one that is still waited for.
+func TestAskAgainDropsAProxysAnswer(t *testing.T) {
+	var met atomic.Int32
+	over := make(chan struct{})
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if met.Add(1) == 1 {
+			<-over
+			w.WriteHeader(http.StatusGatewayTimeout)
+			return
+		}
+		if met.Load() == 2 {
+			close(over)
+		}
+		select {
+		case <-r.Context().Done():
+		case <-time.After(50 * time.Millisecond):
+			_, _ = w.Write([]byte("done"))
+		}
+	}))
+	defer s.Close()
+	c := &client{app: "a", base: s.URL, http: s.Client(), askEvery: 20 * time.Millisecond}
+	a, err := c.do(t.Context(), http.MethodPost, "/", http.Header{"Idempotency-Key": {"k"}}, nil)
+	if err != nil || a.status != http.StatusOK {
+		t.Errorf("%v, %v", a, err)
+	}
+}
+
+// A query goes out as its bytes are, in what a server may be sent.
+func TestQueryIsEscaped(t *testing.T) {
+	for query, want := range map[string]string{
+		"x=ü": "x=%C3%BC", "x=%C3%BC&y=1+2": "x=%C3%BC&y=1+2", "a b\n": "a%20b%0A", "x=#1": "x=%231", "x=\xe9\x7f": "x=%E9%7F", "": "",
+	} {
+		if got := escapeQuery(query); got != want {
+			t.Errorf("%q: %q, not %q", query, got, want)
+		}
+	}
+}

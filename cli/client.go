@@ -145,8 +145,8 @@ func (c *client) path(parts ...string) string {
 func (c *client) do(ctx context.Context, method, path string, header http.Header, body []byte) (*answer, error) {
 	var giveUp time.Time
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, 500*time.Millisecond) {
-		send := c.once
-		if header.Get("Idempotency-Key") != "" || method == http.MethodGet {
+		send, keyed := c.once, header.Get("Idempotency-Key") != ""
+		if keyed || method == http.MethodGet {
 			send = c.ask
 		}
 		a, err := send(ctx, method, path, header, body)
@@ -154,10 +154,13 @@ func (c *client) do(ctx context.Context, method, path string, header http.Header
 		switch {
 		case errors.As(err, &closed): // the door is, and stays so
 			return nil, closed
-		case err == nil && !refusedByGateway(a):
+		case err == nil && !refusedByGateway(a) && !(keyed && ofProxy(a)):
 			return a, nil
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
+		}
+		if err == nil && a.status == http.StatusGatewayTimeout {
+			giveUp = time.Time{} // a proxy has waited for the gateway, which is as good as silence
 		}
 		if giveUp.IsZero() {
 			giveUp = time.Now().Add(repeatFor)

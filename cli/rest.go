@@ -57,7 +57,7 @@ func (p *program) rest(ctx context.Context, c *config, args []string) error {
 	plain, query, hasQuery := strings.Cut(strings.TrimPrefix(args[2], "/"), "?")
 	path := cl.path("service", args[1], "call") + (&url.URL{Path: "/" + plain}).EscapedPath()
 	if hasQuery {
-		path += "?" + query
+		path += "?" + escapeQuery(query)
 	}
 	a, err := p.call(ctx, cl, method, path, header, body)
 	if err != nil {
@@ -83,4 +83,18 @@ func endLine(b []byte) []byte {
 		return b
 	}
 	return append(b, '\n')
+}
+
+// escapeQuery escapes what may not stand in a request line, and no more: what is escaped
+// already stays so.
+func escapeQuery(query string) string {
+	var b strings.Builder
+	for _, c := range []byte(query) {
+		if c <= ' ' || c >= 0x7f || c == '#' {
+			fmt.Fprintf(&b, "%%%02X", c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
 }
