@@ -273,7 +273,8 @@ type Await struct {
 	ID     ID
 	Boot   string // the host whose work waits, "" for a client outside
 	Waiter any
-	// View is what the store said about the outcome (see OutcomeInStore).
+	// View is what the store said about the outcome (see OutcomeInStore). Without it only
+	// what is open, or has just ended, is answered; all else is to be asked with it.
 	View *View
 }
 
@@ -304,11 +305,11 @@ func (in *Await) decide(c *Core) {
 	}
 	if in.App == "" {
 		// Another partition wants to know that it has ended, not how.
-	} else if o, again := c.storedOutcome(in.View, in.ID, in.App); again {
-		c.reread(in.Waiter)
-		return
-	} else if o != nil {
+	} else if o, again := c.storedOutcome(in.View, in.ID, in.App); o != nil {
 		c.reply(in.Waiter, o, in.ID)
+		return
+	} else if again || in.View == nil {
+		c.reread(in.Waiter)
 		return
 	}
 	if c.answerEnded(in.ID, in.App, in.Waiter) {

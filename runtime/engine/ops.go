@@ -392,15 +392,24 @@ func (n *nested) close(child *runtime.Request, ended bool) {
 
 // await asks for an outcome here.
 func (p *partition) await(ctx context.Context, a *runtime.Await) (reply, error) {
-	v := &runtime.View{}
 	if a.App != "" {
-		var err error
-		if v, err = p.view(ctx, a.App, [][]byte{runtime.OutcomeInStore(a.ID)}, nil); err != nil {
+		rep, err := p.awaitWith(ctx, a, nil) // what is open, or has just ended, needs no store
+		if !is(err, runtime.CodeAskAgain) {
+			return rep, err
+		}
+		v, err := p.view(ctx, a.App, [][]byte{runtime.OutcomeInStore(a.ID)}, nil)
+		if err != nil {
 			return reply{}, err
 		}
-	} else if err := p.lookups.wait(ctx, a.ID); err != nil {
+		return p.awaitWith(ctx, a, v)
+	}
+	if err := p.lookups.wait(ctx, a.ID); err != nil {
 		return reply{}, err
 	}
+	return p.awaitWith(ctx, a, &runtime.View{})
+}
+
+func (p *partition) awaitWith(ctx context.Context, a *runtime.Await, v *runtime.View) (reply, error) {
 	w := newWaiter()
 	rep, err := p.ask(ctx, w, &runtime.Await{App: a.App, ID: a.ID, Boot: a.Boot, Waiter: w, View: v})
 	if err != nil && ctx.Err() != nil {
