@@ -84,7 +84,7 @@ func (p *program) runNode(ctx context.Context, cfg nodeConfig) (err error) {
 		Partitions: cfg.Partitions, Node: boot, Mesh: back.mesh,
 		Logs: back.logs, Store: back.store, Topics: back.topics, Logger: log, Shared: back.shared,
 		Lease: cfg.Lease, IDWindow: cfg.IDWindow, ResultRetention: cfg.ResultRetention,
-		BodyLimit: cfg.BodyLimit, MaxAttempts: cfg.MaxAttempts, TrimAt: cfg.TrimAt, Memory: cfg.Memory, LogRetention: back.retention,
+		MaxAttempts: cfg.MaxAttempts, TrimAt: cfg.TrimAt, Memory: cfg.Memory, LogRetention: back.retention,
 	})
 	if err != nil {
 		return err

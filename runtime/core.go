@@ -16,7 +16,6 @@ type Config struct {
 	Lease           int64
 	IDWindow        int64
 	ResultRetention int64
-	BodyLimit       int
 	RecordLimit     int // bytes of the largest record that the log takes; 0 means no bound
 	MailboxLimit    int
 	// WorkBytes bounds what open requests from outside take, wherever their bodies

@@ -72,9 +72,6 @@ func (c *Core) endAs(e *entry, o *Outcome, b completed) {
 		c.Counts.DeadLetters++
 		c.effect(Effect{Kind: AppError, ID: e.req.ID, Outcome: o, Target: e.req.Target})
 	}
-	if c.cfg.BodyLimit > 0 && len(o.Body) > c.cfg.BodyLimit {
-		o = tooLarge(e.req.ID)
-	}
 	o = c.fitting(o, e.req.ID, e.req.Target.bytes())
 	target, comp := e.req.Target, componentOf(e.req.Target)
 	c.overtaken(e)
@@ -145,7 +142,7 @@ func (c *Core) fitting(o *Outcome, id ID, more int) *Outcome {
 }
 
 func tooLarge(id ID) *Outcome {
-	return (&Error{CodeResultTooLarge, "the result has more bytes than the limit allows", id}).Outcome()
+	return (&Error{CodeResultTooLarge, "the result has more bytes than a record of the log", id}).Outcome()
 }
 
 // deadLetter tells an end that somebody should hear of although nobody waits

@@ -13,7 +13,7 @@ import (
 func TestNoRecordIsTooLarge(t *testing.T) {
 	const limit = 160 << 10
 	w := newWorld(t)
-	w.cfg.RecordLimit, w.cfg.BodyLimit = limit, 0
+	w.cfg.RecordLimit = limit
 	w.setPartitions(4)
 	w.command("host h1 actors=A,B service=s")
 	large := strings.Repeat("x", limit)

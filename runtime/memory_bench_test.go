@@ -19,7 +19,7 @@ func heapInUse() uint64 {
 func BenchmarkMemory(b *testing.B) {
 	const n = 100_000
 	for b.Loop() {
-		c := New(Config{Mesh: "m", Partitions: 1, Node: "n", Lease: 6000, IDWindow: 600_000, BodyLimit: 1 << 20})
+		c := New(Config{Mesh: "m", Partitions: 1, Node: "n", Lease: 6000, IDWindow: 600_000})
 		now := Now{Wall: 1_900_000_000_000, Mono: 1}
 		if _, err := c.Fold(c.Claim(now)); err != nil || !c.Own(now, 0) {
 			b.Fatal("not owned")
@@ -53,7 +53,7 @@ func BenchmarkMemory(b *testing.B) {
 func BenchmarkHost(b *testing.B) {
 	const n = 100_000
 	for b.Loop() {
-		c := New(Config{Mesh: "m", Partitions: 1, Node: "n", Lease: 6000, IDWindow: 600_000, BodyLimit: 1 << 20})
+		c := New(Config{Mesh: "m", Partitions: 1, Node: "n", Lease: 6000, IDWindow: 600_000})
 		now := Now{Wall: 1_900_000_000_000, Mono: 1}
 		if _, err := c.Fold(c.Claim(now)); err != nil || !c.Own(now, 0) {
 			b.Fatal("not owned")

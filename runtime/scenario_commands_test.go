@@ -67,8 +67,8 @@ func (w *world) command(line string) {
 		w.setPartitions(int(w.num(ws.at(1))))
 	case "config":
 		w.cfg.MaxAttempts = int(w.num(ws.opts["attempts"]))
-		if b := ws.opts["body"]; b != "" {
-			w.cfg.BodyLimit = int(w.num(b))
+		if b := ws.opts["record"]; b != "" {
+			w.cfg.RecordLimit = int(w.num(b))
 		}
 		w.cfg.MailboxLimit, w.cfg.HostLimit = int(w.num(ws.opts["mailbox"])), int(w.num(ws.opts["host"]))
 		w.setPartitions(w.cfg.Partitions)

@@ -59,7 +59,7 @@ func newWorld(t *testing.T) *world {
 	w := &world{
 		deaf: -1,
 		t:    t, now: Now{Wall: 1767225600000, Mono: 1_000_000}, keep: -1,
-		cfg: Config{Mesh: "test", Partitions: 1, Lease: 6000, IDWindow: 600_000, ResultRetention: 86_400_000, BodyLimit: 1 << 20},
+		cfg: Config{Mesh: "test", Partitions: 1, Lease: 6000, IDWindow: 600_000, ResultRetention: 86_400_000},
 		ids: map[string]ID{}, names: map[ID]string{}, infos: map[string]HostInfo{}, ends: map[string][]Deactivate{}, silent: map[string]bool{},
 	}
 	w.setPartitions(1)

@@ -21,7 +21,7 @@ type solo struct {
 func newSolo(t *testing.T, cfg Config) *solo {
 	cfg.Mesh, cfg.Node, cfg.Lease = "test", "g1", 6000
 	cfg.Partitions = max(cfg.Partitions, 1)
-	cfg.IDWindow, cfg.ResultRetention, cfg.BodyLimit = 600_000, 86_400_000, 1<<20
+	cfg.IDWindow, cfg.ResultRetention = 600_000, 86_400_000
 	s := &solo{t: t, now: Now{1767225600000, 1_000_000}}
 	s.own(cfg)
 	return s

@@ -122,9 +122,6 @@ func (c *Core) callers(in *Submit) (flow ID, parents []ID, err *Error) {
 // admit keeps the outside door: limits on what may wait. What a known request
 // sends and KAR's own tells are never refused here; a session alone proves nothing.
 func (c *Core) admit(r *Request, vouched bool) *Error {
-	if c.cfg.BodyLimit > 0 && len(r.Body) > c.cfg.BodyLimit {
-		return Errorf(CodeTooLarge, "the body has %d bytes, the limit is %d", len(r.Body), c.cfg.BodyLimit)
-	}
 	if err := checkPath(r.Target, r.Path, CodeBadRequest); err != nil {
 		return err
 	}

@@ -66,7 +66,7 @@ func walk(t *testing.T, seed uint64, hashes *strings.Builder) {
 	}
 	x.play(fmt.Sprintf("partitions %d", 1+seed%3))
 	if seed%2 == 1 {
-		x.play("config attempts=6 body=3000 mailbox=5 host=3")
+		x.play("config attempts=6 mailbox=5 host=3")
 	}
 	known := map[string]string{}
 	for n := range walkLen {

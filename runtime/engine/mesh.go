@@ -32,7 +32,6 @@ type Config struct {
 	Lease           time.Duration // of hosts; 0 means 6 s
 	IDWindow        time.Duration // 0 means 10 min
 	ResultRetention time.Duration // 0 means 24 h
-	BodyLimit       int           // bytes of a request or result; 0 means 4 MiB
 	MailboxLimit    int           // waiting requests per actor or service from outside; 0 means 10,000
 	// WorkBytes bounds what open requests from outside take in one partition,
 	// bodies in the log included; an app may have half of it. 0 means 1 GiB.
@@ -88,9 +87,6 @@ func (c *Config) fill() {
 	orDuration(&c.Lease, 6*time.Second)
 	orDuration(&c.IDWindow, 10*time.Minute)
 	orDuration(&c.ResultRetention, 24*time.Hour)
-	if c.BodyLimit == 0 {
-		c.BodyLimit = 4 << 20
-	}
 	if c.MailboxLimit == 0 {
 		c.MailboxLimit = 10_000
 	}

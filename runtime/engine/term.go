@@ -53,7 +53,7 @@ func (p *partition) newTerm() *term {
 	return &term{p: p, share: share{of: &p.m.memory}, places: &places{}, core: runtime.New(runtime.Config{
 		Mesh: cfg.Mesh, Partition: p.n, Partitions: cfg.Partitions, Node: cfg.Node + "/" + NewBoot()[:8], Address: address,
 		Lease: cfg.Lease.Milliseconds(), IDWindow: cfg.IDWindow.Milliseconds(), ResultRetention: cfg.ResultRetention.Milliseconds(),
-		BodyLimit: cfg.BodyLimit, MailboxLimit: cfg.MailboxLimit, MaxAttempts: cfg.MaxAttempts, OutcomeBytes: cfg.outcomeBytes(), WorkBytes: cfg.WorkBytes,
+		MailboxLimit: cfg.MailboxLimit, MaxAttempts: cfg.MaxAttempts, OutcomeBytes: cfg.outcomeBytes(), WorkBytes: cfg.WorkBytes,
 		HostLimit: cfg.HostLimit, HostBytes: cfg.HostBytes, Level: cfg.Level, RecordLimit: p.recordLimit(),
 	})}
 }

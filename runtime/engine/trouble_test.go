@@ -160,6 +160,20 @@ func TestTooLargeForTheLog(t *testing.T) {
 	}
 }
 
+// A body limit is of the doors: an owner behind another gateway's door takes what the log
+// takes, as a request and as a result.
+func TestOwnerHasNoBodyLimit(t *testing.T) {
+	r := newMeshRig(t, 1)
+	r.logs[0].setLimit(12 << 20)
+	m := r.open("a")
+	attach(t, m, actorHost("h"), echo)
+	large := call("app", "A", "1", "m")
+	large.Body = make([]byte, 5<<20)
+	if o, err := m.Call(within(t), large); err != nil || o.Status != 200 {
+		t.Errorf("a call with 5 MiB: %v", err)
+	}
+}
+
 // So does one whose limit is lowered while the term goes on.
 func TestLimitOfTheLogIsLowered(t *testing.T) {
 	r := newMeshRig(t, 1)

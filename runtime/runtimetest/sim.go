@@ -203,7 +203,7 @@ func (s *sim) chance(percent int) bool  { return s.rng.Intn(100) < percent }
 func (s *sim) config(p uint16, node string) runtime.Config {
 	cfg := runtime.Config{
 		Mesh: "sim", Partition: p, Partitions: s.opt.Partitions, Node: node, Lease: simLease,
-		IDWindow: 600_000, ResultRetention: 86_400_000, BodyLimit: 1 << 20,
+		IDWindow: 600_000, ResultRetention: 86_400_000,
 		HostLimit: s.opt.HostLimit,
 	}
 	if s.opt.Short {

@@ -103,7 +103,7 @@ func (s *stage) open() {
 	s.terms++
 	c := runtime.New(runtime.Config{
 		Mesh: "stage", Partitions: 1, Node: fmt.Sprint("g", s.terms), Lease: simLease, IDWindow: 600_000,
-		ResultRetention: 86_400_000, BodyLimit: 1 << 20,
+		ResultRetention: 86_400_000,
 	})
 	fold := func(b []byte) {
 		if _, err := c.Fold(b); err != nil {
