@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -126,7 +127,7 @@ func openShared(ctx context.Context, cfg nodeConfig, boot, address string) (_ *b
 			},
 			Members: store, Address: address, Version: cfg.Version, Log: cluster.Identity(), Lease: s.Lease,
 		},
-		strained: cluster.Throttled,
+		strained: func() error { return cmp.Or(cluster.Deleted(), cluster.Throttled()) },
 		check: func() error {
 			if err := cluster.Err(); err != nil {
 				return err

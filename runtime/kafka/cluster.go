@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -37,6 +38,8 @@ type Cluster struct {
 	raising bool                 // somebody asks whether maxMessage was raised
 	brokers map[int32]string     // addresses by id
 	leaders []int32              // broker ids by partition of the log, -1 when unknown
+	missing time.Time            // since when the cluster does not know the log topic
+	deleted *runtime.Error       // that it was deleted
 	failed  map[string]time.Time // when a broker did not answer
 	idle    map[string][]*conn
 	lanes   map[laneKey]*lane
@@ -295,6 +298,7 @@ func (c *Cluster) refresh(ctx context.Context) error {
 		return err
 	}
 	t, err := topicOf(answer, c.topic)
+	c.met(err)
 	if err != nil {
 		return err
 	}
@@ -303,6 +307,33 @@ func (c *Cluster) refresh(ctx context.Context) error {
 	}
 	c.lead(t)
 	return nil
+}
+
+// met notes what the cluster has said of the log topic. One that it does not know for long
+// was deleted: that is said once. Nothing stops for it, since nothing can go on anyway.
+func (c *Cluster) met(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case err == nil:
+		c.missing, c.deleted = time.Time{}, nil
+	case !errors.Is(err, sarama.ErrUnknownTopicOrPartition) || c.deleted != nil:
+	case c.missing.IsZero():
+		c.missing = time.Now()
+	case time.Since(c.missing) > 2*c.cfg.Timeout:
+		c.deleted = runtime.Errorf(runtime.CodeKafkaTopic, "the topic %s, which is the log of the mesh, was deleted: Kafka has not known it for %v", c.topic, 2*c.cfg.Timeout)
+		c.cfg.Logger.Error("the log of the mesh is gone; nothing can be accepted", "error", c.deleted)
+	}
+}
+
+// Deleted says that Kafka has not known the log topic for a while, nil when it has.
+func (c *Cluster) Deleted() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.deleted == nil {
+		return nil
+	}
+	return c.deleted
 }
 
 func (c *Cluster) lead(t *sarama.TopicMetadata) {

@@ -1,7 +1,9 @@
 package kafka_test
 
 import (
+	"bytes"
 	"errors"
+	"log/slog"
 	"net"
 	"strings"
 	"testing"
@@ -178,6 +180,37 @@ func TestRecreated(t *testing.T) {
 		_, l := setup(t)
 		wantCode(t, l.Read(t.Context(), 0, func(uint64, []byte) error { return nil }), runtime.CodeDamaged)
 	})
+}
+
+// A log topic that stays away was deleted: that is said once, by its name.
+func TestDeletedLogIsSaid(t *testing.T) {
+	k := broker.Need(t)
+	cfg := config(t, k)
+	cfg.Timeout = time.Second
+	var said bytes.Buffer
+	cfg.Logger = slog.New(slog.NewTextHandler(&said, &slog.HandlerOptions{Level: slog.LevelError}))
+	c := open(t, cfg)
+	l := openLog(t, c, 1)
+	appendAt(t, l, 0, "a")
+	if err := c.Deleted(); err != nil {
+		t.Fatal(err)
+	}
+	if err := admin(t, k).DeleteTopic(logTopic(cfg)); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	eventually(t, "it is said", func() bool {
+		_, _, _ = l.Append(t.Context(), [][]byte{{3}})
+		return c.Deleted() != nil
+	})
+	if took := time.Since(began); took < 2*cfg.Timeout {
+		t.Errorf("said after %v", took)
+	}
+	wantCode(t, c.Deleted(), runtime.CodeKafkaTopic, logTopic(cfg))
+	_, _, _ = l.Append(t.Context(), [][]byte{{3}})
+	if n := strings.Count(said.String(), "is gone"); n != 1 || c.Err() != nil {
+		t.Errorf("said %d times, %v", n, c.Err())
+	}
 }
 
 func TestSecureConnections(t *testing.T) {
