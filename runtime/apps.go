@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"bytes"
 	"slices"
 	"sort"
 	"time"
@@ -79,9 +80,10 @@ func (c *Core) awaitPurge(in *Purge) {
 // lastAbout is the last message that tells of a purge of the app and is not confirmed,
 // 0 for none.
 func (o *outbox) lastAbout(app string) (n uint64) {
-	for _, e := range o.pending { // in any order
+	news := []byte{1 << 1, msgApp} // what each of them begins with: the kind is the first field
+	for _, e := range o.pending {  // in any order
 		var m appNews
-		if e.n > n && decode(e.payload, &m) == nil && m.kind == msgApp && m.app.app == app {
+		if e.n > n && bytes.HasPrefix(e.payload, news) && decode(e.payload, &m) == nil && m.app.app == app {
 			n = e.n
 		}
 	}
