@@ -47,12 +47,15 @@ func (g *Gateway) healthy(ctx context.Context) error {
 // health serves GET /kar/health: 200 while every partition can append, the store
 // answers, there is room for events, and what it writes to does not slow it down.
 func (x *exchange) health() error {
-	err := x.healthy(x.r.Context())
+	var err error
+	if x.cfg.Strained != nil {
+		err = x.cfg.Strained() // first, as it is why all else may be unwell
+	}
+	if err == nil {
+		err = x.healthy(x.r.Context())
+	}
 	if err == nil {
 		err = x.mesh.TopicsFull()
-	}
-	if err == nil && x.cfg.Strained != nil {
-		err = x.cfg.Strained()
 	}
 	if err != nil {
 		return x.unfit(err)
