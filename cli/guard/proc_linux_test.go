@@ -49,7 +49,7 @@ func TestUnreadableTableIsNotEmpty(t *testing.T) {
 // What cannot be seen is not called ended, and is not waited for without an end.
 func TestKillOfAnUnseenTree(t *testing.T) {
 	unseen := errors.New("unseen")
-	if got := beyondReach(nil, unseen); got != unseen {
+	if got := beyondReach(nil, unseen); !errors.Is(got, unseen) {
 		t.Errorf("%v", got)
 	}
 	if got := beyondReach([]proc{{pid: 1, denied: true}, {pid: 2}}, unseen); got != nil {
