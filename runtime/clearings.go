@@ -45,6 +45,7 @@ func (c *Core) applyCleared(seq uint64, b *cleared) {
 			c.ended.add(c, b.id, seq)
 		}
 		c.clearings[b.id] = x
+		c.clearingsOf[b.app]++
 		c.ageClearing(x)
 	}
 	x.n = b.n
@@ -84,7 +85,7 @@ func (c *Core) ageClearing(x *clearing) {
 	}
 }
 
-// forgetClearings drops those that are over, or that nobody has asked for in this term.
+// forgetClearings drops those that are over, or that nobody waits for.
 func (c *Core) forgetClearings() {
 	c.oldClears.forget(c.now.Mono-c.cfg.IDWindow, func(x *clearing, at int64) {
 		switch {
@@ -92,10 +93,61 @@ func (c *Core) forgetClearings() {
 		case x.going:
 			c.ageClearing(x)
 		default:
-			c.keep.remove(&x.node)
-			delete(c.clearings, x.id)
+			c.dropClearing(x.id)
 		}
 	})
+}
+
+func (c *Core) dropClearing(id ID) {
+	x := c.clearings[id]
+	if x == nil {
+		return
+	}
+	c.restDrain(x)
+	c.keep.remove(&x.node)
+	delete(c.clearings, id)
+	if c.clearingsOf[x.app]--; c.clearingsOf[x.app] == 0 {
+		delete(c.clearingsOf, x.app)
+	}
+}
+
+// restDrain has a drain that goes on go on no more, until somebody asks for it again.
+func (c *Core) restDrain(x *clearing) {
+	if a := c.apps[x.app]; a != nil {
+		if at := slices.Index(a.drains, x); at >= 0 {
+			a.drains, x.going = slices.Delete(a.drains, at, at+1), false
+		}
+	}
+}
+
+// leaveClearing takes a waiter away. A drain without any is forgotten in time.
+func (c *Core) leaveClearing(x *clearing, waiter any) {
+	if x.waiters = without(x.waiters, waiter); len(x.waiters) == 0 {
+		c.restDrain(x)
+	}
+}
+
+// releaseClearing forgets one whose asker has the answer, or asks no more.
+func (c *Core) releaseClearing(id ID, app string) {
+	if x := c.clearings[id]; x != nil && x.app == app {
+		c.dropClearing(id)
+		c.released = append(c.released, id)
+	}
+}
+
+// clearingsOfApp is how many of an app an owner knows.
+const clearingsOfApp = 100
+
+// spareClearing refuses one more than an app may have.
+func (c *Core) spareClearing(app string) *Error {
+	n := c.clearingsOf[app]
+	if a := c.apps[app]; a != nil {
+		n = max(n, len(a.drains)) // in a log of level 1 only those are known
+	}
+	if n < clearingsOfApp {
+		return nil
+	}
+	return Errorf(CodeMailboxFull, "%d drains or cancels of all of app %s go on, or may be asked about again, in this partition", n, app)
 }
 
 // Drain withdraws what has not started and replies, with the number of those,
@@ -141,6 +193,10 @@ func (c *Core) clear(id ID, app string, waiter any) *clearing {
 	x := c.clearings[id]
 	if x == nil {
 		if c.repeated(id, app, waiter, counted) { // it is too old to be known
+			return nil
+		}
+		if err := c.spareClearing(app); err != nil {
+			c.refuse(waiter, err)
 			return nil
 		}
 		if x = (&clearing{cleared: cleared{app: app}}); !id.IsZero() && c.LogLevel() >= 2 {

@@ -90,22 +90,23 @@ type Core struct {
 	subs        map[Actor]map[string]*subEntry
 	groups      map[string]*groupEntry
 	// The same sorted by key, and found by a member.
-	groupOrder []*groupEntry
-	memberOf   map[memberKey]*groupEntry
-	tells      map[groupLife]*groupTells // unfinished work of events
-	wishes     map[ID]*wish              // to end chains that may still come
-	borrowings map[ID]*borrowing         // calls that wait for the request of their key
-	borrowers  map[ID][]*borrowing       // the same by that request, in order
-	clearings  map[ID]*clearing          // drains and cancels of all, by the ids of those
-	pasts      map[pastKey]*past         // replaced attempts of steps that have ended
-	apps       map[string]*appEntry
-	out        map[uint16]*outbox
-	in         map[uint16]uint64
-	fences     map[uint16]uint64
-	view       overlay
-	keep       keepList
-	load       load
-	endSize    int
+	groupOrder  []*groupEntry
+	memberOf    map[memberKey]*groupEntry
+	tells       map[groupLife]*groupTells // unfinished work of events
+	wishes      map[ID]*wish              // to end chains that may still come
+	borrowings  map[ID]*borrowing         // calls that wait for the request of their key
+	borrowers   map[ID][]*borrowing       // the same by that request, in order
+	clearings   map[ID]*clearing          // drains and cancels of all, by the ids of those
+	clearingsOf map[string]int            // memory: how many those are, by app
+	pasts       map[pastKey]*past         // replaced attempts of steps that have ended
+	apps        map[string]*appEntry
+	out         map[uint16]*outbox
+	in          map[uint16]uint64
+	fences      map[uint16]uint64
+	view        overlay
+	keep        keepList
+	load        load
+	endSize     int
 
 	// memory of the owner
 	sweepTo     uint64       // the sweep ends behind this record
@@ -190,7 +191,7 @@ func New(cfg Config) *Core {
 		offers: map[component][]*hostEntry{}, wanted: map[component]int{}, lost: map[string]*lostEntry{},
 		reminders: map[Actor]reminderList{}, subs: map[Actor]map[string]*subEntry{},
 		firings: map[ID]*reminderEntry{}, fired: map[Actor][]*firing{}, late: map[string]*reminderHeap{},
-		groups: map[string]*groupEntry{}, memberOf: map[memberKey]*groupEntry{}, tells: map[groupLife]*groupTells{}, wishes: map[ID]*wish{}, borrowings: map[ID]*borrowing{}, borrowers: map[ID][]*borrowing{}, clearings: map[ID]*clearing{}, pasts: map[pastKey]*past{}, publishings: map[ID]*publishing{}, apps: map[string]*appEntry{},
+		groups: map[string]*groupEntry{}, memberOf: map[memberKey]*groupEntry{}, tells: map[groupLife]*groupTells{}, wishes: map[ID]*wish{}, borrowings: map[ID]*borrowing{}, borrowers: map[ID][]*borrowing{}, clearings: map[ID]*clearing{}, clearingsOf: map[string]int{}, pasts: map[pastKey]*past{}, publishings: map[ID]*publishing{}, apps: map[string]*appEntry{},
 		out: map[uint16]*outbox{}, in: map[uint16]uint64{}, fences: map[uint16]uint64{},
 		fenceWait: map[uint16]*fenceQuestion{}, abroad: map[uint16]*roll{}, orphans: map[ID]*homeEntry{}, inquiries: map[string]*inquiry{}, blocked: map[string][]any{},
 	}

@@ -25,7 +25,7 @@ var memoryOnly = map[string]bool{
 	"homeEntry.node": true, "homeEntry.waiters": true, "homeEntry.timer": true, "homeEntry.answered": true, "wish.node": true, "wish.at": true,
 	"past.node": true, "past.at": true,
 	"Core.fired": true, "firing.at": true,
-	"Core.oldClears": true, "clearing.node": true, "clearing.at": true, "clearing.upto": true, "clearing.going": true, "clearing.drains": true, "clearing.waiters": true,
+	"Core.oldClears": true, "Core.clearingsOf": true, "clearing.node": true, "clearing.at": true, "clearing.upto": true, "clearing.going": true, "clearing.drains": true, "clearing.waiters": true,
 	"Core.borrowers": true, "borrowing.node": true, "borrowing.abroad": true,
 	"ending.node": true, "ending.noted": true, "lostEntry.noted": true, "appEntry.noted": true, "Core.ownedAt": true, "Core.wanted": true,
 	"actorEntry.node": true, "actorEntry.flow": true, "actorEntry.nested": true, "actorEntry.awaited": true, "actorEntry.placeAt": true, "actorEntry.asking": true, "actorEntry.dirty": true,

@@ -237,6 +237,7 @@ func (c *Core) apply(r *Record) {
 	case *released:
 		for _, id := range b.ids {
 			c.dropEnding(id)
+			c.dropClearing(id)
 		}
 	case *raised:
 		before := c.LogLevel()

@@ -947,9 +947,19 @@ func (r *recount) memory() {
 			r.say("the wish about %s is never forgotten", id)
 		}
 	}
+	clearings := map[string]int{}
 	for id, x := range c.clearings {
+		clearings[x.app]++
 		if x.id != id || c.owned && !slices.Contains(c.oldClears.es, faded[*clearing]{x, x.at}) || len(x.waiters) > 0 && !x.going {
 			r.say("the clearing %s is never forgotten, or somebody waits in vain", id)
+		}
+	}
+	r.same("drains and cancels of all", c.clearingsOf, clearings)
+	for name, a := range c.apps {
+		for _, x := range a.drains {
+			if !x.going || len(x.waiters) == 0 || !x.id.IsZero() && c.clearings[x.id] != x {
+				r.say("a drain of %s goes on for nobody", name)
+			}
 		}
 	}
 	over := 0

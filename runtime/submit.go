@@ -319,7 +319,7 @@ func (in *Await) decide(c *Core) {
 	c.refuse(in.Waiter, &Error{CodeUnknownRequest, "no request has this id", in.ID})
 }
 
-// Leave takes a waiter away; the request goes on.
+// Leave takes a waiter away; the request, or what of a change of an app has begun, goes on.
 type Leave struct {
 	ID     ID
 	Waiter any
@@ -337,6 +337,9 @@ func (in *Leave) decide(c *Core) {
 	if h := c.homes[id]; h != nil {
 		h.waiters = without(h.waiters, in.Waiter)
 	}
+	if x := c.clearings[id]; x != nil {
+		c.leaveClearing(x, in.Waiter)
+	}
 }
 
 func without(ws []any, w any) []any {
@@ -348,7 +351,8 @@ func without(ws []any, w any) []any {
 	return ws
 }
 
-// Release says that the callers, which are of the app, have these outcomes.
+// Release says that the callers, which are of the app, have these outcomes, or ask no
+// more for these drains and cancels of all.
 type Release struct {
 	App string
 	IDs []ID
@@ -360,6 +364,7 @@ func (in *Release) decide(c *Core) {
 			c.dropEnding(id)
 			c.released = append(c.released, id)
 		}
+		c.releaseClearing(id, in.App)
 	}
 }
 

@@ -146,15 +146,18 @@ func (m *Mesh) Cancel(ctx context.Context, app string, id runtime.ID) (string, e
 
 // CancelAll withdraws every request of the app that has not started and returns how many.
 func (m *Mesh) CancelAll(ctx context.Context, app string) (int, error) {
-	return m.sum(ctx, func(p uint16) *Op {
-		return &Op{CancelAll: &runtime.CancelAll{App: app, ID: m.changeID(app, p)}}
-	})
+	return m.clear(ctx, app, func(id runtime.ID) *Op { return &Op{CancelAll: &runtime.CancelAll{App: app, ID: id}} })
 }
 
-// sum asks all partitions and adds up their numbers.
-func (m *Mesh) sum(ctx context.Context, ask func(p uint16) *Op) (int, error) {
+// clear asks all partitions, each under an id, and adds up their numbers.
+func (m *Mesh) clear(ctx context.Context, app string, ask func(runtime.ID) *Op) (int, error) {
+	ids := make([]runtime.ID, len(m.parts))
+	for p := range ids {
+		ids[p] = m.changeID(app, uint16(p))
+	}
+	defer m.Release(app, ids...) // it asks no more
 	total := 0
-	err := m.all(ctx, ask, func(v any) {
+	err := m.all(ctx, func(p uint16) *Op { return ask(ids[p]) }, func(v any) {
 		n, _ := v.(int)
 		total += n
 	})
@@ -207,7 +210,7 @@ func (m *Mesh) Purge(ctx context.Context, app string) error {
 // Drain withdraws what has not started, waits for the rest, and keeps state,
 // reminders and subscriptions. It returns how many requests were withdrawn.
 func (m *Mesh) Drain(ctx context.Context, app string) (int, error) {
-	return m.sum(ctx, func(p uint16) *Op { return &Op{Drain: &runtime.Drain{App: app, ID: m.changeID(app, p)}} })
+	return m.clear(ctx, app, func(id runtime.ID) *Op { return &Op{Drain: &runtime.Drain{App: app, ID: id}} })
 }
 
 // Service is a component that is reached by URL.

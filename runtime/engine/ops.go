@@ -145,7 +145,16 @@ func (p *partition) exec(ctx context.Context, op *Op) (reply, error) {
 	if in == nil {
 		return reply{}, runtime.Errorf(runtime.CodeUnsupported, "this gateway does not know the question; it is older than the asking one")
 	}
-	return p.ask(ctx, w, in)
+	rep, err := p.ask(ctx, w, in)
+	if err != nil && ctx.Err() != nil {
+		switch {
+		case op.Drain != nil:
+			p.push(&runtime.Leave{ID: op.Drain.ID, Waiter: w})
+		case op.CancelAll != nil:
+			p.push(&runtime.Leave{ID: op.CancelAll.ID, Waiter: w})
+		}
+	}
+	return rep, err
 }
 
 // input is the op as the core takes it, for those that need nothing else.
