@@ -3,6 +3,7 @@ package runtime
 import (
 	"reflect"
 	"strconv"
+	"unicode/utf8"
 )
 
 // A host is one boot of a component. The activator knows how to reach hosts,
@@ -66,6 +67,9 @@ func (h *HostInfo) Check() *Error {
 	h.Actors = types
 	if len(h.Boot) > maxBootBytes { // it stands in records
 		return Errorf(CodeBadRequest, "the boot of the host has %d bytes; the limit is %d", len(h.Boot), maxBootBytes)
+	}
+	if !utf8.ValidString(h.Boot) {
+		return Errorf(CodeBadRequest, "the boot of the host is not UTF-8 text")
 	}
 	for _, s := range []string{h.App, h.Name, h.Service, h.URL} {
 		if len(s) > maxNameBytes {

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"encoding/hex"
 	"strconv"
 	"strings"
 )
@@ -109,6 +110,9 @@ func (c *Core) activeOf(in *Query) (page ActivePage) {
 	left, after := -1, "" // of the host where the page before ended
 	if count, place, more := strings.Cut(in.After, " "); more {
 		term, boot, _ := strings.Cut(place, " ")
+		if name, err := hex.DecodeString(boot); err == nil {
+			boot = string(name) // an older owner's is not encoded
+		}
 		if after = boot; term == utoa(c.epoch) { // another owner has another order
 			left, _ = strconv.Atoi(count)
 		}
@@ -124,7 +128,7 @@ func (c *Core) activeOf(in *Query) (page ActivePage) {
 		}
 		for ; n > 0; n-- {
 			if in.Limit > 0 && len(page.Actors) >= in.Limit {
-				page.Next = strconv.Itoa(n) + " " + utoa(c.epoch) + " " + boot
+				page.Next = strconv.Itoa(n) + " " + utoa(c.epoch) + " " + hex.EncodeToString([]byte(boot)) // whatever its bytes are, they come back
 				return page
 			}
 			page.Actors = append(page.Actors, h.placed[n-1].actor)

@@ -287,17 +287,25 @@ func (m *Mesh) queryEach(ctx context.Context, ask func(*partition) *runtime.Quer
 		}
 	}
 	var failed error
+	take := func(p *partition, r reply) {
+		switch {
+		case r.err == nil:
+			visit(p, r.value)
+		case r.err.Code != runtime.CodeNotOwner:
+			failed = r.err
+		}
+	}
 	for p, w := range ws {
 		select {
 		case r := <-w.ch:
-			switch {
-			case r.err == nil:
-				visit(p, r.value)
-			case r.err.Code != runtime.CodeNotOwner:
-				failed = r.err
-			}
+			take(p, r)
 		case <-ctx.Done():
-			failed = ctx.Err()
+			select {
+			case r := <-w.ch: // it was there before one that hangs took all the time
+				take(p, r)
+			default:
+				failed = ctx.Err()
+			}
 		}
 	}
 	return failed
