@@ -94,7 +94,7 @@ func TestAskAgainBehindAProxy(t *testing.T) {
 // The same beside one that is still waited for.
 func TestAskAgainDropsAProxysAnswer(t *testing.T) {
 	var met atomic.Int32
-	over := make(chan struct{})
+	over, done := make(chan struct{}), make(chan struct{})
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if met.Add(1) == 1 {
 			<-over
@@ -103,10 +103,11 @@ func TestAskAgainDropsAProxysAnswer(t *testing.T) {
 		}
 		if met.Load() == 2 {
 			close(over)
+			time.AfterFunc(50*time.Millisecond, func() { close(done) }) // for whoever asks then
 		}
 		select {
 		case <-r.Context().Done():
-		case <-time.After(50 * time.Millisecond):
+		case <-done:
 			_, _ = w.Write([]byte("done"))
 		}
 	}))

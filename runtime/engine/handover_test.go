@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,11 +19,13 @@ func TestNotGivenToOneThatHasLeft(t *testing.T) {
 		for runtime.Preferred(p, []runtime.Member{{Node: "a"}, {Node: "b"}}) != "b" {
 			p++
 		}
-		held, release := make(chan struct{}, 100), make(chan struct{})
-		rig.logs[p].setFault(func(_ string, before bool) error {
-			if !before {
+		held, gate := make(chan struct{}, 100), make(chan struct{})
+		release := sync.OnceFunc(func() { close(gate) })
+		defer release()
+		rig.logs[p].setFault(func(node string, before bool) error {
+			if !before && node == "a" { // the other one finds out whether it can write
 				held <- struct{}{}
-				<-release
+				<-gate
 			}
 			return nil
 		})
@@ -53,7 +56,7 @@ func TestNotGivenToOneThatHasLeft(t *testing.T) {
 		delete(rig.nodes, "b")
 		time.Sleep(300 * time.Millisecond) // a has read the list of gateways again
 		rig.logs[p].setFault(nil)
-		close(release)
+		release()
 		if err := <-over; err != nil {
 			t.Fatal(err)
 		}
