@@ -19,7 +19,6 @@ import (
 // there, and its key is not free again.
 func TestStoreThatFallsBackBehindACut(t *testing.T) {
 	rig := newMeshRig(t, 1)
-	small := func(c *engine.Config) { c.TrimAt = 64 << 10 }
 	a := rig.open("a", small)
 	var ran atomic.Int64
 	release := make(chan struct{})
@@ -67,9 +66,7 @@ func TestStoreThatFallsBackBehindACut(t *testing.T) {
 		t.Fatal(err)
 	}
 	delete(rig.nodes, "a")
-	rig.store.mu.Lock()
-	rig.store.entries[0], rig.store.applied[0] = saved, upTo
-	rig.store.mu.Unlock()
+	rig.store.put(saved, upTo)
 
 	b := rig.open("b", small)
 	attach(t, b, runtime.HostInfo{Boot: "b2", App: "app", Actors: []string{"A"}}, serve)

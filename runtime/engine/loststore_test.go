@@ -13,131 +13,126 @@ import (
 	"github.com/karmesh/kar/runtime/engine"
 )
 
-// A partition is taken while the store does not answer; the store comes back without what
-// it held (a Redis without persistence that was restarted). Its state is not in the log any
-// more. Until the applier has asked the store where it is, reads are told that there is
-// nothing: a lost store is read as empty (P10), and writes are decided by that.
-func TestStoreComesBackEmptyAfterATakeOver(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		rig := newMeshRig(t, 1)
-		small := func(c *engine.Config) { c.TrimAt, c.Store = 64<<10, rig.store }
-		a := rig.open("a", small)
-		actor := runtime.Actor{App: "app", Type: "A", ID: "1"}
-		set := func(m *engine.Mesh, k, v string) (runtime.StateResult, error) {
-			return m.State(within(t), runtime.StateOp{Actor: actor, Verb: runtime.StateSet, Key: k, Value: []byte(v)})
-		}
-		if _, err := set(a, "money", "1000"); err != nil {
-			t.Fatal(err)
-		}
-		for a.Stats().Trims < 2 {
-			if _, err := set(a, "fill", strings.Repeat("x", 4000)); err != nil {
-				t.Fatal(err)
-			}
-			time.Sleep(20 * time.Millisecond)
-		}
-		if r, err := a.State(within(t), runtime.StateOp{Actor: actor, Verb: runtime.StateGet, Key: "money"}); err != nil || !r.Found {
-			t.Fatal(r, err)
-		}
-		if err := a.Close(); err != nil {
-			t.Fatal(err)
-		}
-		delete(rig.nodes, "a")
-		rig.store.mu.Lock()
-		rig.store.away = true
-		rig.store.mu.Unlock()
-		b := rig.start("b", small)
-		time.Sleep(time.Minute)
-		rig.store.mu.Lock()
-		rig.store.away = false
-		rig.store.entries[0], rig.store.applied[0] = map[string][]byte{}, 0
-		rig.store.mu.Unlock()
-		for end := time.Now().Add(3 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-			r, err := b.State(within(t), runtime.StateOp{Actor: actor, Verb: runtime.StateGet, Key: "money"})
-			if err == nil && !r.Found {
-				t.Fatalf("a read is told that there is nothing: %+v", r)
-			}
-		}
-	})
+// put puts what a store holds in place of what it has; nothing for one that was emptied.
+func (s *memStore) put(entries map[string][]byte, applied uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.away = false; entries == nil {
+		entries = map[string][]byte{}
+	}
+	s.entries[0], s.applied[0] = entries, applied
 }
 
-// cutAndComeBack leaves a partition whose log is cut, taken by b while the store was away.
-func cutAndComeBack(t *testing.T, rig *meshRig, before func(a *engine.Mesh), lost func()) *engine.Mesh {
-	small := func(c *engine.Config) { c.TrimAt, c.Store = 64<<10, rig.store }
+// small has a gateway cut its log soon.
+func small(c *engine.Config) { c.TrimAt = 64 << 10 }
+
+// leaveCut leaves a partition without an owner whose log is cut behind what before does.
+func leaveCut(t *testing.T, rig *meshRig, before func(*engine.Mesh)) {
+	t.Helper()
 	a := rig.open("a", small)
 	before(a)
-	for a.Stats().Trims < 2 {
-		if _, err := a.State(within(t), runtime.StateOp{Actor: runtime.Actor{App: "app", Type: "A", ID: "1"}, Verb: runtime.StateSet, Key: "fill", Value: []byte(strings.Repeat("x", 4000))}); err != nil {
+	fill := stateOp(runtime.StateSet, strings.Repeat("x", 4000))
+	for fill.Key = "fill"; a.Stats().Trims < 2; time.Sleep(20 * time.Millisecond) {
+		if _, err := a.State(within(t), fill); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 	if err := a.Close(); err != nil {
 		t.Fatal(err)
 	}
 	delete(rig.nodes, "a")
+}
+
+// takenWhileAway is the same partition, taken by b while the store was away; lose says
+// what it holds when it is back.
+func takenWhileAway(t *testing.T, rig *meshRig, before func(*engine.Mesh), lose func()) *engine.Mesh {
+	t.Helper()
+	leaveCut(t, rig, before)
 	rig.store.mu.Lock()
 	rig.store.away = true
 	rig.store.mu.Unlock()
 	b := rig.start("b", small)
 	time.Sleep(time.Minute)
-	rig.store.mu.Lock()
-	rig.store.away = false
-	lost()
-	rig.store.mu.Unlock()
+	lose()
 	return b
 }
 
-// The same for an Idempotency-Key: its request has completed, and is run again.
+func written(t *testing.T, value string) func(*engine.Mesh) {
+	return func(m *engine.Mesh) {
+		t.Helper()
+		if _, err := m.State(within(t), stateOp(runtime.StateSet, value)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// notEmpty: what was written is there, or the answer is an error.
+func notEmpty(t *testing.T, m *engine.Mesh) {
+	t.Helper()
+	if r, err := m.State(within(t), stateOp(runtime.StateGet, "")); err == nil && !r.Found {
+		t.Fatalf("read as empty: %+v", r)
+	}
+}
+
+// A partition is taken while the store does not answer; the store comes back without what
+// it held (a Redis without persistence that was restarted). Its state is not in the log any
+// more, and is not read as empty before it is found out where the store is.
+func TestStoreComesBackEmptyAfterATakeOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rig := newMeshRig(t, 1)
+		b := takenWhileAway(t, rig, written(t, "1000"), func() { rig.store.put(nil, 0) })
+		for end := time.Now().Add(3 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+			notEmpty(t, b)
+		}
+	})
+}
+
+// The same for an Idempotency-Key, whose request has completed.
 func TestKeyOfALostStoreDoesNotRunAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rig := newMeshRig(t, 1)
 		var ran atomic.Int64
-		serve := func(in *runtime.Invoke) *runtime.Outcome {
+		serve := func(*runtime.Invoke) *runtime.Outcome {
 			ran.Add(1)
 			return ok(`{"value":1}`)
 		}
-		keyed := func() *runtime.Request {
+		pay := func(m *engine.Mesh) error {
 			r := call("app", "A", "1", "pay")
 			r.Key = "k"
-			return r
+			_, err := m.Call(within(t), r)
+			return err
 		}
-		b := cutAndComeBack(t, rig, func(a *engine.Mesh) {
+		b := takenWhileAway(t, rig, func(a *engine.Mesh) {
 			attach(t, a, actorHost("h"), serve)
-			if _, err := a.Call(within(t), keyed()); err != nil {
+			if err := pay(a); err != nil {
 				t.Fatal(err)
 			}
-		}, func() { rig.store.entries[0], rig.store.applied[0] = map[string][]byte{}, 0 })
+		}, func() { rig.store.put(nil, 0) })
 		attach(t, b, actorHost("h2"), serve)
 		b.HostDown("h", "exited")
-		_, _ = b.Call(within(t), keyed())
+		_ = pay(b) // refused, or answered
 		if n := ran.Load(); n != 1 {
 			t.Errorf("the request of the key ran %d times", n)
 		}
 	})
 }
 
-// And for a store that is older: the value of before is read as the last one.
+// And for a store that is older: the value of before is not read as the last one.
 func TestOldStoreIsNotReadAsTheLatest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rig := newMeshRig(t, 1)
-		actor := runtime.Actor{App: "app", Type: "A", ID: "1"}
 		var saved map[string][]byte
 		var upTo uint64
-		b := cutAndComeBack(t, rig, func(a *engine.Mesh) {
-			for _, v := range []string{"old", "new"} {
-				if _, err := a.State(within(t), runtime.StateOp{Actor: actor, Verb: runtime.StateSet, Key: "k", Value: []byte(v)}); err != nil {
-					t.Fatal(err)
-				}
-				time.Sleep(time.Second)
-				rig.store.mu.Lock()
-				if v == "old" {
-					saved, upTo = maps.Clone(rig.store.entries[0]), rig.store.applied[0]
-				}
-				rig.store.mu.Unlock()
-			}
-		}, func() { rig.store.entries[0], rig.store.applied[0] = saved, upTo })
-		r, err := b.State(within(t), runtime.StateOp{Actor: actor, Verb: runtime.StateGet, Key: "k"})
-		if err == nil && string(r.Value) != "new" {
+		b := takenWhileAway(t, rig, func(a *engine.Mesh) {
+			written(t, "old")(a)
+			time.Sleep(time.Second)
+			rig.store.mu.Lock()
+			saved, upTo = maps.Clone(rig.store.entries[0]), rig.store.applied[0]
+			rig.store.mu.Unlock()
+			written(t, "new")(a)
+			time.Sleep(time.Second)
+		}, func() { rig.store.put(saved, upTo) })
+		if r, err := b.State(within(t), stateOp(runtime.StateGet, "")); err == nil && string(r.Value) != "new" {
 			t.Errorf("read %q (found %v)", r.Value, r.Found)
 		}
 	})
@@ -147,58 +142,10 @@ func TestOldStoreIsNotReadAsTheLatest(t *testing.T) {
 func TestStoreEmptiedRightAfterATakeOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rig := newMeshRig(t, 1)
-		small := func(c *engine.Config) { c.TrimAt, c.Store = 64<<10, rig.store }
-		actor := runtime.Actor{App: "app", Type: "A", ID: "1"}
-		a := rig.open("a", small)
-		if _, err := a.State(within(t), runtime.StateOp{Actor: actor, Verb: runtime.StateSet, Key: "k", Value: []byte("v")}); err != nil {
-			t.Fatal(err)
-		}
-		for a.Stats().Trims < 2 {
-			if _, err := a.State(within(t), runtime.StateOp{Actor: actor, Verb: runtime.StateSet, Key: "fill", Value: []byte(strings.Repeat("x", 4000))}); err != nil {
-				t.Fatal(err)
-			}
-			time.Sleep(20 * time.Millisecond)
-		}
-		if err := a.Close(); err != nil {
-			t.Fatal(err)
-		}
-		delete(rig.nodes, "a")
+		leaveCut(t, rig, written(t, "v"))
 		b := rig.open("b", small)
-		rig.store.mu.Lock()
-		rig.store.entries[0], rig.store.applied[0] = map[string][]byte{}, 0
-		rig.store.mu.Unlock()
-		r, err := b.State(within(t), runtime.StateOp{Actor: actor, Verb: runtime.StateGet, Key: "k"})
-		if err == nil && !r.Found {
-			t.Errorf("read as empty: %+v", r)
-		}
-	})
-}
-
-// A living owner's store is emptied: the list of actors with state is read from it.
-func TestKnownOfAnEmptiedStore(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		rig := newMeshRig(t, 1)
-		small := func(c *engine.Config) { c.TrimAt, c.Store = 64<<10, rig.store }
-		a := rig.open("a", small)
-		for _, id := range []string{"1", "2"} {
-			if _, err := a.State(within(t), runtime.StateOp{Actor: runtime.Actor{App: "app", Type: "A", ID: id}, Verb: runtime.StateSet, Key: "k", Value: []byte("v")}); err != nil {
-				t.Fatal(err)
-			}
-		}
-		time.Sleep(time.Minute)
-		if as, err := a.Known(within(t), "app", "A"); err != nil || len(as) != 2 {
-			t.Fatal(as, err)
-		}
-		rig.store.mu.Lock()
-		rig.store.entries[0], rig.store.applied[0] = map[string][]byte{}, 0
-		rig.store.mu.Unlock()
-		for range 3 {
-			time.Sleep(time.Minute)
-			as, err := a.Known(within(t), "app", "A")
-			if err == nil && len(as) != 2 {
-				t.Errorf("known are %v", as)
-			}
-		}
+		rig.store.put(nil, 0)
+		notEmpty(t, b)
 	})
 }
 
@@ -214,29 +161,33 @@ func (s slowApplied) Applied(ctx context.Context, p uint16) (uint64, error) {
 func TestStoreLostWhileNobodyOwned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rig := newMeshRig(t, 1)
-		small := func(c *engine.Config) { c.TrimAt, c.Store = 64<<10, slowApplied{rig.store} }
-		actor := runtime.Actor{App: "app", Type: "A", ID: "1"}
+		leaveCut(t, rig, written(t, "v"))
+		rig.store.put(nil, 0)
+		notEmpty(t, rig.open("b", small, func(c *engine.Config) { c.Store = slowApplied{rig.store} }))
+	})
+}
+
+// A living owner's store is emptied: the list of actors with state is not read from it, and
+// is whole again when the store was brought up to date.
+func TestKnownOfAnEmptiedStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rig := newMeshRig(t, 1)
 		a := rig.open("a", small)
-		if _, err := a.State(within(t), runtime.StateOp{Actor: actor, Verb: runtime.StateSet, Key: "k", Value: []byte("v")}); err != nil {
-			t.Fatal(err)
-		}
-		for a.Stats().Trims < 2 {
-			if _, err := a.State(within(t), runtime.StateOp{Actor: actor, Verb: runtime.StateSet, Key: "fill", Value: []byte(strings.Repeat("x", 4000))}); err != nil {
+		for _, id := range []string{"1", "2"} {
+			op := stateOp(runtime.StateSet, "v")
+			op.Actor.ID = id
+			if _, err := a.State(within(t), op); err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(20 * time.Millisecond)
 		}
-		if err := a.Close(); err != nil {
-			t.Fatal(err)
-		}
-		delete(rig.nodes, "a")
-		rig.store.mu.Lock()
-		rig.store.entries[0], rig.store.applied[0] = map[string][]byte{}, 0
-		rig.store.mu.Unlock()
-		b := rig.open("b", small)
-		r, err := b.State(within(t), runtime.StateOp{Actor: actor, Verb: runtime.StateGet, Key: "k"})
-		if err == nil && !r.Found {
-			t.Errorf("read as empty: %+v", r)
+		for _, emptied := range []bool{false, true, false} {
+			time.Sleep(time.Minute)
+			if emptied {
+				rig.store.put(nil, 0)
+			}
+			if as, err := a.Known(within(t), "app", "A"); err == nil && len(as) != 2 || err != nil && !emptied {
+				t.Errorf("known are %v, %v", as, err)
+			}
 		}
 	})
 }
@@ -248,10 +199,8 @@ func TestCutBehindAnEmptiedStore(t *testing.T) {
 	for _, looked := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			rig := newMeshRig(t, 1)
-			small := func(c *engine.Config) { c.TrimAt, c.Store = 64<<10, rig.store }
 			a := rig.open("a", small)
 			attach(t, a, actorHost("h"), echo)
-			actor := runtime.Actor{App: "app", Type: "A", ID: "1"}
 			tell := func() {
 				r := call("app", "A", "fill", "m")
 				r.Kind, r.Body = runtime.Tell, []byte(`["`+strings.Repeat("x", 2000)+`"]`)
@@ -268,14 +217,10 @@ func TestCutBehindAnEmptiedStore(t *testing.T) {
 			for range 20 { // some 40 of 64 KB
 				tell()
 			}
-			if _, err := a.State(within(t), runtime.StateOp{Actor: actor, Verb: runtime.StateSet, Key: "k", Value: []byte("v")}); err != nil {
-				t.Fatal(err)
-			}
+			written(t, "v")(a)
 			fill(1)
 			time.Sleep(time.Minute)
-			rig.store.mu.Lock()
-			rig.store.entries[0], rig.store.applied[0] = map[string][]byte{}, 0
-			rig.store.mu.Unlock()
+			rig.store.put(nil, 0)
 			time.Sleep(time.Hour)
 			if looked {
 				if err := a.Healthy(within(t)); err != nil {
@@ -285,7 +230,7 @@ func TestCutBehindAnEmptiedStore(t *testing.T) {
 			fill(6)
 			time.Sleep(time.Minute)
 			for range 2 {
-				r, err := a.State(within(t), runtime.StateOp{Actor: actor, Verb: runtime.StateGet, Key: "k"})
+				r, err := a.State(within(t), stateOp(runtime.StateGet, ""))
 				if string(r.Value) != "v" {
 					t.Errorf("%q %v: it was in the log when the store lost it", r.Value, err)
 				}
